@@ -1,0 +1,122 @@
+//! Identifiers: opaque texts on the wire, small integers inside.
+//!
+//! Each kind is a type of its own, so that two ids in one signature cannot be swapped.
+
+use std::fmt;
+
+/// Declares a row number: how the database and the engine name a thing.
+macro_rules! row_numbers {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub i64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )+};
+}
+
+row_numbers! {
+    /// An account: the owner of products, packages and batches; its RAM users share its quotas.
+    AccountNo,
+    /// A product: the family that a device belongs to.
+    ProductNo,
+    /// A device.
+    DeviceNo,
+    /// An uploaded file.
+    FileNo,
+    /// An update package.
+    FirmwareNo,
+    /// An update batch.
+    JobNo,
+}
+
+/// A task: the `ordinal`-th device (from 1, without gaps) of batch `job`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct TaskNo {
+    /// The batch that the task belongs to.
+    pub job: JobNo,
+    /// Position in the batch, from 1 without gaps.
+    pub ordinal: i64,
+}
+
+impl fmt::Display for TaskNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.job, self.ordinal)
+    }
+}
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const TASK_JOB_CHARS: usize = 12;
+const TASK_ORDINAL_CHARS: usize = 8;
+
+/// `len` characters of `A-Za-z0-9` drawn from `random`, one byte a character.
+///
+/// Bytes are folded onto 62 characters; the small bias does not matter for identifiers, and secrets
+/// are made of hexadecimal digits instead.
+pub fn alphanumeric(random: &[u8]) -> String {
+    random.iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
+}
+
+/// The wire id of a package, in the platform's shape: 20 random characters, `03`, `0100`.
+pub fn firmware_id(random: &[u8; 20]) -> String {
+    alphanumeric(random) + "030100"
+}
+
+/// The wire id of a batch, in the platform's shape: 20 random characters, `02`, `0200`.
+pub fn job_id(random: &[u8; 20]) -> String {
+    alphanumeric(random) + "020200"
+}
+
+/// A product key: `a1` and 9 random characters.
+pub fn product_key(random: &[u8; 9]) -> String {
+    "a1".to_owned() + &alphanumeric(random)
+}
+
+/// The wire id of a task: derived from its batch and ordinal, so that a million tasks need not store
+/// a million random texts. The first 12 characters are the batch id's, the next 8 hold the ordinal,
+/// spread out by a multiplication that can be undone; then `01`, `0100`.
+pub fn task_id(job_id: &str, ordinal: i64) -> String {
+    // Odd and not divisible by 31, so multiplication modulo 62^8 is a permutation.
+    const SPREAD: u128 = 104_728_591_340_057;
+    const SPACE: u128 = 62u128.pow(TASK_ORDINAL_CHARS as u32);
+    let mut rest = (u128::from(ordinal.unsigned_abs()) * SPREAD) % SPACE;
+    let mut digits = [b'0'; TASK_ORDINAL_CHARS];
+    for digit in digits.iter_mut().rev() {
+        *digit = ALPHABET[(rest % 62) as usize];
+        rest /= 62;
+    }
+    let head: String = job_id.chars().take(TASK_JOB_CHARS).collect();
+    let tail: String = digits.iter().map(|byte| char::from(*byte)).collect();
+    format!("{head:0<TASK_JOB_CHARS$}{tail}010100")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn wire_ids_have_the_platforms_shape() {
+        let id = firmware_id(&[7; 20]);
+        assert_eq!(id.len(), 26);
+        assert!(id.ends_with("030100"));
+        assert_eq!(job_id(&[200; 20]).len(), 26);
+        assert_eq!(product_key(&[1; 9]).len(), 11);
+    }
+
+    #[test]
+    fn task_ids_differ_within_a_batch_and_between_batches() {
+        let first = job_id(&[1; 20]);
+        let second = job_id(&[2; 20]);
+        let mut seen = BTreeSet::new();
+        for ordinal in 1..=20_000 {
+            assert!(seen.insert(task_id(&first, ordinal)));
+            assert!(seen.insert(task_id(&second, ordinal)));
+        }
+        assert!(seen.iter().all(|id| id.len() == 26));
+    }
+}

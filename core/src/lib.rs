@@ -1,0 +1,22 @@
+//! Updraft's rules, and nothing else.
+//!
+//! This crate decides: what a name may look like, which batch may start, what an event does to a
+//! device's task, when a batch has ended. It has no I/O, no clock, no randomness and no wire format:
+//! `now` and identifiers are arguments, so every rule is a function that a table can test.
+//!
+//! Reading order: [`task`] (one device), [`job`] (one batch), [`firmware`] (one package),
+//! [`pace`] (who is pushed when), [`target`] (who gets a task), then the vocabulary in [`id`],
+//! [`text`], [`limits`] and [`time`].
+
+pub mod device;
+pub mod firmware;
+pub mod id;
+pub mod job;
+pub mod limits;
+pub mod pace;
+pub mod page;
+pub mod quota;
+pub mod target;
+pub mod task;
+pub mod text;
+pub mod time;

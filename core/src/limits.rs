@@ -1,0 +1,50 @@
+//! Every bound of the system that the platform's pages fix, with its unit in the name.
+//!
+//! Bounds that an operator may change are configuration keys instead; their defaults stand there.
+
+/// Largest update file over HTTP(S), in bytes (1000 MB).
+pub const FILE_BYTES_MAX: i64 = 1_000 * 1024 * 1024;
+/// Longest package description, in characters.
+pub const FIRMWARE_DESC_CHARS_MAX: usize = 100;
+/// Longest custom information of a package (`Udi`), in characters.
+pub const UDI_CHARS_MAX: usize = 4_096;
+/// Longest product description, in characters.
+pub const PRODUCT_DESC_CHARS_MAX: usize = 100;
+/// Most test devices of one verification batch.
+pub const VERIFY_TARGETS_MAX: usize = 10;
+/// Most devices named one by one in one static batch.
+pub const STATIC_TARGETS_MAX: usize = 200;
+/// Most tags of a batch.
+pub const TAGS_MAX: usize = 10;
+/// Longest tag value, in characters.
+pub const TAG_VALUE_CHARS_MAX: usize = 1_024;
+/// Longest sum of all tag keys and values of a batch, in characters.
+pub const TAGS_CHARS_MAX: usize = 4_096;
+/// Fewest devices that a batch may be told to serve in a minute.
+pub const PER_MINUTE_MIN: i64 = 10;
+/// Most devices that a batch serves in a minute; also the default.
+pub const PER_MINUTE_MAX: i64 = 10_000;
+/// Shortest and longest task time-out, in minutes.
+pub const TIMEOUT_MINUTES: std::ops::RangeInclusive<i64> = 1..=1_440;
+/// Largest page of ListOTAJobByFirmware, in rows.
+pub const JOB_PAGE_SIZE_MAX: i64 = 200;
+/// Largest page of ListOTATaskByJob, in rows.
+pub const TASK_PAGE_SIZE_MAX: i64 = 100;
+/// ListOTATaskByJob refuses pages beyond CurrentPage × PageSize of this many rows.
+pub const TASK_PAGE_REACH_MAX: i64 = 100_000;
+/// Most device names that filter one ListOTATaskByJob call.
+pub const TASK_DEVICE_NAMES_MAX: usize = 50;
+/// Longest description kept of a device's progress report, in characters.
+pub const PROGRESS_DESC_CHARS_MAX: usize = 128;
+/// Longest MQTT payload, in bytes (256 KB).
+pub const MQTT_PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// Longest MQTT topic, in bytes.
+pub const MQTT_TOPIC_BYTES_MAX: usize = 128;
+/// Longest free part of an MQTT client id (before the first `|`), in characters.
+pub const CLIENT_ID_CHARS_MAX: usize = 64;
+/// Keepalive that the platform accepts, in seconds.
+pub const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u16> = 30..=1_200;
+/// Most custom subscriptions that one connection may hold.
+pub const SUBSCRIPTIONS_MAX: usize = 64;
+/// Most modules of which one device's version is remembered (`default` and ten custom ones).
+pub const MODULES_PER_DEVICE_MAX: i64 = 11;

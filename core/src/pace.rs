@@ -1,0 +1,83 @@
+//! Pace: how many devices of a batch get the package in a minute (`MaximumPerMinute`).
+//!
+//! A batch hands out slots, evenly spaced; a device whose task is queued reserves one and is pushed
+//! when it comes. Even spacing also keeps a fleet from downloading in one burst at the start of each
+//! minute.
+
+use crate::time::{MINUTE_MS, Timestamp};
+
+/// How late a slot may be used. A slot older than this (the server was down or overloaded) is given
+/// back and reserved anew, so that a restart does not push all missed devices at once.
+pub const SLOT_GRACE_MS: i64 = 1_000;
+
+/// Slots are spaced so that the grace is paid for: within any minute, at most `per_minute` pushes.
+fn spacing_us(per_minute: i64) -> i64 {
+    (((MINUTE_MS + SLOT_GRACE_MS) * 1_000) as u64).div_ceil(per_minute.max(1) as u64) as i64
+}
+
+/// The next free slot of a batch, as stored with it, in microseconds since the epoch; 0 at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pace {
+    /// The earliest moment not yet reserved, in microseconds since the epoch.
+    pub next_us: i64,
+}
+
+impl Pace {
+    /// Reserves the next slot of a batch that serves `per_minute` devices a minute.
+    pub fn reserve(&mut self, per_minute: i64, now: Timestamp) -> Timestamp {
+        let slot_us = self.next_us.max(now.0.saturating_mul(1_000));
+        self.next_us = slot_us.saturating_add(spacing_us(per_minute));
+        // Rounded up: a slot is never used before its time.
+        Timestamp(slot_us.saturating_add(999) / 1_000)
+    }
+}
+
+/// Whether a slot reserved for `slot` may still be used at `now`.
+pub fn is_usable(slot: Timestamp, now: Timestamp) -> bool {
+    (0..=SLOT_GRACE_MS).contains(&now.since_ms(slot))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_slot_is_now_and_the_next_one_is_spaced() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.reserve(10, Timestamp(5_000)), Timestamp(5_000));
+        assert_eq!(pace.reserve(10, Timestamp(5_000)), Timestamp(11_100));
+    }
+
+    #[test]
+    fn unused_time_is_not_saved_up() {
+        let mut pace = Pace::default();
+        pace.reserve(10, Timestamp(0));
+        assert_eq!(pace.reserve(10, Timestamp(500_000)), Timestamp(500_000));
+        assert_eq!(pace.reserve(10, Timestamp(500_000)), Timestamp(506_100));
+    }
+
+    proptest! {
+        #[test]
+        fn no_minute_holds_more_than_the_limit(
+            per_minute in 10_i64..400,
+            gaps in prop::collection::vec((0_i64..2_000, 0_i64..=SLOT_GRACE_MS), 1..600),
+        ) {
+            let mut pace = Pace::default();
+            let mut now = Timestamp(1_000_000);
+            let mut used: Vec<i64> = Vec::new();
+            for (gap, late) in gaps {
+                now = now.plus_ms(gap);
+                let slot = pace.reserve(per_minute, now);
+                let at = slot.plus_ms(late);
+                prop_assert!(is_usable(slot, at));
+                used.push(at.0);
+            }
+            used.sort_unstable();
+            for (index, first) in used.iter().enumerate() {
+                let within = used[index..].iter().filter(|at| **at - first < MINUTE_MS).count();
+                prop_assert!(within as i64 <= per_minute);
+            }
+        }
+    }
+}

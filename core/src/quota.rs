@@ -1,0 +1,83 @@
+//! At most so many calls in any second: an exact sliding window.
+
+use crate::time::{SECOND_MS, Timestamp};
+use std::collections::VecDeque;
+
+/// The calls of one account to one operation within the last second.
+///
+/// It remembers at most `limit` moments, so its memory is bounded by the quota itself. Unlike a token
+/// bucket it never lets a burst and the following refill add up to more than the limit within a
+/// second.
+#[derive(Debug, Default, Clone)]
+pub struct CallWindow {
+    taken: VecDeque<Timestamp>,
+}
+
+impl CallWindow {
+    /// Takes one call of at most `limit` a second, or says in how many milliseconds to try again.
+    pub fn take(&mut self, limit: u32, now: Timestamp) -> Result<(), i64> {
+        // A clock that was set back must not lock the account out for the length of the jump.
+        while self.taken.back().is_some_and(|last| *last > now) {
+            self.taken.pop_back();
+        }
+        while self.taken.front().is_some_and(|first| now.since_ms(*first) >= SECOND_MS) {
+            self.taken.pop_front();
+        }
+        if self.taken.len() >= limit as usize {
+            let wait = self.taken.front().map_or(SECOND_MS, |first| SECOND_MS - now.since_ms(*first));
+            return Err(wait.max(1));
+        }
+        self.taken.push_back(now);
+        Ok(())
+    }
+
+    /// Whether the window holds no call younger than a second, so it may be forgotten.
+    pub fn is_idle(&self, now: Timestamp) -> bool {
+        self.taken.back().is_none_or(|last| now.since_ms(*last) >= SECOND_MS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_eleventh_call_in_a_second_waits() {
+        let mut window = CallWindow::default();
+        for call in 0..10 {
+            assert_eq!(window.take(10, Timestamp(call * 10)), Ok(()));
+        }
+        assert_eq!(window.take(10, Timestamp(100)), Err(900));
+        assert_eq!(window.take(10, Timestamp(1_000)), Ok(()));
+        assert_eq!(window.take(10, Timestamp(1_000)), Err(10));
+    }
+
+    #[test]
+    fn a_clock_set_back_does_not_lock_out() {
+        let mut window = CallWindow::default();
+        for _ in 0..10 {
+            window.take(10, Timestamp(1_000_000)).unwrap();
+        }
+        assert_eq!(window.take(10, Timestamp(5)), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_second_ever_holds_more_than_the_limit(steps in prop::collection::vec(0_i64..400, 1..200)) {
+            let mut window = CallWindow::default();
+            let mut now = Timestamp(0);
+            let mut accepted: Vec<Timestamp> = Vec::new();
+            for step in steps {
+                now = now.plus_ms(step);
+                if window.take(5, now).is_ok() {
+                    accepted.push(now);
+                }
+            }
+            for (index, first) in accepted.iter().enumerate() {
+                let within = accepted[index..].iter().filter(|at| at.since_ms(*first) < SECOND_MS).count();
+                prop_assert!(within <= 5);
+            }
+        }
+    }
+}

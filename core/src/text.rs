@@ -1,0 +1,121 @@
+//! What names and versions may look like.
+//!
+//! Each function answers whether a text obeys the rule of its API page; the edge turns a `false` into
+//! the page's error.
+
+/// Whether a character is Chinese (CJK unified ideographs and their extension A and compatibility
+/// blocks).
+fn is_chinese(c: char) -> bool {
+    matches!(c, '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}' | '\u{F900}'..='\u{FAFF}')
+}
+
+/// Whether a character is Japanese kana.
+fn is_kana(c: char) -> bool {
+    matches!(c, '\u{3040}'..='\u{30FF}' | '\u{31F0}'..='\u{31FF}' | '\u{FF66}'..='\u{FF9D}')
+}
+
+/// Length with a Chinese character counted as two (product names, nicknames).
+fn double_width_len(text: &str) -> usize {
+    text.chars().map(|c| if is_chinese(c) || is_kana(c) { 2 } else { 1 }).sum()
+}
+
+fn ascii_within(text: &str, max: usize, extra: &str) -> bool {
+    (1..=max).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+}
+
+/// ProductName: 4–30 (a Chinese character counts 2) of Chinese, letters, digits, `_`.
+pub fn product_name(text: &str) -> bool {
+    (4..=30).contains(&double_width_len(text))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || is_chinese(c) || is_kana(c))
+}
+
+/// Nickname: 4–64 (a Chinese character counts 2) of Chinese, letters, digits, `_`.
+pub fn nickname(text: &str) -> bool {
+    (4..=64).contains(&double_width_len(text))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || is_chinese(c) || is_kana(c))
+}
+
+/// DeviceName: 4–32 of `A-Za-z0-9-_@.:`.
+pub fn device_name(text: &str) -> bool {
+    text.len() >= 4 && ascii_within(text, 32, "-_@.:")
+}
+
+/// FirmwareName: 1–40 characters of Chinese, Japanese, letters, digits, `-_()`, the first one a
+/// letter, digit, Chinese or Japanese.
+pub fn firmware_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || is_chinese(c) || is_kana(c);
+    (1..=40).contains(&text.chars().count())
+        && text.chars().next().is_some_and(plain)
+        && text.chars().all(|c| plain(c) || "-_()".contains(c))
+}
+
+/// A version: 1–64 of `A-Za-z0-9._-`. Devices' reports are held to the same rule.
+pub fn version(text: &str) -> bool {
+    ascii_within(text, 64, "._-")
+}
+
+/// ModuleName: 1–64 of `A-Za-z0-9._-`.
+pub fn module_name(text: &str) -> bool {
+    ascii_within(text, 64, "._-")
+}
+
+/// A batch tag's key: 1–30 of `A-Za-z0-9.`.
+pub fn tag_key(text: &str) -> bool {
+    ascii_within(text, 30, ".")
+}
+
+/// A free text of at most `max` characters, each counted as one.
+pub fn at_most(text: &str, max: usize) -> bool {
+    text.chars().count() <= max
+}
+
+/// The longest prefix of at most `max` characters.
+pub fn clip(text: &str, max: usize) -> &str {
+    text.char_indices().nth(max).map_or(text, |(at, _)| &text[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn product_names_count_chinese_twice() {
+        assert!(product_name("路灯"));
+        assert!(!product_name("路"));
+        assert!(!product_name("abc"));
+        assert!(product_name(&"路".repeat(15)));
+        assert!(!product_name(&"路".repeat(16)));
+        assert!(!product_name("with-dash"));
+    }
+
+    #[test]
+    fn device_names_have_bounds_and_an_alphabet() {
+        assert!(device_name("a:b@"));
+        assert!(!device_name("abc"));
+        assert!(!device_name(&"x".repeat(33)));
+        assert!(!device_name("dév1"));
+        assert!(!device_name("a/b1"));
+    }
+
+    #[test]
+    fn firmware_names_start_with_a_letter_or_digit() {
+        assert!(firmware_name("v1_(beta)-ファーム"));
+        assert!(!firmware_name("_v1"));
+        assert!(!firmware_name(""));
+        assert!(!firmware_name(&"v".repeat(41)));
+    }
+
+    #[test]
+    fn versions_and_tags() {
+        assert!(version("1.0.0-rc_1"));
+        assert!(!version("1.0 0"));
+        assert!(!version(&"1".repeat(65)));
+        assert!(tag_key("a.1") && !tag_key("a_1") && !tag_key(""));
+    }
+
+    #[test]
+    fn clip_keeps_whole_characters() {
+        assert_eq!(clip("路灯x", 2), "路灯");
+        assert_eq!(clip("ab", 5), "ab");
+    }
+}

@@ -1,0 +1,146 @@
+//! The seam between the device endpoint and the rest of the server.
+//!
+//! Upwards: what a device did, as [`Happened`] values, in order for each device. Downwards: what to send
+//! it, as [`Downlink`] values. The endpoint knows MQTT and JSON; the engine knows neither.
+
+use std::future::Future;
+use std::sync::Arc;
+use updraft_core::firmware::SignMethod;
+use updraft_core::id::{DeviceNo, TaskNo};
+use updraft_core::job::Tag;
+use updraft_core::task::FailedStep;
+
+/// The server cannot take this now (database or shutdown); the device should come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the server cannot take this now")]
+pub struct Unavailable;
+
+/// What the endpoint needs from the rest of the server. The engine implements it; tests of the endpoint
+/// bring their own.
+pub trait Backend: Send + Sync + 'static {
+    /// Finds the device that says it is `device_name` of `product_key`; `None` if there is none.
+    fn login(
+        &self,
+        product_key: &str,
+        device_name: &str,
+    ) -> impl Future<Output = Result<Option<KnownDevice>, Unavailable>> + Send;
+
+    /// Takes what devices did and returns once it is durable: a QoS 1 message is acknowledged only then.
+    fn happened(&self, events: Vec<Happened>) -> impl Future<Output = Result<(), Unavailable>> + Send;
+}
+
+/// A device that may log in with its secret.
+#[derive(Clone)]
+pub struct KnownDevice {
+    /// The device.
+    pub no: DeviceNo,
+    /// Its secret, in the clear; never logged.
+    pub secret: String,
+}
+
+/// Something that a device did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happened {
+    /// Who.
+    pub device: DeviceNo,
+    /// What.
+    pub event: DeviceEvent,
+}
+
+/// What a device can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceEvent {
+    /// It logged in. `session` grows with every login on this server, so that a late `Offline` of an old
+    /// connection cannot end a new one.
+    Online {
+        /// The login's number.
+        session: i64,
+        /// The address that it came from, without port.
+        ip: String,
+    },
+    /// From now on pushes reach it: it asked for automatic delivery (`_ss=1`) or has subscribed.
+    Listening,
+    /// Its connection ended.
+    Offline {
+        /// The number of the login that ended.
+        session: i64,
+    },
+    /// It told the version that a module runs.
+    Report {
+        /// The module; `default` for the whole firmware.
+        module: String,
+        /// The version.
+        version: String,
+    },
+    /// It reported progress, 0–100 percent.
+    Progress {
+        /// The module.
+        module: String,
+        /// Percent.
+        percent: i64,
+        /// Free text.
+        desc: String,
+    },
+    /// It reported that the update failed.
+    Failure {
+        /// The module.
+        module: String,
+        /// What failed.
+        step: FailedStep,
+        /// Free text.
+        desc: String,
+    },
+    /// It asked whether there is an update.
+    Pull {
+        /// The module.
+        module: String,
+        /// The request's `id`, as the JSON text that it was sent as: echoed unchanged.
+        id: String,
+    },
+}
+
+/// Something to send to a device.
+#[derive(Debug, Clone)]
+pub enum Downlink {
+    /// Tell it about a package.
+    Push {
+        /// The task that this is for.
+        task: TaskNo,
+        /// The task's revision when this was decided; see `Sessions::withdraw`.
+        revision: i64,
+        /// The package.
+        package: Arc<Package>,
+        /// Message id: milliseconds since the epoch.
+        id: i64,
+    },
+    /// Answer its question.
+    PullReply {
+        /// The request's `id`, as JSON text.
+        id: String,
+        /// The task that the answer belongs to, with its revision, and the package; `None`: nothing to do.
+        package: Option<(TaskNo, i64, Arc<Package>)>,
+    },
+}
+
+/// What a device is told about a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    /// The version that it leads to.
+    pub version: String,
+    /// The module; `default` is left out on the wire.
+    pub module: String,
+    /// Size of the file, in bytes.
+    pub size: i64,
+    /// The signed download path with its query, from the first `/`; the session puts the address in front.
+    pub path: String,
+    /// How `sign` was made.
+    pub sign_method: SignMethod,
+    /// Hex digest by `sign_method`, lower case.
+    pub sign: String,
+    /// MD5 of the file, lower-case hex; C SDKs 3.x insist on one.
+    pub md5: String,
+    /// The batch's tags.
+    pub tags: Vec<Tag>,
+    /// The package's custom information.
+    pub udi: Option<String>,
+}

@@ -1,0 +1,2 @@
+//! Updraft.
+fn main() {}
