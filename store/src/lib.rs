@@ -1,1 +1,257 @@
-//! Updraft store.
+//! Updraft's memory: all SQL, and no rules.
+//!
+//! # How it is used
+//!
+//! [`Store::write`] and [`Store::read`] take plain synchronous closures: loading, deciding (core) and
+//! applying are one piece of straight code in one transaction. Closures are `Fn`: a group of writes that a
+//! full disk took back is run again, so a closure must not have effects of its own. Effects go into the
+//! `after` of [`Store::write_then`], which runs right after the commit, in commit order.
+//!
+//! # How to add a query
+//!
+//! Write a method on [`Tx`] in the file of its table, named noun first (`job_find`, `tasks_apply`). One text
+//! of SQL serves both engines (`?1` placeholders, 64-bit integers, texts, blobs). Methods on hot paths take
+//! and return sets and use a `Hot` statement, which has a second text with `unnest` for PostgreSQL. Then add a
+//! case to `tests/suite`: it runs on both engines.
+
+mod account;
+mod count;
+mod device;
+mod engine;
+mod error;
+mod file;
+mod firmware;
+mod job;
+mod migrate;
+mod product;
+mod task;
+mod tx;
+mod value;
+mod writer;
+
+pub use account::AccessKey;
+pub use device::{Candidate, Device, NewDevice, OnlineDevice};
+pub use error::StoreError;
+pub use file::UploadedFile;
+pub use firmware::{Firmware, NewFirmware};
+pub use job::{Job, NewJob};
+pub use product::{NewProduct, Product};
+pub use task::{ListedTask, TaskFilter};
+pub use tx::Tx;
+pub use writer::Lane;
+
+use crate::engine::{postgres::PgConn, sqlite};
+use crate::writer::{Connect, Database, Queue, Typed, run_group, work};
+use parking_lot::Mutex;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+/// Threads that answer reads on PostgreSQL.
+const POSTGRES_READERS: usize = 4;
+/// Idle SQLite read connections that are kept.
+const SQLITE_READERS_MAX: usize = 8;
+
+/// The database, whichever it is.
+pub struct Store {
+    mode: Mode,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+enum Mode {
+    /// A file: one writer thread, readers in the caller's thread (a point read takes microseconds).
+    Sqlite { path: PathBuf, queue: Arc<Queue>, readers: Mutex<Vec<Database>> },
+    /// One connection in memory, used in the caller's thread: for the simulation.
+    Inline { database: Mutex<Database> },
+    /// A server: clients on threads of their own.
+    Postgres { queue: Arc<Queue>, readers: Arc<Queue> },
+}
+
+/// Where the database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A SQLite file; made if absent.
+    Sqlite(PathBuf),
+    /// A PostgreSQL connection string.
+    Postgres(String),
+    /// Memory, in the caller's thread.
+    Inline,
+}
+
+impl Location {
+    /// Reads `sqlite:PATH` or `postgres://…`.
+    pub fn parse(url: &str) -> Option<Self> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            return (!path.is_empty()).then(|| Self::Sqlite(PathBuf::from(path)));
+        }
+        (url.starts_with("postgres://") || url.starts_with("postgresql://"))
+            .then(|| Self::Postgres(url.to_owned()))
+    }
+}
+
+impl Store {
+    /// Opens the database and brings it to the newest schema. Blocks; call it outside async code.
+    pub fn open(location: &Location) -> Result<Self, StoreError> {
+        match location {
+            Location::Inline => {
+                let mut database = Database::Sqlite(sqlite::open_memory()?);
+                prepare(&mut database)?;
+                Ok(Self {
+                    mode: Mode::Inline { database: Mutex::new(database) },
+                    threads: Mutex::new(Vec::new()),
+                })
+            }
+            Location::Sqlite(path) => {
+                let writer_path = path.clone();
+                let connect: Connect =
+                    Arc::new(move || Ok(Database::Sqlite(sqlite::open_writer(&writer_path)?)));
+                prepare(&mut connect()?)?;
+                let queue = Arc::new(Queue::default());
+                let writer = spawn("store-writer", &queue, &connect, Database::begin_write, usize::MAX)?;
+                Ok(Self {
+                    mode: Mode::Sqlite { path: path.clone(), queue, readers: Mutex::new(Vec::new()) },
+                    threads: Mutex::new(vec![writer]),
+                })
+            }
+            Location::Postgres(url) => Self::open_postgres(url),
+        }
+    }
+
+    fn open_postgres(url: &str) -> Result<Self, StoreError> {
+        let url = url.to_owned();
+        let connect: Connect = Arc::new(move || Ok(Database::Postgres(Box::new(PgConn::connect(&url)?))));
+        let first = Arc::clone(&connect);
+        // On a thread of its own: the caller may be inside a runtime.
+        std::thread::spawn(move || prepare(&mut first()?))
+            .join()
+            .map_err(|_| StoreError::Internal("opening the database panicked".to_owned()))??;
+        let queue = Arc::new(Queue::default());
+        let readers = Arc::new(Queue::default());
+        let mut threads = vec![spawn("store-writer", &queue, &connect, Database::begin_write, usize::MAX)?];
+        for _ in 0..POSTGRES_READERS {
+            threads.push(spawn("store-reader", &readers, &connect, Database::begin_read, 1)?);
+        }
+        Ok(Self { mode: Mode::Postgres { queue, readers }, threads: Mutex::new(threads) })
+    }
+
+    /// Runs `run` in a transaction and returns its answer once it is durable.
+    pub async fn write<T, E, F>(&self, lane: Lane, run: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.write_then(lane, run, |_: &T| {}).await
+    }
+
+    /// Like [`Store::write`]; `after` runs right after the commit, before the answer, in commit order.
+    pub async fn write_then<T, E, F, A>(&self, lane: Lane, run: F, after: A) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job: Box<dyn writer::Job> = Box::new(Typed { run, after: Some(after), outcome: None, reply });
+        match &self.mode {
+            Mode::Inline { database } => {
+                let mut group = [job];
+                run_group(&mut database.lock(), Database::begin_write, &mut group);
+                let [job] = group;
+                job.answer();
+            }
+            Mode::Sqlite { queue, .. } | Mode::Postgres { queue, .. } => {
+                queue.push(lane, job).map_err(|_| E::from(closed()))?;
+            }
+        }
+        answer.await.map_err(|_| E::from(closed()))?
+    }
+
+    /// Runs `run` on one consistent state of the database.
+    pub async fn read<T, E, F>(&self, run: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        match &self.mode {
+            Mode::Inline { database } => run(&mut database.lock().tx()),
+            Mode::Sqlite { path, readers, .. } => {
+                let idle = readers.lock().pop();
+                let mut database = match idle {
+                    Some(database) => database,
+                    None => Database::Sqlite(sqlite::open_reader(path)?),
+                };
+                database.batch(database.begin_read())?;
+                let outcome = run(&mut database.tx());
+                // A reader that cannot end its transaction is dropped, not kept.
+                if database.batch("COMMIT").is_ok() {
+                    let mut readers = readers.lock();
+                    if readers.len() < SQLITE_READERS_MAX {
+                        readers.push(database);
+                    }
+                }
+                outcome
+            }
+            Mode::Postgres { readers, .. } => {
+                let (reply, answer) = oneshot::channel();
+                let job = Box::new(Typed { run, after: None::<fn(&T)>, outcome: None, reply });
+                readers.push(Lane::Interactive, job).map_err(|_| E::from(closed()))?;
+                answer.await.map_err(|_| E::from(closed()))?
+            }
+        }
+    }
+
+    /// Lets queued writes finish and closes the database. Blocks.
+    pub fn close(&self) {
+        match &self.mode {
+            Mode::Inline { .. } => {}
+            Mode::Sqlite { queue, readers, .. } => {
+                queue.close();
+                readers.lock().clear();
+            }
+            Mode::Postgres { queue, readers } => {
+                queue.close();
+                readers.close();
+            }
+        }
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a store thread had panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the store is closed".to_owned())
+}
+
+fn prepare(database: &mut Database) -> Result<(), StoreError> {
+    database.batch(database.begin_write())?;
+    migrate::migrate(&mut database.tx())?;
+    database.batch("COMMIT")
+}
+
+fn spawn(
+    name: &str,
+    queue: &Arc<Queue>,
+    connect: &Connect,
+    begin: fn(&Database) -> &'static str,
+    group_max: usize,
+) -> Result<JoinHandle<()>, StoreError> {
+    let queue = Arc::clone(queue);
+    let connect = Arc::clone(connect);
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || work(&queue, &connect, begin, group_max))
+        .map_err(|error| StoreError::Unavailable(format!("cannot start a thread: {error}")))
+}

@@ -1,0 +1,330 @@
+//! Devices: registration, presence, reported versions, candidates of a batch.
+
+use crate::error::StoreError;
+use crate::tx::{Column, Hot, Tx};
+use crate::value::{Row, Value};
+use updraft_core::device::DeviceStatus;
+use updraft_core::id::{AccountNo, DeviceNo, ProductNo};
+use updraft_core::time::Timestamp;
+
+/// A device as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Row number; a later device has a larger one.
+    pub no: DeviceNo,
+    /// The product that it belongs to.
+    pub product: ProductNo,
+    /// Unique in the product.
+    pub name: String,
+    /// Unique everywhere.
+    pub iot_id: String,
+    /// Its secret, sealed with the master key.
+    pub secret_sealed: Vec<u8>,
+    /// A name for people.
+    pub nickname: Option<String>,
+    /// Presence.
+    pub status: DeviceStatus,
+    /// The address of its last connection.
+    pub ip: Option<String>,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When it first connected.
+    pub active_at: Option<Timestamp>,
+    /// When it last connected.
+    pub online_at: Option<Timestamp>,
+}
+
+/// A device to register.
+#[derive(Debug, Clone)]
+pub struct NewDevice {
+    /// The product.
+    pub product: ProductNo,
+    /// Unique in the product.
+    pub name: String,
+    /// Unique everywhere.
+    pub iot_id: String,
+    /// Its secret, sealed with the master key.
+    pub secret_sealed: Vec<u8>,
+    /// A name for people.
+    pub nickname: Option<String>,
+}
+
+/// A device that came online.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnlineDevice {
+    /// Who.
+    pub device: DeviceNo,
+    /// The login's number; larger than every earlier one of the device.
+    pub session: i64,
+    /// The address that it came from.
+    pub ip: String,
+}
+
+/// A device that a batch might be for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Who.
+    pub device: DeviceNo,
+    /// Whether it has a connection.
+    pub online: bool,
+    /// The version of the package's module that it last reported.
+    pub version: Option<String>,
+    /// Whether it has an unfinished task.
+    pub busy: bool,
+}
+
+fn device(row: &Row<'_>) -> Result<Device, StoreError> {
+    let status = row.int(6)?;
+    Ok(Device {
+        no: DeviceNo(row.int(0)?),
+        product: ProductNo(row.int(1)?),
+        name: row.text(2)?,
+        iot_id: row.text(3)?,
+        secret_sealed: row.blob(4)?,
+        nickname: row.opt_text(5)?,
+        status: DeviceStatus::from_code(status)
+            .ok_or(StoreError::Corrupt { place: "device.status", detail: status.to_string() })?,
+        ip: row.opt_text(7)?,
+        created_at: Timestamp(row.int(8)?),
+        active_at: row.opt_int(9)?.map(Timestamp),
+        online_at: row.opt_int(10)?.map(Timestamp),
+    })
+}
+
+fn candidate(row: &Row<'_>) -> Result<Candidate, StoreError> {
+    Ok(Candidate {
+        device: DeviceNo(row.int(0)?),
+        online: row.int(1)? == DeviceStatus::Online.code(),
+        version: row.opt_text(2)?,
+        busy: row.flag(3)?,
+    })
+}
+
+// `session < ?2` keeps a login that was overtaken on its way here from undoing a newer one.
+const ONLINE: Hot = Hot {
+    row: "UPDATE device SET status = 1, session = ?2, ip = ?3, online_at = ?4,
+                            active_at = COALESCE(active_at, ?4)
+          WHERE id = ?1 AND session < ?2",
+    set: "UPDATE device SET status = 1, session = n.session, ip = n.ip, online_at = n.at,
+                            active_at = COALESCE(active_at, n.at)
+          FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[]) AS n(id, session, ip, at)
+          WHERE device.id = n.id AND device.session < n.session",
+    columns: &[Column::Int, Column::Int, Column::Text, Column::Int],
+};
+
+const OFFLINE: Hot = Hot {
+    row: "UPDATE device SET status = 2 WHERE id = ?1 AND session = ?2 AND status = 1",
+    set: "UPDATE device SET status = 2 FROM unnest($1::bigint[], $2::bigint[]) AS n(id, session)
+          WHERE device.id = n.id AND device.session = n.session AND device.status = 1",
+    columns: &[Column::Int, Column::Int],
+};
+
+const VERSIONS: Hot = Hot {
+    row: "INSERT INTO device_version (device, module, version, reported_at) VALUES (?1, ?2, ?3, ?4)
+          ON CONFLICT (device, module)
+          DO UPDATE SET version = excluded.version, reported_at = excluded.reported_at",
+    set: "INSERT INTO device_version (device, module, version, reported_at)
+          SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[])
+          ON CONFLICT (device, module)
+          DO UPDATE SET version = excluded.version, reported_at = excluded.reported_at",
+    columns: &[Column::Int, Column::Text, Column::Text, Column::Int],
+};
+
+const CANDIDATES_OF: Hot = Hot {
+    row: "SELECT d.id, d.status, v.version,
+                 CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
+                      THEN 1 ELSE 0 END
+          FROM device d LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
+          WHERE d.id = ?1",
+    set: "SELECT d.id, d.status, v.version,
+                 CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
+                      THEN 1 ELSE 0 END AS BIGINT)
+          FROM unnest($1::bigint[], $2::text[]) AS n(id, module)
+          JOIN device d ON d.id = n.id
+          LEFT JOIN device_version v ON v.device = d.id AND v.module = n.module
+          ORDER BY d.id",
+    columns: &[Column::Int, Column::Text],
+};
+
+const BY_NAMES: Hot = Hot {
+    row: "SELECT id, product, name, iot_id, secret_sealed, nickname, status, ip, created_at, active_at, online_at
+          FROM device WHERE product = ?1 AND name = ?2",
+    set: "SELECT id, product, device.name, iot_id, secret_sealed, nickname, status, ip, created_at, active_at,
+                 online_at
+          FROM device JOIN unnest($1::bigint[], $2::text[]) AS n(p, name)
+            ON device.product = n.p AND device.name = n.name",
+    columns: &[Column::Int, Column::Text],
+};
+
+impl Tx<'_> {
+    /// Registers a device; `None` if the product has one of that name.
+    pub fn device_insert(&mut self, new: &NewDevice, now: Timestamp) -> Result<Option<DeviceNo>, StoreError> {
+        let no = self.query_one(
+            "INSERT INTO device (product, name, iot_id, secret_sealed, nickname, status, session, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, ?6)
+             ON CONFLICT (product, name) DO NOTHING RETURNING id",
+            &[
+                new.product.0.into(),
+                (&new.name).into(),
+                (&new.iot_id).into(),
+                Value::Blob(&new.secret_sealed),
+                new.nickname.as_ref().into(),
+                now.0.into(),
+            ],
+            |row| Ok(DeviceNo(row.int(0)?)),
+        )?;
+        if no.is_some() {
+            self.exec(
+                "UPDATE product SET device_count = device_count + 1 WHERE id = ?1",
+                &[new.product.0.into()],
+            )?;
+        }
+        Ok(no)
+    }
+
+    /// The device of this name in the product.
+    pub fn device_find(&mut self, product: ProductNo, name: &str) -> Result<Option<Device>, StoreError> {
+        self.query_one(
+            "SELECT id, product, name, iot_id, secret_sealed, nickname, status, ip, created_at, active_at, online_at
+             FROM device WHERE product = ?1 AND name = ?2",
+            &[product.0.into(), name.into()],
+            device,
+        )
+    }
+
+    /// The account's device with this IotId.
+    pub fn device_find_by_iot_id(
+        &mut self,
+        account: AccountNo,
+        iot_id: &str,
+    ) -> Result<Option<Device>, StoreError> {
+        self.query_one(
+            "SELECT d.id, d.product, d.name, d.iot_id, d.secret_sealed, d.nickname, d.status, d.ip, d.created_at,
+                    d.active_at, d.online_at
+             FROM device d JOIN product p ON p.id = d.product WHERE d.iot_id = ?1 AND p.account = ?2",
+            &[iot_id.into(), account.0.into()],
+            device,
+        )
+    }
+
+    /// The devices of these names in the product; unknown names are left out.
+    pub fn devices_find(&mut self, product: ProductNo, names: &[String]) -> Result<Vec<Device>, StoreError> {
+        let keys: Vec<Vec<Value<'_>>> =
+            names.iter().map(|name| vec![product.0.into(), name.into()]).collect();
+        self.query_set(&BY_NAMES, &keys, device)
+    }
+
+    /// The row number and sealed secret of the device that a login names.
+    pub fn device_login(
+        &mut self,
+        product_key: &str,
+        name: &str,
+    ) -> Result<Option<(DeviceNo, Vec<u8>)>, StoreError> {
+        self.query_one(
+            "SELECT d.id, d.secret_sealed FROM product p JOIN device d ON d.product = p.id
+             WHERE p.product_key = ?1 AND d.name = ?2",
+            &[product_key.into(), name.into()],
+            |row| Ok((DeviceNo(row.int(0)?), row.blob(1)?)),
+        )
+    }
+
+    /// The largest device number so far; a batch that targets all devices stops there.
+    pub fn device_last(&mut self, product: ProductNo) -> Result<DeviceNo, StoreError> {
+        let last = self.query_one(
+            "SELECT COALESCE(MAX(id), 0) FROM device WHERE product = ?1",
+            &[product.0.into()],
+            |row| Ok(DeviceNo(row.int(0)?)),
+        )?;
+        Ok(last.unwrap_or_default())
+    }
+
+    /// Marks devices online.
+    pub fn devices_online(&mut self, devices: &[OnlineDevice], now: Timestamp) -> Result<(), StoreError> {
+        let rows: Vec<Vec<Value<'_>>> = devices
+            .iter()
+            .map(|d| vec![d.device.0.into(), d.session.into(), (&d.ip).into(), now.0.into()])
+            .collect();
+        self.exec_set(&ONLINE, &rows)?;
+        Ok(())
+    }
+
+    /// Marks devices offline whose session is still this one.
+    pub fn devices_offline(&mut self, devices: &[(DeviceNo, i64)]) -> Result<(), StoreError> {
+        let rows: Vec<Vec<Value<'_>>> =
+            devices.iter().map(|(device, session)| vec![device.0.into(), (*session).into()]).collect();
+        self.exec_set(&OFFLINE, &rows)?;
+        Ok(())
+    }
+
+    /// Marks every device offline: after a start, no connection of before exists. Answers how many.
+    pub fn devices_all_offline(&mut self) -> Result<usize, StoreError> {
+        self.exec("UPDATE device SET status = 2 WHERE status = 1", &[])
+    }
+
+    /// Remembers reported versions; of several for one module the last counts.
+    pub fn versions_put(
+        &mut self,
+        reports: &[(DeviceNo, String, String)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        // One statement must not touch a row twice (PostgreSQL refuses it), so only the last one stays.
+        let mut last: std::collections::BTreeMap<(DeviceNo, &str), &str> = std::collections::BTreeMap::new();
+        for (device, module, version) in reports {
+            last.insert((*device, module), version);
+        }
+        let rows: Vec<Vec<Value<'_>>> = last
+            .iter()
+            .map(|((device, module), version)| {
+                vec![device.0.into(), (*module).into(), (*version).into(), now.0.into()]
+            })
+            .collect();
+        self.exec_set(&VERSIONS, &rows)?;
+        Ok(())
+    }
+
+    /// The version that a device last reported for a module.
+    pub fn version_find(&mut self, device: DeviceNo, module: &str) -> Result<Option<String>, StoreError> {
+        self.query_one(
+            "SELECT version FROM device_version WHERE device = ?1 AND module = ?2",
+            &[device.0.into(), module.into()],
+            |row| row.text(0),
+        )
+    }
+
+    /// How many modules a device has reported.
+    pub fn version_count(&mut self, device: DeviceNo) -> Result<i64, StoreError> {
+        let count = self.query_one(
+            "SELECT COUNT(*) FROM device_version WHERE device = ?1",
+            &[device.0.into()],
+            |row| row.int(0),
+        )?;
+        Ok(count.unwrap_or_default())
+    }
+
+    /// The next `limit` devices of a product in id order, after `after` and up to `upto`.
+    pub fn candidates_of_product(
+        &mut self,
+        product: ProductNo,
+        module: &str,
+        after: DeviceNo,
+        upto: DeviceNo,
+        limit: i64,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        self.query(
+            "SELECT d.id, d.status, v.version,
+                    CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
+                         THEN 1 ELSE 0 END AS BIGINT)
+             FROM device d LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
+             WHERE d.product = ?1 AND d.id > ?3 AND d.id <= ?4 ORDER BY d.id LIMIT ?5",
+            &[product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],
+            candidate,
+        )
+    }
+
+    /// These devices, as candidates, in the order given on SQLite and in id order on PostgreSQL.
+    pub fn candidates_of(&mut self, devices: &[DeviceNo], module: &str) -> Result<Vec<Candidate>, StoreError> {
+        let keys: Vec<Vec<Value<'_>>> =
+            devices.iter().map(|device| vec![device.0.into(), module.into()]).collect();
+        self.query_set(&CANDIDATES_OF, &keys, candidate)
+    }
+}

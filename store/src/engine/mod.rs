@@ -1,0 +1,4 @@
+//! The two engines: how each opens, runs a statement and names its errors. No query of ours lives here.
+
+pub(crate) mod postgres;
+pub(crate) mod sqlite;

@@ -1,0 +1,146 @@
+//! PostgreSQL: opening, statements, errors.
+//!
+//! Clients live and die on threads of their own: connecting or dropping one inside an async task panics.
+
+use crate::error::StoreError;
+use crate::tx::{Column, Hot};
+use crate::value::{Row, Value};
+use postgres::types::ToSql;
+use postgres::{Client, NoTls, Statement};
+use std::collections::HashMap;
+
+/// A client with its prepared statements.
+pub(crate) struct PgConn {
+    client: Client,
+    prepared: HashMap<&'static str, Statement>,
+}
+
+impl PgConn {
+    pub(crate) fn connect(url: &str) -> Result<Self, StoreError> {
+        let client =
+            Client::connect(url, NoTls).map_err(|error| StoreError::Unavailable(describe(&error)))?;
+        Ok(Self { client, prepared: HashMap::new() })
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    pub(crate) fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.client.batch_execute(sql).map_err(error)
+    }
+
+    fn prepare(&mut self, sql: &'static str) -> Result<Statement, StoreError> {
+        if let Some(statement) = self.prepared.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(&dollars(sql)).map_err(error)?;
+        self.prepared.insert(sql, statement.clone());
+        Ok(statement)
+    }
+
+    pub(crate) fn exec(&mut self, sql: &'static str, params: &[Value<'_>]) -> Result<usize, StoreError> {
+        let statement = self.prepare(sql)?;
+        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| p as &(dyn ToSql + Sync)).collect();
+        self.client.execute(&statement, &params).map(|n| n as usize).map_err(error)
+    }
+
+    pub(crate) fn query(
+        &mut self,
+        sql: &'static str,
+        params: &[Value<'_>],
+        each: &mut dyn FnMut(&Row<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let statement = self.prepare(sql)?;
+        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| p as &(dyn ToSql + Sync)).collect();
+        for row in self.client.query(&statement, &params).map_err(error)? {
+            each(&Row::Postgres(&row))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn exec_set(&mut self, hot: &Hot, rows: &[Vec<Value<'_>>]) -> Result<usize, StoreError> {
+        let statement = self.prepare(hot.set)?;
+        let arrays = arrays(hot.columns, rows);
+        let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(Array::as_sql).collect();
+        self.client.execute(&statement, &params).map(|n| n as usize).map_err(error)
+    }
+
+    pub(crate) fn query_set(
+        &mut self,
+        hot: &Hot,
+        keys: &[Vec<Value<'_>>],
+        each: &mut dyn FnMut(&Row<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let statement = self.prepare(hot.set)?;
+        let arrays = arrays(hot.columns, keys);
+        let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(Array::as_sql).collect();
+        for row in self.client.query(&statement, &params).map_err(error)? {
+            each(&Row::Postgres(&row))?;
+        }
+        Ok(())
+    }
+}
+
+/// One column of a set, as the array that `unnest` takes.
+enum Array<'a> {
+    Int(Vec<Option<i64>>),
+    Text(Vec<Option<&'a str>>),
+}
+
+impl Array<'_> {
+    fn as_sql(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Self::Int(values) => values,
+            Self::Text(values) => values,
+        }
+    }
+}
+
+fn arrays<'a>(columns: &[Column], rows: &[Vec<Value<'a>>]) -> Vec<Array<'a>> {
+    columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| match column {
+            Column::Int => Array::Int(
+                rows.iter()
+                    .map(|row| match row[index] {
+                        Value::Int(value) => Some(value),
+                        Value::Null | Value::Text(_) | Value::Blob(_) => None,
+                    })
+                    .collect(),
+            ),
+            Column::Text => Array::Text(
+                rows.iter()
+                    .map(|row| match row[index] {
+                        Value::Text(value) => Some(value),
+                        Value::Null | Value::Int(_) | Value::Blob(_) => None,
+                    })
+                    .collect(),
+            ),
+        })
+        .collect()
+}
+
+/// Rewrites `?1` to `$1`. Our texts hold no question mark elsewhere.
+fn dollars(sql: &str) -> String {
+    sql.replace('?', "$")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as the function of map_err")]
+pub(crate) fn error(error: postgres::Error) -> StoreError {
+    let text = describe(&error);
+    match error.code().map(postgres::error::SqlState::code) {
+        None => StoreError::Unavailable(text),
+        Some(code) if code.starts_with("53") => StoreError::Full(text),
+        // Connection lost, operator shut the server down, serialization or deadlock: try again.
+        Some(code) if code.starts_with("08") || code.starts_with("57") || code.starts_with("40") => {
+            StoreError::Unavailable(text)
+        }
+        Some(_) => StoreError::Internal(text),
+    }
+}
+
+fn describe(error: &postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |db| format!("{} ({})", db.message(), db.code().code()))
+}

@@ -1,0 +1,91 @@
+//! SQLite: opening, pragmas, statements, errors.
+
+use crate::error::StoreError;
+use crate::value::{Row, Value};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::path::Path;
+
+/// Opens the one connection that writes.
+pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    let conn = Connection::open(path).map_err(error)?;
+    // WAL lets readers go on during a write; FULL makes every commit durable before it is answered.
+    conn.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA cache_size = -65536;
+         PRAGMA mmap_size = 268435456;
+         PRAGMA busy_timeout = 5000;",
+    )
+    .map_err(error)?;
+    tune(&conn);
+    Ok(conn)
+}
+
+/// Opens one connection that only reads.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(error)?;
+    conn.execute_batch(
+        "PRAGMA query_only = ON;
+         PRAGMA cache_size = -16384;
+         PRAGMA mmap_size = 268435456;
+         PRAGMA busy_timeout = 5000;",
+    )
+    .map_err(error)?;
+    tune(&conn);
+    Ok(conn)
+}
+
+/// Opens a database that lives in memory, for the simulation and for tests.
+pub(crate) fn open_memory() -> Result<Connection, StoreError> {
+    let conn = Connection::open_in_memory().map_err(error)?;
+    tune(&conn);
+    Ok(conn)
+}
+
+fn tune(conn: &Connection) {
+    conn.set_prepared_statement_cache_capacity(256);
+}
+
+pub(crate) fn exec(conn: &Connection, sql: &str, params: &[Value<'_>]) -> Result<usize, StoreError> {
+    let mut statement = conn.prepare_cached(sql).map_err(error)?;
+    // `execute` refuses statements that return rows; none of ours that are run here do.
+    statement.execute(rusqlite::params_from_iter(params)).map_err(error)
+}
+
+pub(crate) fn query(
+    conn: &Connection,
+    sql: &str,
+    params: &[Value<'_>],
+    each: &mut dyn FnMut(&Row<'_>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut statement = conn.prepare_cached(sql).map_err(error)?;
+    let mut rows = statement.query(rusqlite::params_from_iter(params)).map_err(error)?;
+    while let Some(row) = rows.next().map_err(error)? {
+        each(&Row::Sqlite(row))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn batch(conn: &Connection, sql: &str) -> Result<(), StoreError> {
+    conn.execute_batch(sql).map_err(error)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as the function of map_err")]
+pub(crate) fn error(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full(error.to_string()),
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::CannotOpen
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::OutOfMemory,
+        ) => StoreError::Unavailable(error.to_string()),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Corrupt { place: "the database file", detail: error.to_string() }
+        }
+        _ => StoreError::Internal(error.to_string()),
+    }
+}

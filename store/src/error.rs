@@ -1,0 +1,50 @@
+//! What can go wrong between the rules and the rows.
+
+/// The world said no. "Not found" is never an error here: finders return `Option`.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached or is shutting down; the same call may work later.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// The disk or the database's quota is full; nothing was changed.
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// A row was changed by somebody else in between; decide again.
+    #[error("a row changed in between: {0}")]
+    Conflict(&'static str),
+    /// A row holds what no code of ours writes.
+    #[error("corrupt data in {place}: {detail}")]
+    Corrupt {
+        /// Table and column.
+        place: &'static str,
+        /// What was found.
+        detail: String,
+    },
+    /// The data folder or database belongs to a newer release.
+    #[error(
+        "the database has schema {found}, this release knows up to {known}: start the newer release, \
+         or restore a backup made before the upgrade"
+    )]
+    NewerSchema {
+        /// The schema found.
+        found: i64,
+        /// The newest one that this binary knows.
+        known: i64,
+    },
+    /// A closure panicked; its changes were rolled back.
+    #[error("the operation failed inside: {0}")]
+    Panicked(String),
+    /// Anything else that the engine reported.
+    #[error("database error: {0}")]
+    Internal(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody changing it.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Full(_) | Self::Conflict(_) => true,
+            Self::Corrupt { .. } | Self::NewerSchema { .. } | Self::Panicked(_) | Self::Internal(_) => false,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Uploaded files: from ticket to package.
+
+use crate::error::StoreError;
+use crate::tx::Tx;
+use updraft_core::id::{AccountNo, FileNo, FirmwareNo};
+use updraft_core::time::Timestamp;
+
+/// A file whose upload is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadedFile {
+    /// Row number.
+    pub no: FileNo,
+    /// The key that it was uploaded under.
+    pub object_key: String,
+    /// Where its bytes are, in the blob store.
+    pub blob: String,
+    /// Bytes.
+    pub size: i64,
+    /// Lower-case hex.
+    pub md5: String,
+    /// Lower-case hex.
+    pub sha256: String,
+    /// The package that uses it.
+    pub firmware: Option<FirmwareNo>,
+}
+
+impl Tx<'_> {
+    /// Notes that an upload ticket for this key was given to the account.
+    pub fn file_ticket_insert(
+        &mut self,
+        account: AccountNo,
+        object_key: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.exec(
+            "INSERT INTO file (account, object_key, created_at) VALUES (?1, ?2, ?3)",
+            &[account.0.into(), object_key.into(), now.0.into()],
+        )?;
+        Ok(())
+    }
+
+    /// Whether a ticket was given for this key, and whether a package uses it already.
+    pub fn file_ticket_find(&mut self, object_key: &str) -> Result<Option<Option<FirmwareNo>>, StoreError> {
+        self.query_one("SELECT firmware FROM file WHERE object_key = ?1", &[object_key.into()], |row| {
+            Ok(row.opt_int(0)?.map(FirmwareNo))
+        })
+    }
+
+    /// Notes a complete upload, unless a package uses the key already. Answers whether it did.
+    pub fn file_uploaded(
+        &mut self,
+        object_key: &str,
+        blob: &str,
+        size: i64,
+        md5: &str,
+        sha256: &str,
+    ) -> Result<bool, StoreError> {
+        let changed = self.exec(
+            "UPDATE file SET blob = ?2, size = ?3, md5 = ?4, sha256 = ?5 WHERE object_key = ?1 AND firmware IS NULL",
+            &[object_key.into(), blob.into(), size.into(), md5.into(), sha256.into()],
+        )?;
+        Ok(changed == 1)
+    }
+
+    /// The account's uploaded file with this key.
+    pub fn file_find(
+        &mut self,
+        account: AccountNo,
+        object_key: &str,
+    ) -> Result<Option<UploadedFile>, StoreError> {
+        self.query_one(
+            "SELECT id, object_key, blob, size, md5, sha256, firmware FROM file
+             WHERE object_key = ?1 AND account = ?2 AND blob IS NOT NULL",
+            &[object_key.into(), account.0.into()],
+            uploaded,
+        )
+    }
+
+    /// The uploaded file with this key, whoever owns it: for downloads, whose URL is signed.
+    pub fn file_find_any(&mut self, object_key: &str) -> Result<Option<UploadedFile>, StoreError> {
+        self.query_one(
+            "SELECT id, object_key, blob, size, md5, sha256, firmware FROM file
+             WHERE object_key = ?1 AND blob IS NOT NULL",
+            &[object_key.into()],
+            uploaded,
+        )
+    }
+
+    /// Whether this blob belongs to a file: what does not may be swept after a crash.
+    pub fn file_blob_exists(&mut self, blob: &str) -> Result<bool, StoreError> {
+        Ok(self.query_one("SELECT 1 FROM file WHERE blob = ?1", &[blob.into()], |_| Ok(()))?.is_some())
+    }
+}
+
+fn uploaded(row: &crate::value::Row<'_>) -> Result<UploadedFile, StoreError> {
+    Ok(UploadedFile {
+        no: FileNo(row.int(0)?),
+        object_key: row.text(1)?,
+        blob: row.text(2)?,
+        size: row.int(3)?,
+        md5: row.text(4)?,
+        sha256: row.text(5)?,
+        firmware: row.opt_int(6)?.map(FirmwareNo),
+    })
+}

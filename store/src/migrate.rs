@@ -1,0 +1,68 @@
+//! Migrations: numbered, embedded, checksummed, append-only.
+//!
+//! To add one, put `NNNN_name.sqlite.sql` and `NNNN_name.postgres.sql` into `migrations/` and a line into
+//! [`MIGRATIONS`]; never change one that was released. The suite compares the schemas of both engines.
+
+use crate::error::StoreError;
+use crate::tx::{Conn, Tx};
+use crate::value::Value;
+use sha2::{Digest, Sha256};
+
+struct Migration {
+    number: i64,
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    number: 1,
+    sqlite: include_str!("../migrations/0001_first_slice.sqlite.sql"),
+    postgres: include_str!("../migrations/0001_first_slice.postgres.sql"),
+}];
+
+/// Brings the database to the newest schema, or refuses one that is newer than this binary.
+pub(crate) fn migrate(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    batch(
+        tx,
+        "CREATE TABLE IF NOT EXISTS migration (number BIGINT NOT NULL PRIMARY KEY, checksum TEXT NOT NULL)",
+    )?;
+    let applied: Vec<(i64, String)> = tx
+        .query("SELECT number, checksum FROM migration ORDER BY number", &[], |row| {
+            Ok((row.int(0)?, row.text(1)?))
+        })?;
+    let known = MIGRATIONS.last().map_or(0, |migration| migration.number);
+    if let Some((found, _)) = applied.last().filter(|(found, _)| *found > known) {
+        return Err(StoreError::NewerSchema { found: *found, known });
+    }
+    for migration in MIGRATIONS {
+        let sql = match tx.conn {
+            Conn::Sqlite(_) => migration.sqlite,
+            Conn::Postgres(_) => migration.postgres,
+        };
+        let checksum = hex::encode(Sha256::digest(sql.as_bytes()));
+        match applied.iter().find(|(number, _)| *number == migration.number) {
+            Some((_, found)) if *found == checksum => {}
+            Some((number, _)) => {
+                return Err(StoreError::Corrupt {
+                    place: "migration.checksum",
+                    detail: format!("migration {number} was applied with another text than this binary has"),
+                });
+            }
+            None => {
+                batch(tx, sql)?;
+                tx.exec(
+                    "INSERT INTO migration (number, checksum) VALUES (?1, ?2)",
+                    &[Value::Int(migration.number), Value::Text(&checksum)],
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn batch(tx: &mut Tx<'_>, sql: &str) -> Result<(), StoreError> {
+    match &mut tx.conn {
+        Conn::Sqlite(conn) => crate::engine::sqlite::batch(conn, sql),
+        Conn::Postgres(conn) => conn.batch(sql),
+    }
+}

@@ -1,0 +1,99 @@
+//! Products.
+
+use crate::error::StoreError;
+use crate::tx::Tx;
+use crate::value::{Row, Value};
+use updraft_core::id::{AccountNo, ProductNo};
+use updraft_core::time::Timestamp;
+
+/// A product as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Product {
+    /// Row number.
+    pub no: ProductNo,
+    /// Owner.
+    pub account: AccountNo,
+    /// The key that devices and callers name it by.
+    pub product_key: String,
+    /// Its name, unique in the account.
+    pub name: String,
+    /// 0 device, 1 gateway.
+    pub node_type: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A product to add.
+#[derive(Debug, Clone)]
+pub struct NewProduct {
+    /// Owner.
+    pub account: AccountNo,
+    /// The key that devices and callers name it by.
+    pub product_key: String,
+    /// Its name.
+    pub name: String,
+    /// Product secret, sealed with the master key.
+    pub secret_sealed: Vec<u8>,
+    /// 0 device, 1 gateway.
+    pub node_type: i64,
+    /// 0 custom, 1 Alink.
+    pub data_format: i64,
+    /// How devices reach the network, as named in the API.
+    pub net_type: String,
+    /// Free text.
+    pub description: Option<String>,
+}
+
+fn product(row: &Row<'_>) -> Result<Product, StoreError> {
+    Ok(Product {
+        no: ProductNo(row.int(0)?),
+        account: AccountNo(row.int(1)?),
+        product_key: row.text(2)?,
+        name: row.text(3)?,
+        node_type: row.int(4)?,
+        created_at: Timestamp(row.int(5)?),
+    })
+}
+
+impl Tx<'_> {
+    /// Adds a product; `None` if the account has one of that name.
+    pub fn product_insert(&mut self, new: &NewProduct, now: Timestamp) -> Result<Option<ProductNo>, StoreError> {
+        self.query_one(
+            "INSERT INTO product (account, product_key, name, secret_sealed, node_type, data_format, net_type,
+                                  description, device_count, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9)
+             ON CONFLICT (account, name) DO NOTHING RETURNING id",
+            &[
+                new.account.0.into(),
+                (&new.product_key).into(),
+                (&new.name).into(),
+                Value::Blob(&new.secret_sealed),
+                new.node_type.into(),
+                new.data_format.into(),
+                (&new.net_type).into(),
+                new.description.as_ref().into(),
+                now.0.into(),
+            ],
+            |row| Ok(ProductNo(row.int(0)?)),
+        )
+    }
+
+    /// The account's product with this key.
+    pub fn product_find(&mut self, account: AccountNo, product_key: &str) -> Result<Option<Product>, StoreError> {
+        self.query_one(
+            "SELECT id, account, product_key, name, node_type, created_at FROM product
+             WHERE product_key = ?1 AND account = ?2",
+            &[product_key.into(), account.0.into()],
+            product,
+        )
+    }
+
+    /// The product with this row number.
+    pub fn product_load(&mut self, no: ProductNo) -> Result<Option<Product>, StoreError> {
+        self.query_one(
+            "SELECT id, account, product_key, name, node_type, created_at FROM product WHERE id = ?1",
+            &[no.0.into()],
+            product,
+        )
+    }
+}

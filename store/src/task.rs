@@ -1,0 +1,279 @@
+//! The tasks of batches: one row per device and batch.
+
+use crate::error::StoreError;
+use crate::tx::{Column, Hot, Tx};
+use crate::value::{Row, Value};
+use updraft_core::id::{DeviceNo, JobNo, TaskNo};
+use updraft_core::page::Page;
+use updraft_core::task::{Task, TaskStatus};
+use updraft_core::time::Timestamp;
+
+/// A task with the names that lists show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedTask {
+    /// The task.
+    pub task: Task,
+    /// Its device's name.
+    pub device_name: String,
+    /// Its device's IotId.
+    pub iot_id: String,
+}
+
+/// Which tasks of a batch a list shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskFilter {
+    /// All of them: a range of the primary key, whatever the page.
+    All,
+    /// Those in one state: an index scan that skips the pages before.
+    Status(TaskStatus),
+}
+
+fn task(row: &Row<'_>) -> Result<Task, StoreError> {
+    let status = row.int(3)?;
+    Ok(Task {
+        no: TaskNo { job: JobNo(row.int(0)?), ordinal: row.int(1)? },
+        device: DeviceNo(row.int(2)?),
+        status: TaskStatus::from_code(status)
+            .ok_or(StoreError::Corrupt { place: "task.status", detail: status.to_string() })?,
+        src_version: row.opt_text(4)?,
+        progress: row.int(5)?,
+        desc: row.opt_text(6)?.unwrap_or_default(),
+        due_at: row.opt_int(7)?.map(Timestamp),
+        revision: row.int(8)?,
+        created_at: Timestamp(row.int(9)?),
+        modified_at: Timestamp(row.int(10)?),
+    })
+}
+
+fn listed(row: &Row<'_>) -> Result<ListedTask, StoreError> {
+    Ok(ListedTask { task: task(row)?, device_name: row.text(11)?, iot_id: row.text(12)? })
+}
+
+/// An empty description is stored as NULL: most tasks have none.
+fn desc(task: &Task) -> Value<'_> {
+    if task.desc.is_empty() { Value::Null } else { Value::Text(&task.desc) }
+}
+
+const OPEN: Hot = Hot {
+    row: "SELECT job, ordinal, device, status, src_version, progress, description, due_at, revision, created_at,
+                 modified_at
+          FROM task WHERE device = ?1 AND status < 4 ORDER BY job, ordinal",
+    set: "SELECT job, ordinal, device, status, src_version, progress, description, due_at, revision, created_at,
+                 modified_at
+          FROM task WHERE device = ANY($1::bigint[]) AND status < 4 ORDER BY job, ordinal FOR UPDATE",
+    columns: &[Column::Int],
+};
+
+const LOAD: Hot = Hot {
+    row: "SELECT job, ordinal, device, status, src_version, progress, description, due_at, revision, created_at,
+                 modified_at
+          FROM task WHERE job = ?1 AND ordinal = ?2",
+    set: "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at,
+                 t.revision, t.created_at, t.modified_at
+          FROM task t JOIN unnest($1::bigint[], $2::bigint[]) AS n(job, ordinal)
+            ON t.job = n.job AND t.ordinal = n.ordinal
+          ORDER BY t.job, t.ordinal FOR UPDATE OF t",
+    columns: &[Column::Int, Column::Int],
+};
+
+const INSERT: Hot = Hot {
+    row: "INSERT INTO task (job, ordinal, device, status, src_version, progress, description, due_at, revision,
+                            created_at, modified_at)
+          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    set: "INSERT INTO task (job, ordinal, device, status, src_version, progress, description, due_at, revision,
+                            created_at, modified_at)
+          SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[],
+                               $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])",
+    columns: &[
+        Column::Int,
+        Column::Int,
+        Column::Int,
+        Column::Int,
+        Column::Text,
+        Column::Int,
+        Column::Text,
+        Column::Int,
+        Column::Int,
+        Column::Int,
+        Column::Int,
+    ],
+};
+
+// The last parameter is the revision that the change was made from.
+const APPLY: Hot = Hot {
+    row: "UPDATE task SET status = ?3, src_version = ?4, progress = ?5, description = ?6, due_at = ?7, revision = ?8,
+                          modified_at = ?9
+          WHERE job = ?1 AND ordinal = ?2 AND revision = ?10",
+    set: "UPDATE task SET status = n.status, src_version = n.src_version, progress = n.progress,
+                          description = n.description, due_at = n.due_at, revision = n.revision,
+                          modified_at = n.modified_at
+          FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
+                      $8::bigint[], $9::bigint[], $10::bigint[])
+            AS n(job, ordinal, status, src_version, progress, description, due_at, revision, modified_at, before)
+          WHERE task.job = n.job AND task.ordinal = n.ordinal AND task.revision = n.before",
+    columns: &[
+        Column::Int,
+        Column::Int,
+        Column::Int,
+        Column::Text,
+        Column::Int,
+        Column::Text,
+        Column::Int,
+        Column::Int,
+        Column::Int,
+        Column::Int,
+    ],
+};
+
+const BY_DEVICES: Hot = Hot {
+    row: "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at, t.revision,
+                 t.created_at, t.modified_at, d.name, d.iot_id
+          FROM task t JOIN device d ON d.id = t.device WHERE t.job = ?1 AND t.device = ?2",
+    set: "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at, t.revision,
+                 t.created_at, t.modified_at, d.name, d.iot_id
+          FROM unnest($1::bigint[], $2::bigint[]) AS n(job, device)
+          JOIN task t ON t.job = n.job AND t.device = n.device JOIN device d ON d.id = t.device
+          ORDER BY t.ordinal",
+    columns: &[Column::Int, Column::Int],
+};
+
+impl Tx<'_> {
+    /// The unfinished tasks of these devices.
+    pub fn tasks_open(&mut self, devices: &[DeviceNo]) -> Result<Vec<Task>, StoreError> {
+        let keys: Vec<Vec<Value<'_>>> = devices.iter().map(|device| vec![device.0.into()]).collect();
+        self.query_set(&OPEN, &keys, task)
+    }
+
+    /// These tasks.
+    pub fn tasks_load(&mut self, tasks: &[TaskNo]) -> Result<Vec<Task>, StoreError> {
+        let keys: Vec<Vec<Value<'_>>> =
+            tasks.iter().map(|no| vec![no.job.0.into(), no.ordinal.into()]).collect();
+        self.query_set(&LOAD, &keys, task)
+    }
+
+    /// Adds tasks; in device order this is ten times as fast as in random order.
+    pub fn tasks_insert(&mut self, tasks: &[Task]) -> Result<(), StoreError> {
+        let rows: Vec<Vec<Value<'_>>> = tasks
+            .iter()
+            .map(|t| {
+                vec![
+                    t.no.job.0.into(),
+                    t.no.ordinal.into(),
+                    t.device.0.into(),
+                    t.status.code().into(),
+                    t.src_version.as_ref().into(),
+                    t.progress.into(),
+                    desc(t),
+                    t.due_at.map(|due| due.0).into(),
+                    t.revision.into(),
+                    t.created_at.0.into(),
+                    t.modified_at.0.into(),
+                ]
+            })
+            .collect();
+        self.exec_set(&INSERT, &rows)?;
+        Ok(())
+    }
+
+    /// Writes changed tasks, each with the revision that it was changed from; a row that has another one by
+    /// now is a conflict, and nothing may stand.
+    pub fn tasks_apply(&mut self, changed: &[(i64, Task)]) -> Result<(), StoreError> {
+        let rows: Vec<Vec<Value<'_>>> = changed
+            .iter()
+            .map(|(before, t)| {
+                vec![
+                    t.no.job.0.into(),
+                    t.no.ordinal.into(),
+                    t.status.code().into(),
+                    t.src_version.as_ref().into(),
+                    t.progress.into(),
+                    desc(t),
+                    t.due_at.map(|due| due.0).into(),
+                    t.revision.into(),
+                    t.modified_at.0.into(),
+                    (*before).into(),
+                ]
+            })
+            .collect();
+        if self.exec_set(&APPLY, &rows)? == rows.len() {
+            Ok(())
+        } else {
+            Err(StoreError::Conflict("task"))
+        }
+    }
+
+    /// Tasks whose slot or time-out has come, earliest first.
+    pub fn tasks_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<TaskNo>, StoreError> {
+        self.query(
+            "SELECT job, ordinal FROM task WHERE due_at IS NOT NULL AND due_at <= ?1
+             ORDER BY due_at, job, ordinal LIMIT ?2",
+            &[now.0.into(), limit.into()],
+            |row| Ok(TaskNo { job: JobNo(row.int(0)?), ordinal: row.int(1)? }),
+        )
+    }
+
+    /// When the next slot or time-out comes.
+    pub fn task_next_due(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        self.query_one(
+            "SELECT due_at FROM task WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1",
+            &[],
+            |row| Ok(Timestamp(row.int(0)?)),
+        )
+    }
+
+    /// A batch's tasks in one state, in order.
+    pub fn tasks_by_status(
+        &mut self,
+        job: JobNo,
+        status: TaskStatus,
+        limit: i64,
+    ) -> Result<Vec<TaskNo>, StoreError> {
+        self.query(
+            "SELECT job, ordinal FROM task WHERE job = ?1 AND status = ?2 ORDER BY ordinal LIMIT ?3",
+            &[job.0.into(), status.code().into(), limit.into()],
+            |row| Ok(TaskNo { job: JobNo(row.int(0)?), ordinal: row.int(1)? }),
+        )
+    }
+
+    /// One page of a batch's tasks, in ordinal order; `total` is what the filter matches in all.
+    pub fn task_list_by_job(
+        &mut self,
+        job: JobNo,
+        filter: &TaskFilter,
+        page: Page,
+        total: i64,
+    ) -> Result<Vec<ListedTask>, StoreError> {
+        match filter {
+            TaskFilter::All => {
+                let (low, high) = page.oldest_first(total);
+                self.query(
+                    "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at,
+                            t.revision, t.created_at, t.modified_at, d.name, d.iot_id
+                     FROM task t JOIN device d ON d.id = t.device
+                     WHERE t.job = ?1 AND t.ordinal >= ?2 AND t.ordinal <= ?3 ORDER BY t.ordinal",
+                    &[job.0.into(), low.into(), high.into()],
+                    listed,
+                )
+            }
+            TaskFilter::Status(status) => self.query(
+                "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at,
+                        t.revision, t.created_at, t.modified_at, d.name, d.iot_id
+                 FROM task t JOIN device d ON d.id = t.device
+                 WHERE t.job = ?1 AND t.status = ?2 ORDER BY t.ordinal LIMIT ?3 OFFSET ?4",
+                &[job.0.into(), status.code().into(), page.size().into(), page.skip().into()],
+                listed,
+            ),
+        }
+    }
+
+    /// The tasks of these devices in a batch.
+    pub fn task_list_by_devices(
+        &mut self,
+        job: JobNo,
+        devices: &[DeviceNo],
+    ) -> Result<Vec<ListedTask>, StoreError> {
+        let keys: Vec<Vec<Value<'_>>> =
+            devices.iter().map(|device| vec![job.0.into(), device.0.into()]).collect();
+        self.query_set(&BY_DEVICES, &keys, listed)
+    }
+}

@@ -1,0 +1,116 @@
+//! A transaction: one text of SQL, run on whichever engine is open.
+
+use crate::engine::postgres::PgConn;
+use crate::error::StoreError;
+use crate::value::{Row, Value};
+
+/// A transaction that a closure given to [`crate::Store::write`] or [`crate::Store::read`] works in.
+///
+/// The methods that name rows (`job_insert`, `tasks_load`, …) live in the files of their tables.
+pub struct Tx<'a> {
+    pub(crate) conn: Conn<'a>,
+}
+
+pub(crate) enum Conn<'a> {
+    Sqlite(&'a rusqlite::Connection),
+    Postgres(&'a mut PgConn),
+}
+
+/// A statement that is run for a set of rows: the two engines want two texts.
+///
+/// SQLite executes `row` (placeholders `?1`…) once per row, prepared; PostgreSQL executes `set` once, with
+/// one array per column (placeholders `$1`…): a statement per row costs it a round trip each.
+pub(crate) struct Hot {
+    pub row: &'static str,
+    pub set: &'static str,
+    pub columns: &'static [Column],
+}
+
+/// The type of a [`Hot`] statement's column.
+#[derive(Clone, Copy)]
+pub(crate) enum Column {
+    Int,
+    Text,
+}
+
+impl Tx<'_> {
+    /// Runs one statement; answers how many rows it changed.
+    pub(crate) fn exec(&mut self, sql: &'static str, params: &[Value<'_>]) -> Result<usize, StoreError> {
+        match &mut self.conn {
+            Conn::Sqlite(conn) => crate::engine::sqlite::exec(conn, sql, params),
+            Conn::Postgres(conn) => conn.exec(sql, params),
+        }
+    }
+
+    /// Runs one query; maps each row.
+    pub(crate) fn query<T>(
+        &mut self,
+        sql: &'static str,
+        params: &[Value<'_>],
+        mut map: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut out = Vec::new();
+        let mut push = |row: &Row<'_>| {
+            out.push(map(row)?);
+            Ok(())
+        };
+        match &mut self.conn {
+            Conn::Sqlite(conn) => crate::engine::sqlite::query(conn, sql, params, &mut push)?,
+            Conn::Postgres(conn) => conn.query(sql, params, &mut push)?,
+        }
+        Ok(out)
+    }
+
+    /// Runs one query that answers at most one row.
+    pub(crate) fn query_one<T>(
+        &mut self,
+        sql: &'static str,
+        params: &[Value<'_>],
+        map: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        Ok(self.query(sql, params, map)?.pop())
+    }
+
+    /// Runs a statement for each of `rows`; answers how many rows it changed in all.
+    pub(crate) fn exec_set(&mut self, hot: &Hot, rows: &[Vec<Value<'_>>]) -> Result<usize, StoreError> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        match &mut self.conn {
+            Conn::Sqlite(conn) => {
+                let mut changed = 0;
+                for row in rows {
+                    changed += crate::engine::sqlite::exec(conn, hot.row, row)?;
+                }
+                Ok(changed)
+            }
+            Conn::Postgres(conn) => conn.exec_set(hot, rows),
+        }
+    }
+
+    /// Runs a query for each of `keys`; maps all rows found.
+    pub(crate) fn query_set<T>(
+        &mut self,
+        hot: &Hot,
+        keys: &[Vec<Value<'_>>],
+        mut map: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut out = Vec::new();
+        if keys.is_empty() {
+            return Ok(out);
+        }
+        let mut push = |row: &Row<'_>| {
+            out.push(map(row)?);
+            Ok(())
+        };
+        match &mut self.conn {
+            Conn::Sqlite(conn) => {
+                for key in keys {
+                    crate::engine::sqlite::query(conn, hot.row, key, &mut push)?;
+                }
+            }
+            Conn::Postgres(conn) => conn.query_set(hot, keys, &mut push)?,
+        }
+        Ok(out)
+    }
+}
