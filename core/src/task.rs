@@ -6,7 +6,7 @@
 use crate::id::{DeviceNo, TaskNo};
 use crate::limits::PROGRESS_DESC_CHARS_MAX;
 use crate::text::clip;
-use crate::time::{MINUTE_MS, Timestamp};
+use crate::time::Timestamp;
 
 /// Where a task stands. Names and meaning are ListOTATaskByJob's `TaskStatus`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,8 +105,8 @@ pub struct Terms<'a> {
     pub dest_version: &'a str,
     /// Whether devices are told without asking.
     pub need_push: bool,
-    /// Minutes from the first progress report to failure.
-    pub timeout_minutes: Option<i64>,
+    /// Milliseconds from the first progress report to failure.
+    pub timeout_ms: Option<i64>,
     /// Whether the batch has started (it is not waiting for its scheduled time).
     pub started: bool,
 }
@@ -256,6 +256,7 @@ pub const DESC_DEVICE_BUSY: &str = "the device has an unfinished task in another
 ///
 /// The rules are those of the platform's pages on update states; where they are silent the reading
 /// is recorded in `docs/compatibility.md`.
+#[expect(clippy::match_same_arms, reason = "the table reads state by state; each arm has its own reason")]
 pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -> Result<Step, Refused> {
     use TaskStatus::{Canceled, Confirm, Failed, InProgress, Notified, Queued, Succeeded};
     let refuse = |why| Err(Refused { status: task.status, event: event.name(), why });
@@ -289,7 +290,7 @@ pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -
             t.status = InProgress;
             t.progress = percent;
             clip(desc, PROGRESS_DESC_CHARS_MAX).clone_into(&mut t.desc);
-            t.due_at = terms.timeout_minutes.map(|minutes| now.plus_ms(minutes * MINUTE_MS));
+            t.due_at = terms.timeout_ms.map(|ms| now.plus_ms(ms));
         }),
         (InProgress, Event::Progress { percent, desc }) => {
             let desc = clip(desc, PROGRESS_DESC_CHARS_MAX);
@@ -303,13 +304,16 @@ pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -
         }
         (Notified | InProgress, Event::Failure { step, desc }) => next(task, now, |t| {
             let said = clip(desc, PROGRESS_DESC_CHARS_MAX);
-            t.desc = if said.is_empty() { step.text().to_owned() } else { format!("{}: {said}", step.text()) };
+            t.desc =
+                if said.is_empty() { step.text().to_owned() } else { format!("{}: {said}", step.text()) };
             t.status = Failed;
             t.due_at = None;
         }),
 
         // Only the reported version decides, from any open state.
-        (Confirm | Queued | Notified | InProgress, Event::Version(version)) if version == terms.dest_version => {
+        (Confirm | Queued | Notified | InProgress, Event::Version(version))
+            if version == terms.dest_version =>
+        {
             next(task, now, |t| {
                 t.status = Succeeded;
                 t.progress = 100;
@@ -371,6 +375,7 @@ pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is an outcome of `step`, like the refusals beside it")]
 fn next(task: &Task, now: Timestamp, change: impl FnOnce(&mut Task)) -> Result<Step, Refused> {
     let mut after = task.clone();
     change(&mut after);

@@ -60,7 +60,8 @@ fn table(terms: &Terms<'_>) -> String {
                     let mut text = format!("-> {}", after.status.name());
                     if after.due_at != before.due_at {
                         let due = after.due_at.map(|due| due.since_ms(NOW));
-                        let _ = write!(text, " due={}", due.map_or("none".to_owned(), |ms| format!("+{ms}ms")));
+                        let _ =
+                            write!(text, " due={}", due.map_or("none".to_owned(), |ms| format!("+{ms}ms")));
                     }
                     if after.progress != before.progress {
                         let _ = write!(text, " progress={}", after.progress);
@@ -82,7 +83,7 @@ fn table(terms: &Terms<'_>) -> String {
 
 #[test]
 fn every_state_and_event_has_the_recorded_outcome() {
-    let push = Terms { dest_version: "2.0", need_push: true, timeout_minutes: Some(5), started: true };
+    let push = Terms { dest_version: "2.0", need_push: true, timeout_ms: Some(300_000), started: true };
     let mut actual = String::from("# pushed batch, 5 minutes time-out\n");
     actual += &table(&push);
     actual += "\n# the same with NeedPush=false: only what differs\n";
@@ -90,7 +91,7 @@ fn every_state_and_event_has_the_recorded_outcome() {
     actual += "\n# the same before its start: only what differs\n";
     actual += &difference(&table(&push), &table(&Terms { started: false, ..push }));
     actual += "\n# the same without time-out: only what differs\n";
-    actual += &difference(&table(&push), &table(&Terms { timeout_minutes: None, ..push }));
+    actual += &difference(&table(&push), &table(&Terms { timeout_ms: None, ..push }));
 
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transitions.golden");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -108,7 +109,7 @@ fn difference(base: &str, other: &str) -> String {
 
 #[test]
 fn a_device_that_never_told_its_version_may_tell_it_late() {
-    let terms = Terms { dest_version: "2.0", need_push: true, timeout_minutes: None, started: true };
+    let terms = Terms { dest_version: "2.0", need_push: true, timeout_ms: None, started: true };
     let unknown = Task { src_version: None, ..task(TaskStatus::InProgress) };
     let Ok(Step::Next(told)) = step(&unknown, &terms, &Event::Version("0.9"), NOW) else { panic!() };
     assert_eq!((told.status, told.src_version.as_deref()), (TaskStatus::InProgress, Some("0.9")));
@@ -116,14 +117,14 @@ fn a_device_that_never_told_its_version_may_tell_it_late() {
 
 #[test]
 fn a_timeout_before_its_time_changes_nothing() {
-    let terms = Terms { dest_version: "2.0", need_push: true, timeout_minutes: Some(5), started: true };
+    let terms = Terms { dest_version: "2.0", need_push: true, timeout_ms: Some(300_000), started: true };
     let running = Task { due_at: Some(NOW.plus_ms(1)), ..task(TaskStatus::InProgress) };
     assert_eq!(step(&running, &terms, &Event::Timeout, NOW), Ok(Step::Same));
 }
 
 #[test]
 fn long_descriptions_are_clipped() {
-    let terms = Terms { dest_version: "2.0", need_push: true, timeout_minutes: None, started: true };
+    let terms = Terms { dest_version: "2.0", need_push: true, timeout_ms: None, started: true };
     let long = "é".repeat(500);
     let Ok(Step::Next(after)) =
         step(&task(TaskStatus::Notified), &terms, &Event::Progress { percent: 1, desc: &long }, NOW)

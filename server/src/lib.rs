@@ -1,1 +1,21 @@
-//! Updraft.
+//! The Updraft server: everything with I/O.
+//!
+//! Reading order: [`serve`] puts it together; [`http`] and [`api`] answer back ends, [`device`] speaks MQTT
+//! with devices, [`engine`] carries batches out, [`files`] moves bytes. [`app`] is where they meet.
+
+pub mod api;
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod device;
+pub mod engine;
+pub mod files;
+pub mod fleet_io;
+pub mod http;
+pub mod net;
+pub mod random;
+pub mod seal;
+pub mod serve;
+pub mod setup;
+pub mod tls;

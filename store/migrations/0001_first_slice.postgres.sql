@@ -25,6 +25,7 @@ CREATE TABLE product (
   node_type BIGINT NOT NULL,
   data_format BIGINT NOT NULL,
   net_type TEXT COLLATE "C" NOT NULL,
+  commodity_code TEXT COLLATE "C" NOT NULL,
   description TEXT COLLATE "C",
   device_count BIGINT NOT NULL,
   created_at BIGINT NOT NULL

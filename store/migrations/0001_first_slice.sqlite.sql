@@ -25,6 +25,7 @@ CREATE TABLE product (
   node_type INTEGER NOT NULL,
   data_format INTEGER NOT NULL,
   net_type TEXT NOT NULL,
+  commodity_code TEXT NOT NULL,
   description TEXT,
   device_count INTEGER NOT NULL,
   created_at INTEGER NOT NULL

@@ -28,13 +28,17 @@ impl Tx<'_> {
             "INSERT INTO account (name, created_at) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
             &[name.into(), now.0.into()],
         )?;
-        self.query_one("SELECT id FROM account WHERE name = ?1", &[name.into()], |row| Ok(AccountNo(row.int(0)?)))?
-            .ok_or_else(|| StoreError::Internal("an account vanished".to_owned()))
+        self.query_one("SELECT id FROM account WHERE name = ?1", &[name.into()], |row| {
+            Ok(AccountNo(row.int(0)?))
+        })?
+        .ok_or_else(|| StoreError::Internal("an account vanished".to_owned()))
     }
 
     /// The account with this name.
     pub fn account_find(&mut self, name: &str) -> Result<Option<AccountNo>, StoreError> {
-        self.query_one("SELECT id FROM account WHERE name = ?1", &[name.into()], |row| Ok(AccountNo(row.int(0)?)))
+        self.query_one("SELECT id FROM account WHERE name = ?1", &[name.into()], |row| {
+            Ok(AccountNo(row.int(0)?))
+        })
     }
 
     /// Adds a key, or replaces the secret of the one with its id.

@@ -238,10 +238,19 @@ impl Tx<'_> {
         Ok(last.unwrap_or_default())
     }
 
-    /// Marks devices online.
+    /// Marks devices online; of several logins of one device the newest session counts.
     pub fn devices_online(&mut self, devices: &[OnlineDevice], now: Timestamp) -> Result<(), StoreError> {
-        let rows: Vec<Vec<Value<'_>>> = devices
-            .iter()
+        // Of two rows for one device PostgreSQL takes any, so only the newest session stays.
+        let mut newest: std::collections::BTreeMap<DeviceNo, &OnlineDevice> =
+            std::collections::BTreeMap::new();
+        for login in devices {
+            let kept = newest.entry(login.device).or_insert(login);
+            if kept.session < login.session {
+                *kept = login;
+            }
+        }
+        let rows: Vec<Vec<Value<'_>>> = newest
+            .values()
             .map(|d| vec![d.device.0.into(), d.session.into(), (&d.ip).into(), now.0.into()])
             .collect();
         self.exec_set(&ONLINE, &rows)?;
@@ -322,7 +331,11 @@ impl Tx<'_> {
     }
 
     /// These devices, as candidates, in the order given on SQLite and in id order on PostgreSQL.
-    pub fn candidates_of(&mut self, devices: &[DeviceNo], module: &str) -> Result<Vec<Candidate>, StoreError> {
+    pub fn candidates_of(
+        &mut self,
+        devices: &[DeviceNo],
+        module: &str,
+    ) -> Result<Vec<Candidate>, StoreError> {
         let keys: Vec<Vec<Value<'_>>> =
             devices.iter().map(|device| vec![device.0.into(), module.into()]).collect();
         self.query_set(&CANDIDATES_OF, &keys, candidate)

@@ -152,10 +152,7 @@ impl Tx<'_> {
             |row| Ok(FirmwareNo(row.int(0)?)),
         )?;
         if let Some(no) = no {
-            self.exec(
-                "UPDATE file SET firmware = ?2 WHERE id = ?1",
-                &[new.file.0.into(), no.0.into()],
-            )?;
+            self.exec("UPDATE file SET firmware = ?2 WHERE id = ?1", &[new.file.0.into(), no.0.into()])?;
         }
         Ok(no)
     }
@@ -184,11 +181,10 @@ impl Tx<'_> {
 
     /// How many packages the account has; bounded by the quota.
     pub fn firmware_count(&mut self, account: AccountNo) -> Result<i64, StoreError> {
-        let count = self.query_one(
-            "SELECT COUNT(*) FROM firmware WHERE account = ?1",
-            &[account.0.into()],
-            |row| row.int(0),
-        )?;
+        let count =
+            self.query_one("SELECT COUNT(*) FROM firmware WHERE account = ?1", &[account.0.into()], |row| {
+                row.int(0)
+            })?;
         Ok(count.unwrap_or_default())
     }
 

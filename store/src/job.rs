@@ -153,7 +153,7 @@ const LOAD: Hot = Hot {
     set: "SELECT id, job_id, firmware, product, job_type, status, target_selection, need_push, per_minute,
                  timeout_minutes, tags, pace_next_us, expanded, expand_after, expand_upto, task_count, cancel_mask,
                  created_at, modified_at, start_at, end_at
-          FROM job WHERE id = ANY($1::bigint[]) ORDER BY id",
+          FROM job JOIN unnest($1::bigint[]) WITH ORDINALITY AS n(no, at) ON job.id = n.no ORDER BY n.at",
     columns: &[Column::Int],
 };
 

@@ -156,12 +156,7 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let job: Box<dyn writer::Job> = Box::new(Typed { run, after: Some(after), outcome: None, reply });
         match &self.mode {
-            Mode::Inline { database } => {
-                let mut group = [job];
-                run_group(&mut database.lock(), Database::begin_write, &mut group);
-                let [job] = group;
-                job.answer();
-            }
+            Mode::Inline { database } => run_here(&mut database.lock(), Database::begin_write, job),
             Mode::Sqlite { queue, .. } | Mode::Postgres { queue, .. } => {
                 queue.push(lane, job).map_err(|_| E::from(closed()))?;
             }
@@ -176,32 +171,31 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
+        let (reply, answer) = oneshot::channel();
+        let job: Box<dyn writer::Job> = Box::new(Typed { run, after: None::<fn(&T)>, outcome: None, reply });
         match &self.mode {
-            Mode::Inline { database } => run(&mut database.lock().tx()),
-            Mode::Sqlite { path, readers, .. } => {
+            Mode::Inline { database } => run_here(&mut database.lock(), Database::begin_read, job),
+            Mode::Sqlite { path, queue, readers } => {
+                if queue.is_closed() {
+                    return Err(E::from(closed()));
+                }
                 let idle = readers.lock().pop();
                 let mut database = match idle {
                     Some(database) => database,
                     None => Database::Sqlite(sqlite::open_reader(path)?),
                 };
-                database.batch(database.begin_read())?;
-                let outcome = run(&mut database.tx());
-                // A reader that cannot end its transaction is dropped, not kept.
-                if database.batch("COMMIT").is_ok() {
-                    let mut readers = readers.lock();
-                    if readers.len() < SQLITE_READERS_MAX {
-                        readers.push(database);
-                    }
+                run_here(&mut database, Database::begin_read, job);
+                let mut readers = readers.lock();
+                // A reader that could not end its transaction is dropped, not kept.
+                if !database.in_transaction() && readers.len() < SQLITE_READERS_MAX {
+                    readers.push(database);
                 }
-                outcome
             }
             Mode::Postgres { readers, .. } => {
-                let (reply, answer) = oneshot::channel();
-                let job = Box::new(Typed { run, after: None::<fn(&T)>, outcome: None, reply });
                 readers.push(Lane::Interactive, job).map_err(|_| E::from(closed()))?;
-                answer.await.map_err(|_| E::from(closed()))?
             }
         }
+        answer.await.map_err(|_| E::from(closed()))?
     }
 
     /// Lets queued writes finish and closes the database. Blocks.
@@ -233,6 +227,14 @@ impl Drop for Store {
 
 fn closed() -> StoreError {
     StoreError::Unavailable("the store is closed".to_owned())
+}
+
+/// Runs one job in the caller's thread and answers it.
+fn run_here(database: &mut Database, begin: fn(&Database) -> &'static str, job: Box<dyn writer::Job>) {
+    let mut group = [job];
+    run_group(database, begin, &mut group);
+    let [job] = group;
+    job.answer();
 }
 
 fn prepare(database: &mut Database) -> Result<(), StoreError> {

@@ -22,12 +22,16 @@ const MIGRATIONS: &[Migration] = &[Migration {
 
 /// Brings the database to the newest schema, or refuses one that is newer than this binary.
 pub(crate) fn migrate(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    // SQLite's write transaction keeps others out; on PostgreSQL two servers that start at once would race.
+    if let Conn::Postgres(conn) = &mut tx.conn {
+        conn.batch("SELECT pg_advisory_xact_lock(hashtext('updraft.migration'))")?;
+    }
     batch(
         tx,
         "CREATE TABLE IF NOT EXISTS migration (number BIGINT NOT NULL PRIMARY KEY, checksum TEXT NOT NULL)",
     )?;
-    let applied: Vec<(i64, String)> = tx
-        .query("SELECT number, checksum FROM migration ORDER BY number", &[], |row| {
+    let applied: Vec<(i64, String)> =
+        tx.query("SELECT number, checksum FROM migration ORDER BY number", &[], |row| {
             Ok((row.int(0)?, row.text(1)?))
         })?;
     let known = MIGRATIONS.last().map_or(0, |migration| migration.number);

@@ -40,6 +40,8 @@ pub struct NewProduct {
     pub data_format: i64,
     /// How devices reach the network, as named in the API.
     pub net_type: String,
+    /// `iothub_senior` or `iothub`.
+    pub commodity_code: String,
     /// Free text.
     pub description: Option<String>,
 }
@@ -57,11 +59,15 @@ fn product(row: &Row<'_>) -> Result<Product, StoreError> {
 
 impl Tx<'_> {
     /// Adds a product; `None` if the account has one of that name.
-    pub fn product_insert(&mut self, new: &NewProduct, now: Timestamp) -> Result<Option<ProductNo>, StoreError> {
+    pub fn product_insert(
+        &mut self,
+        new: &NewProduct,
+        now: Timestamp,
+    ) -> Result<Option<ProductNo>, StoreError> {
         self.query_one(
             "INSERT INTO product (account, product_key, name, secret_sealed, node_type, data_format, net_type,
-                                  description, device_count, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9)
+                                  commodity_code, description, device_count, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10)
              ON CONFLICT (account, name) DO NOTHING RETURNING id",
             &[
                 new.account.0.into(),
@@ -71,6 +77,7 @@ impl Tx<'_> {
                 new.node_type.into(),
                 new.data_format.into(),
                 (&new.net_type).into(),
+                (&new.commodity_code).into(),
                 new.description.as_ref().into(),
                 now.0.into(),
             ],
@@ -79,7 +86,11 @@ impl Tx<'_> {
     }
 
     /// The account's product with this key.
-    pub fn product_find(&mut self, account: AccountNo, product_key: &str) -> Result<Option<Product>, StoreError> {
+    pub fn product_find(
+        &mut self,
+        account: AccountNo,
+        product_key: &str,
+    ) -> Result<Option<Product>, StoreError> {
         self.query_one(
             "SELECT id, account, product_key, name, node_type, created_at FROM product
              WHERE product_key = ?1 AND account = ?2",

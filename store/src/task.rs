@@ -195,11 +195,7 @@ impl Tx<'_> {
                 ]
             })
             .collect();
-        if self.exec_set(&APPLY, &rows)? == rows.len() {
-            Ok(())
-        } else {
-            Err(StoreError::Conflict("task"))
-        }
+        if self.exec_set(&APPLY, &rows)? == rows.len() { Ok(()) } else { Err(StoreError::Conflict("task")) }
     }
 
     /// Tasks whose slot or time-out has come, earliest first.

@@ -124,6 +124,11 @@ impl Queue {
         self.wake.notify_all();
     }
 
+    /// Whether [`Queue::close`] was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queues.lock().closed
+    }
+
     /// Waits for the next group; `None` once closed and empty.
     fn next_group(&self, max: usize) -> Option<Vec<Box<dyn Job>>> {
         let mut queues = self.queues.lock();
@@ -161,10 +166,21 @@ impl Database {
     }
 
     /// Whether the transaction that was begun is still open.
-    fn in_transaction(&self) -> bool {
+    pub(crate) fn in_transaction(&self) -> bool {
         match self {
             Self::Sqlite(conn) => !conn.is_autocommit(),
             Self::Postgres(conn) => !conn.is_closed(),
+        }
+    }
+
+    /// Ends a transaction whose members all claim to have succeeded.
+    ///
+    /// PostgreSQL answers a COMMIT of a transaction in which a statement failed with ROLLBACK, not with an
+    /// error: a closure that swallowed one would be told that its changes stand. SAVEPOINT does fail then.
+    fn commit(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(conn) => sqlite::batch(conn, "COMMIT"),
+            Self::Postgres(conn) => conn.batch("SAVEPOINT sound; COMMIT"),
         }
     }
 
@@ -255,7 +271,7 @@ fn try_group(
         }
         database.batch("RELEASE SAVEPOINT member")?;
     }
-    database.batch("COMMIT")
+    database.commit()
 }
 
 fn run_alone(database: &mut Database, begin: fn(&Database) -> &'static str, job: &mut dyn Job) {
@@ -265,8 +281,143 @@ fn run_alone(database: &mut Database, begin: fn(&Database) -> &'static str, job:
     }
     if job.run(&mut database.tx()).is_err() {
         let _ = database.batch("ROLLBACK");
-    } else if let Err(error) = database.batch("COMMIT") {
+    } else if let Err(error) = database.commit() {
         let _ = database.batch("ROLLBACK");
         job.fail(error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::AccessKey;
+    use updraft_core::id::AccountNo;
+    use updraft_core::time::Timestamp;
+
+    const NOW: Timestamp = Timestamp(1);
+    /// Larger than what [`nearly_full`] leaves free.
+    const TOO_BIG: usize = 1024 * 1024;
+
+    type Answer = oneshot::Receiver<Result<(), StoreError>>;
+
+    /// A migrated database whose file may grow by a few pages only, as on a disk that is nearly full.
+    fn nearly_full(folder: &tempfile::TempDir) -> Database {
+        let conn = sqlite::open_writer(&folder.path().join("updraft.db")).unwrap();
+        let mut database = Database::Sqlite(conn);
+        crate::prepare(&mut database).unwrap();
+        let Database::Sqlite(conn) = &database else { unreachable!("made above") };
+        let pages: i64 = conn.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        conn.pragma_update(None, "max_page_count", pages + 20).unwrap();
+        database
+    }
+
+    fn member(
+        run: impl Fn(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static,
+    ) -> (Box<dyn Job>, Answer) {
+        let (reply, answer) = oneshot::channel();
+        (Box::new(Typed { run, after: None::<fn(&())>, outcome: None, reply }), answer)
+    }
+
+    fn small(name: &'static str) -> (Box<dyn Job>, Answer) {
+        member(move |tx| tx.account_ensure(name, NOW).map(drop))
+    }
+
+    fn put_big(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let key = AccessKey {
+            id: "big".to_owned(),
+            account: AccountNo(1),
+            ram_user: None,
+            secret_sealed: vec![7; TOO_BIG],
+            enabled: true,
+        };
+        tx.access_key_put(&key, NOW)
+    }
+
+    /// Writes something small, then what does not fit.
+    fn big() -> (Box<dyn Job>, Answer) {
+        member(|tx| {
+            tx.account_ensure("of the big one", NOW)?;
+            put_big(tx)
+        })
+    }
+
+    /// Runs the members as one group and answers what each was told.
+    fn run(database: &mut Database, members: Vec<(Box<dyn Job>, Answer)>) -> Vec<Result<(), StoreError>> {
+        let (mut group, answers): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+        run_group(database, Database::begin_write, &mut group);
+        group.into_iter().for_each(Job::answer);
+        answers.into_iter().map(|mut answer| answer.try_recv().expect("everybody is answered")).collect()
+    }
+
+    fn accounts(database: &Database) -> Vec<String> {
+        let Database::Sqlite(conn) = database else { unreachable!("the tests are SQLite's") };
+        let mut statement = conn.prepare("SELECT name FROM account ORDER BY name").unwrap();
+        let names = statement.query_map([], |row| row.get(0)).unwrap();
+        names.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_full_disk_refuses_the_big_member_and_spares_its_neighbours() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = nearly_full(&folder);
+        let answers = run(&mut database, vec![small("before"), big(), small("after")]);
+        assert!(matches!(answers[..], [Ok(()), Err(StoreError::Full(_)), Ok(())]), "{answers:?}");
+        assert_eq!(accounts(&database), ["after", "before"]);
+        // And the writer goes on.
+        let answers = run(&mut database, vec![small("next"), small("last")]);
+        assert!(matches!(answers[..], [Ok(()), Ok(())]), "{answers:?}");
+    }
+
+    #[test]
+    fn a_full_disk_refuses_a_lone_write_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = nearly_full(&folder);
+        let answers = run(&mut database, vec![big()]);
+        assert!(matches!(answers[..], [Err(StoreError::Full(_))]), "{answers:?}");
+        assert_eq!(accounts(&database), [""; 0]);
+    }
+
+    #[test]
+    fn nothing_stays_of_a_member_that_goes_on_after_a_full_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = nearly_full(&folder);
+        let stubborn = member(|tx| {
+            let _ = put_big(tx);
+            let _ = tx.account_ensure("of the stubborn one", NOW);
+            Ok(())
+        });
+        let answers = run(&mut database, vec![small("before"), stubborn, small("after")]);
+        assert!(matches!(answers[..], [Ok(()), Err(_), Ok(())]), "{answers:?}");
+        assert_eq!(accounts(&database), ["after", "before"]);
+    }
+
+    #[test]
+    fn a_transaction_that_grows_too_big_as_a_whole_is_split() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = nearly_full(&folder);
+        // Each fits, all together do not.
+        let members: Vec<_> = (0..40_u8)
+            .map(|n| {
+                member(move |tx| {
+                    let key = AccessKey {
+                        id: n.to_string(),
+                        account: AccountNo(1),
+                        ram_user: None,
+                        secret_sealed: vec![n; 3_000],
+                        enabled: true,
+                    };
+                    tx.access_key_put(&key, NOW)
+                })
+            })
+            .collect();
+        let answers = run(&mut database, members);
+        let Database::Sqlite(conn) = &database else { unreachable!("the tests are SQLite's") };
+        let stored: i64 = conn.query_row("SELECT COUNT(*) FROM access_key", [], |row| row.get(0)).unwrap();
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count() as i64, stored);
+        assert!((1..40).contains(&stored), "{stored}");
+        assert!(
+            answers.iter().all(|answer| matches!(answer, Ok(()) | Err(StoreError::Full(_)))),
+            "{answers:?}"
+        );
     }
 }

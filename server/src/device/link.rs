@@ -29,6 +29,20 @@ pub trait Backend: Send + Sync + 'static {
     fn happened(&self, events: Vec<Happened>) -> impl Future<Output = Result<(), Unavailable>> + Send;
 }
 
+/// The way down to connected devices: the session registry, or a simulated world.
+pub trait DeviceLink: Send + Sync + 'static {
+    /// Whether a push would reach the device now.
+    fn listening(&self, device: DeviceNo) -> bool;
+
+    /// Sends something to the device, if it is connected. Called right after the commit that decided it, in
+    /// commit order; must not block.
+    fn send(&self, device: DeviceNo, downlink: Downlink);
+
+    /// Takes back what was decided for a task before `revision` and is not written to the socket yet, because
+    /// the task was cancelled.
+    fn withdraw(&self, device: DeviceNo, task: TaskNo, revision: i64);
+}
+
 /// A device that may log in with its secret.
 #[derive(Clone)]
 pub struct KnownDevice {

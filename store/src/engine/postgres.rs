@@ -142,5 +142,7 @@ pub(crate) fn error(error: postgres::Error) -> StoreError {
 }
 
 fn describe(error: &postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |db| format!("{} ({})", db.message(), db.code().code()))
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |db| format!("{} ({})", db.message(), db.code().code()))
 }

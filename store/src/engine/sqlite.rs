@@ -48,7 +48,17 @@ fn tune(conn: &Connection) {
     conn.set_prepared_statement_cache_capacity(256);
 }
 
+/// A full disk ends the transaction in the middle of a closure. If that swallows the error and goes on, its
+/// next statement would be committed by itself, whatever becomes of the rest.
+fn check_open(conn: &Connection) -> Result<(), StoreError> {
+    if conn.is_autocommit() {
+        return Err(StoreError::Full("the transaction was rolled back as a whole".to_owned()));
+    }
+    Ok(())
+}
+
 pub(crate) fn exec(conn: &Connection, sql: &str, params: &[Value<'_>]) -> Result<usize, StoreError> {
+    check_open(conn)?;
     let mut statement = conn.prepare_cached(sql).map_err(error)?;
     // `execute` refuses statements that return rows; none of ours that are run here do.
     statement.execute(rusqlite::params_from_iter(params)).map_err(error)
@@ -60,6 +70,7 @@ pub(crate) fn query(
     params: &[Value<'_>],
     each: &mut dyn FnMut(&Row<'_>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
+    check_open(conn)?;
     let mut statement = conn.prepare_cached(sql).map_err(error)?;
     let mut rows = statement.query(rusqlite::params_from_iter(params)).map_err(error)?;
     while let Some(row) = rows.next().map_err(error)? {

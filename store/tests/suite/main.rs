@@ -1,0 +1,43 @@
+//! The store's suite: every case runs on both engines, as `sqlite::name` and `postgres::name`.
+//!
+//! A case is a function that takes a fresh [`updraft_store::Store`], or an [`engine::Engine`] if it opens the
+//! store itself. To add one, write it in the file of its table and name it in that file's list: the compiler
+//! warns of a case that is in no list.
+
+mod account;
+mod count;
+mod device;
+mod engine;
+mod file;
+mod firmware;
+mod harness;
+mod help;
+mod job;
+mod migration;
+mod parity;
+mod private_postgres;
+mod product;
+mod shop;
+mod task;
+mod value;
+mod writer;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cases = [
+        account::CASES,
+        product::CASES,
+        device::CASES,
+        file::CASES,
+        firmware::CASES,
+        job::CASES,
+        count::CASES,
+        task::CASES,
+        value::CASES,
+        writer::CASES,
+        parity::CASES,
+        migration::CASES,
+    ];
+    harness::run(&cases.concat())
+}

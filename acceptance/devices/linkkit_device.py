@@ -1,0 +1,178 @@
+"""A device on the official Python SDK (`aliyun-iot-linkkit`): reports its version, takes what it is
+pushed, downloads it with the SDK, reports progress and the new version.
+
+It subscribes to nothing: the SDK relies on the server for that (`_ss=1` in its client id).
+Events go to stdout, one JSON object a line; commands come from stdin, one a line; its end ends the
+device. See support/devices.py for the events and commands.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import logging
+import os
+import queue
+import re
+import sys
+import tempfile
+import threading
+
+from linkkit.linkkit import LinkKit
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--host", required=True)
+parser.add_argument("--port", required=True, type=int)
+parser.add_argument("--product-key", required=True)
+parser.add_argument("--device-name", required=True)
+parser.add_argument("--device-secret", required=True)
+parser.add_argument("--version", default="1.0.0")
+parser.add_argument("--fail", type=int, help="after the download report this negative step and stop")
+parser.add_argument("--hold", action="store_true", help="wait at 50 percent for the command go")
+parser.add_argument("--ignore", action="store_true", help="take note of pushes and do nothing")
+parser.add_argument("--protocol", default="MQTTv311", choices=["MQTTv311", "MQTTv31"])
+parser.add_argument("--keep-alive", default=60, type=int)
+parser.add_argument("--persistent", action="store_true", help="keep the session over reconnects")
+parser.add_argument("--ca-file", help="connect by TLS, trusting this CA")
+arguments = parser.parse_args()
+
+printing = threading.Lock()
+connected = threading.Event()
+go = threading.Event()
+pushes = queue.Queue()
+message_ids = itertools.count(1)
+version = arguments.version
+
+
+def emit(event, **fields):
+    with printing:
+        print(json.dumps({"event": event, **fields}), flush=True)
+
+
+class Connack(logging.Handler):
+    """The SDK tells its application nothing about a refused login; the log of its MQTT client does."""
+
+    def emit(self, record):
+        answer = re.match(r"Received CONNACK \(\d+, (\d+)\)", record.getMessage())
+        if answer:
+            emit("connack", code=int(answer.group(1)))
+
+
+logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+logging.getLogger("Paho").addHandler(Connack())
+
+kit = LinkKit(
+    host_name=arguments.host,
+    product_key=arguments.product_key,
+    device_name=arguments.device_name,
+    device_secret=arguments.device_secret,
+)
+kit.enable_logger(logging.DEBUG)  # the answer to CONNECT is logged at this level
+kit.config_mqtt(
+    port=arguments.port,
+    protocol=arguments.protocol,
+    secure="TLS" if arguments.ca_file else "",
+    keep_alive=arguments.keep_alive,
+    clean_session=not arguments.persistent,
+    auto_reconnect_max_sec=1,  # tests have no minutes to wait
+    cadata=open(arguments.ca_file, encoding="ascii").read() if arguments.ca_file else None,
+    endpoint=arguments.host,
+)
+
+
+def publish(kind, params):
+    """Publishes on one of the OTA topics, for which the SDK has no call; waits out a reconnection."""
+    topic = f"/ota/device/{kind}/{arguments.product_key}/{arguments.device_name}"
+    payload = json.dumps({"id": str(next(message_ids)), "params": params})
+    while True:
+        connected.wait()
+        code, _ = kit.publish_topic(topic, payload, qos=1)
+        if code == 0:
+            return
+        connected.clear()
+
+
+def progress(step, desc=""):
+    publish("progress", {"step": str(step), "desc": desc})
+    emit("progress", step=step)
+
+
+def report(new):
+    global version
+    version = new
+    kit.ota_report_version(None, version)
+    emit("version", version=version)
+
+
+def upgrade(push):
+    if push["version"] == version:
+        return  # a repeated push
+    progress(0, "download")
+    path = os.path.join(tempfile.mkdtemp(), "package")
+    result = kit.download_ota_firmware(push["url"], path, push["sign_method"], push["sign"])
+    ok = result is LinkKit.ErrorCode.SUCCESS
+    content = open(path, "rb").read() if ok else b""
+    emit("downloaded", ok=ok, result=str(result), size=len(content), md5=hashlib.md5(content).hexdigest())
+    if arguments.fail is not None or not ok:
+        progress(arguments.fail or -2, "as asked" if ok else str(result))
+        return
+    progress(50)
+    if arguments.hold:
+        emit("holding")
+        go.wait()
+    progress(100)
+    report(push["version"])
+
+
+def work():
+    while True:
+        upgrade(pushes.get())
+
+
+def on_connect(session_flag, rc, user_data):
+    if rc != 0:
+        emit("unreachable", code=rc)
+        return
+    connected.set()
+    emit("connected", session_present=bool(session_flag))
+    report(version)
+
+
+def on_disconnect(rc, user_data):
+    connected.clear()
+    emit("disconnected", code=rc)
+
+
+def on_ota(kind, new, size, url, sign_method, sign, module, extra):
+    push = {
+        "kind": {1: "push", 2: "pull"}[kind],
+        "version": new,
+        "size": size,
+        "url": url,
+        "sign_method": sign_method,
+        "sign": sign,
+        "module": module,
+        "extra": extra,
+    }
+    emit("push", **push)
+    if not arguments.ignore:
+        pushes.put(push)
+
+
+kit.on_connect = on_connect
+kit.on_disconnect = on_disconnect
+kit.on_ota_message_arrived = on_ota
+threading.Thread(target=work, daemon=True).start()
+kit.connect_async()
+
+for line in sys.stdin:
+    command, *rest = line.split()
+    if command == "go":
+        go.set()
+    elif command == "pull":
+        kit.query_ota_firmware()
+    elif command == "progress":
+        progress(int(rest[0]))
+    elif command == "report":
+        report(rest[0])
+os._exit(0)  # the SDK's threads are no daemons

@@ -1,0 +1,1 @@
+"""What the stories stand on: a server process, back ends on the official SDKs, devices, waiting."""

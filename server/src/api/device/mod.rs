@@ -1,0 +1,4 @@
+//! Devices.
+
+pub mod query_device_detail;
+pub mod register_device;

@@ -1,0 +1,65 @@
+//! QueryDeviceDetail: everything about one device, named by IotId or by ProductKey and DeviceName.
+
+use crate::api::answer::{Object, gmt};
+use crate::api::device::register_device::SEAL_PURPOSE;
+use crate::api::error::{ApiError, Code};
+use crate::api::{Call, Operation};
+use updraft_core::device::DEFAULT_MODULE;
+
+/// The table's entry.
+pub const OPERATION: Operation =
+    Operation { name: "QueryDeviceDetail", qps: 50, not_served: &[], run: |call| Box::pin(run(call)) };
+
+/// What `Region` says: a server of one's own is in no region of the platform.
+const REGION: &str = "local";
+
+async fn run(call: Call) -> Result<Object, ApiError> {
+    let params = &call.params;
+    let account = call.account;
+    // Both given: IotId wins.
+    let iot_id = params.text("IotId").map(str::to_owned);
+    let names = params.text("ProductKey").zip(params.text("DeviceName"));
+    let names = names.map(|(key, name)| (key.to_owned(), name.to_owned()));
+    if iot_id.is_none() && names.is_none() {
+        return Err(Code::NullDeviceName.into());
+    }
+    let (product, device, version) = call
+        .app
+        .store
+        .read(move |tx| {
+            let not_found = || ApiError::new(Code::DeviceNotFound);
+            let (product, device) = if let Some(iot_id) = &iot_id {
+                let device = tx.device_find_by_iot_id(account, iot_id)?.ok_or_else(not_found)?;
+                (tx.product_load(device.product)?.ok_or_else(not_found)?, device)
+            } else {
+                let (key, name) = names.as_ref().ok_or_else(not_found)?;
+                let product =
+                    tx.product_find(account, key)?.ok_or_else(|| ApiError::new(Code::ProductNotFound))?;
+                let device = tx.device_find(product.no, name)?.ok_or_else(not_found)?;
+                (product, device)
+            };
+            let version = tx.version_find(device.no, DEFAULT_MODULE)?;
+            Ok::<_, ApiError>((product, device, version))
+        })
+        .await?;
+    let data = Object::new()
+        .text("ProductKey", &product.product_key)
+        .text("ProductName", &product.name)
+        .text("DeviceName", &device.name)
+        .text("DeviceSecret", call.app.master.open(SEAL_PURPOSE, &device.secret_sealed)?)
+        .text("IotId", &device.iot_id)
+        .opt_text("Nickname", device.nickname.as_deref())
+        .text("Status", device.status.name())
+        .int("NodeType", product.node_type)
+        .opt_text("FirmwareVersion", version)
+        .opt_text("IpAddress", device.ip.as_deref())
+        .flag("Owner", true)
+        .text("Region", REGION)
+        .text("GmtCreate", gmt(device.created_at))
+        .utc("UtcCreate", device.created_at)
+        .opt_text("GmtActive", device.active_at.map(gmt))
+        .opt_utc("UtcActive", device.active_at)
+        .opt_text("GmtOnline", device.online_at.map(gmt))
+        .opt_utc("UtcOnline", device.online_at);
+    Ok(Object::new().object("Data", data))
+}

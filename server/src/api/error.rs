@@ -1,0 +1,330 @@
+//! Every error that the API answers: one closed table.
+//!
+//! Gateway errors have an HTTP status of 4xx or 5xx; business errors come with HTTP 200 and
+//! `Success: false`. Codes that the platform does not document are marked as ours in `docs/errors.md`, to
+//! which `Recommend` points; a test compares that page with this table.
+
+use std::borrow::Cow;
+use updraft_store::StoreError;
+
+/// How an error travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Refused before the operation: HTTP status, `Code`, `Message`.
+    Gateway(u16),
+    /// Refused by the operation: HTTP 200, `Success: false`, `Code`, `ErrorMessage`.
+    Business,
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $kind:expr, $code:literal, $text:literal;)+) => {
+        /// The errors with fixed codes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The code on the wire.
+            pub fn wire(self) -> &'static str {
+                match self { $(Self::$name => $code,)+ }
+            }
+
+            /// How it travels.
+            pub fn kind(self) -> Kind {
+                match self { $(Self::$name => $kind,)+ }
+            }
+
+            /// The standard text.
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The HTTP method is neither GET nor POST.
+    UnsupportedHttpMethod = Kind::Gateway(400), "UnsupportedHTTPMethod", "This http method is not supported.";
+    /// The path is not `/`.
+    PathNotFound = Kind::Gateway(404), "InvalidApi.NotFound",
+        "Specified api is not found, please check your url and method.";
+    /// The action is unknown.
+    ActionNotFound = Kind::Gateway(404), "InvalidAction.NotFound",
+        "Specified api is not found, please check your url and method.";
+    /// The version is not 2018-01-20.
+    InvalidVersion = Kind::Gateway(400), "InvalidVersion", "Specified parameter Version is not valid.";
+    /// The format is neither JSON nor XML.
+    InvalidFormat = Kind::Gateway(400), "InvalidParameter.Format", "Specified parameter format is not valid.";
+    /// No such access key.
+    AccessKeyNotFound = Kind::Gateway(404), "InvalidAccessKeyId.NotFound", "Specified access key is not found.";
+    /// The access key is disabled.
+    AccessKeyInactive = Kind::Gateway(400), "InvalidAccessKeyId.Inactive", "Specified access key is disabled.";
+    /// The time is not `YYYY-MM-DDThh:mm:ssZ`.
+    TimestampFormat = Kind::Gateway(400), "InvalidTimeStamp.Format",
+        "Specified time stamp or date value is not well formatted.";
+    /// The time is too far off.
+    TimestampExpired = Kind::Gateway(400), "InvalidTimeStamp.Expired",
+        "Specified time stamp or date value is expired.";
+    /// The nonce was used before.
+    NonceUsed = Kind::Gateway(400), "SignatureNonceUsed", "Specified signature nonce was used already.";
+    /// The signature method is unknown.
+    InvalidSignatureMethod = Kind::Gateway(400), "InvalidSignatureMethod",
+        "Specified signature method is not valid.";
+    /// The signature version is unknown.
+    InvalidSignatureVersion = Kind::Gateway(400), "InvalidSignatureVersion",
+        "Specified signature version is not valid.";
+    /// The signature is wrong. Official SDKs split the message at its colon.
+    SignatureDoesNotMatch = Kind::Gateway(400), "SignatureDoesNotMatch",
+        "Specified signature is not matched with our calculation. server string to sign is:";
+    /// The Authorization header cannot be read.
+    IncompleteSignature = Kind::Gateway(400), "IncompleteSignature",
+        "The request signature does not conform to Aliyun standards.";
+    /// Temporary keys are not issued by this server.
+    SecurityTokenMalformed = Kind::Gateway(400), "InvalidSecurityToken.Malformed",
+        "Specified SecurityToken is malformed.";
+    /// More calls than the account's quota.
+    ThrottlingUser = Kind::Gateway(400), "Throttling.User", "Request was denied due to user flow control.";
+    /// More remembered nonces than the server keeps.
+    Throttling = Kind::Gateway(400), "Throttling", "Request was denied due to request throttling.";
+    /// The body of a call is too large, or cannot be read.
+    InvalidBody = Kind::Gateway(400), "InvalidParameter.Body", "The request body cannot be read.";
+    /// The database is out of reach, or the server is stopping.
+    ServiceUnavailable = Kind::Gateway(503), "ServiceUnavailable",
+        "The request has failed due to a temporary failure of the server.";
+    /// A fault before the operation began.
+    InternalError = Kind::Gateway(500), "InternalError",
+        "The request processing has failed due to some unknown error, exception or failure.";
+
+    /// A fault inside an operation.
+    SystemException = Kind::Business, "iot.system.SystemException", "A system exception occurred.";
+    /// No such IotInstanceId.
+    InstanceNotFound = Kind::Business, "iot.system.InstanceNotFound", "The specified instance does not exist.";
+    /// Page number or size out of range.
+    InvalidPageParams = Kind::Business, "iot.common.InvalidPageParams",
+        "The page number or the page size is out of range.";
+    /// A parameter that this release does not serve.
+    ParameterNotSupported = Kind::Business, "iot.common.ParameterNotSupported",
+        "A parameter is not supported by this release.";
+    /// A product of this name exists.
+    ProductNameExists = Kind::Business, "iot.prod.AlreadyExistedProductName",
+        "A product of this name exists already.";
+    /// The product name breaks its rule.
+    InvalidProductName = Kind::Business, "iot.prod.InvalidFormattedProductName",
+        "ProductName must be 4 to 30 characters (a Chinese one counts 2) of Chinese, letters, digits and _.";
+    /// The product description is too long.
+    LongProductDesc = Kind::Business, "iot.prod.LongProductDesc", "Description must be at most 100 characters.";
+    /// NodeType is neither 0 nor 1.
+    InvalidNodeType = Kind::Business, "iot.prod.InvalidNodeType", "NodeType must be 0 (device) or 1 (gateway).";
+    /// AliyunCommodityCode is unknown.
+    InvalidCommodityCode = Kind::Business, "iot.prod.InvalidAliyunCommodityCode",
+        "AliyunCommodityCode must be iothub_senior or absent.";
+    /// No such product.
+    ProductNotFound = Kind::Business, "iot.prod.NotExistedProduct", "The specified product does not exist.";
+    /// A device of this name exists in the product.
+    DeviceNameExists = Kind::Business, "iot.device.AlreadyExistedDeviceName",
+        "A device of this name exists in the product already.";
+    /// The device name breaks its rule.
+    InvalidDeviceName = Kind::Business, "iot.device.InvalidFormattedDeviceName",
+        "DeviceName must be 4 to 32 characters of letters, digits and - _ @ . :";
+    /// The nickname breaks its rule.
+    InvalidNickname = Kind::Business, "iot.device.InvalidFormattedNickname",
+        "Nickname must be 4 to 64 characters (a Chinese one counts 2) of Chinese, letters, digits and _.";
+    /// Neither IotId nor ProductKey and DeviceName.
+    NullDeviceName = Kind::Business, "iot.device.NullDeviceName",
+        "Give IotId, or ProductKey together with DeviceName.";
+    /// No such device.
+    DeviceNotFound = Kind::Business, "iot.device.NotExistedDevice", "The specified device does not exist.";
+
+    /// No such package.
+    FirmwareNotFound = Kind::Business, "iot.ota.FirmwareNotFound", "The specified firmware does not exist.";
+    /// A package of this name exists.
+    FirmwareNameExists = Kind::Business, "iot.ota.AlreadyExistedFirmwareName",
+        "A firmware of this name exists already.";
+    /// The package name breaks its rule.
+    InvalidFirmwareName = Kind::Business, "iot.ota.InvalidFormattedFirmwareName",
+        "FirmwareName must be 1 to 40 characters of Chinese, Japanese, letters, digits and - _ ( ), \
+         beginning with none of the marks.";
+    /// A version breaks its rule.
+    InvalidVersionText = Kind::Business, "iot.ota.InvalidFormattedVersion",
+        "DestVersion must be 1 to 64 characters of letters, digits and . - _";
+    /// FirmwareDesc or Udi is too long.
+    LongFirmwareText = Kind::Business, "iot.ota.LongFirmwareText",
+        "FirmwareDesc must be at most 100 characters, Udi at most 4096.";
+    /// FirmwareUrl is not one that GenerateOTAUploadURL gave, or nothing was uploaded there, or it is in use.
+    InvalidFirmwareUrl = Kind::Business, "iot.ota.InvalidFirmwareUrl",
+        "FirmwareUrl must be one given by GenerateOTAUploadURL, uploaded and not used by another firmware.";
+    /// FirmwareSign, FirmwareSize or SignMethod does not fit the uploaded file.
+    FirmwareMismatch = Kind::Business, "iot.ota.FirmwareFileMismatch",
+        "FirmwareSign or FirmwareSize differs from the uploaded file.";
+    /// SignMethod is neither MD5 nor SHA256.
+    InvalidSignMethod = Kind::Business, "iot.ota.InvalidSignMethod", "SignMethod must be MD5 or SHA256.";
+    /// No such module in the product.
+    ModuleNotFound = Kind::Business, "iot.ota.ModuleNotFound",
+        "The specified module does not exist in the product.";
+    /// The account has as many packages as it may.
+    FirmwareCountExceeded = Kind::Business, "iot.ota.FirmwareCountExceedMax",
+        "The account has as many firmwares as it may have.";
+    /// The package belongs to another product.
+    FirmwareOfOtherProduct = Kind::Business, "iot.ota.FirmwareProductMismatch",
+        "The specified firmware belongs to another product.";
+    /// CreateOTAVerifyJob while the package is being verified or is verified.
+    VerifyNotAllowed = Kind::Business, "iot.ota.FirmwareVerifyNotAllowed",
+        "The firmware is being verified or is verified already.";
+    /// An upgrade batch for a package that is not verified.
+    FirmwareNotVerified = Kind::Business, "iot.ota.FirmwareNotVerified",
+        "The firmware must be verified on a device before a batch may start.";
+    /// A test device already runs the version.
+    DeviceOnDestVersion = Kind::Business, "iot.ota.DeviceOnDestVersion",
+        "A test device already runs the firmware's version, so it would prove nothing.";
+    /// Target devices do not fit: none, too many, given twice, or given where they must not be.
+    InvalidTargets = Kind::Business, "iot.ota.InvalidTargetDevices", "The target devices do not fit.";
+    /// Some target devices do not exist.
+    TargetNotFound = Kind::Business, "iot.ota.TargetDeviceNotFound", "Some target devices do not exist.";
+    /// A tag breaks its rule.
+    InvalidTag = Kind::Business, "iot.ota.InvalidTag",
+        "At most 10 tags; keys of 1 to 30 letters, digits and dots, each once; values of 1 to 1024 characters; \
+         4096 in all.";
+    /// TimeoutInMinutes or MaximumPerMinute is out of range.
+    InvalidJobLimit = Kind::Business, "iot.ota.InvalidJobLimit",
+        "TimeoutInMinutes must be 1 to 1440, MaximumPerMinute 10 to 10000.";
+    /// No such batch.
+    JobNotFound = Kind::Business, "iot.ota.JobNotFound", "The specified job does not exist.";
+    /// CancelOTATaskByJob without a flag.
+    NullCancelFlag = Kind::Business, "iot.ota.NullCancelFlag", "At least one Cancel… parameter must be true.";
+    /// TaskStatus is unknown.
+    InvalidTaskStatus = Kind::Business, "iot.ota.InvalidTaskStatus",
+        "TaskStatus must be one of CONFIRM, QUEUED, NOTIFIED, IN_PROGRESS, SUCCEEDED, FAILED, CANCELED.";
+}
+
+/// An error on its way to the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    /// The code on the wire.
+    pub code: Cow<'static, str>,
+    /// How it travels.
+    pub kind: Kind,
+    /// What the caller reads.
+    pub message: String,
+    /// What only the log says.
+    pub internal: Option<String>,
+    /// When to try again, in milliseconds (throttling).
+    pub retry_after_ms: Option<i64>,
+}
+
+impl ApiError {
+    /// An error with its standard text.
+    pub fn new(code: Code) -> Self {
+        Self::with(code, code.text())
+    }
+
+    /// An error with a text of its own.
+    pub fn with(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code: Cow::Borrowed(code.wire()),
+            kind: code.kind(),
+            message: message.into(),
+            internal: None,
+            retry_after_ms: None,
+        }
+    }
+
+    /// A mandatory parameter is missing.
+    pub fn missing(parameter: &str) -> Self {
+        Self {
+            code: Cow::Owned(format!("Missing{}", plain(parameter))),
+            kind: Kind::Gateway(400),
+            message: format!("{parameter} is mandatory for this action."),
+            internal: None,
+            retry_after_ms: None,
+        }
+    }
+
+    /// A parameter has a wrong type or form.
+    pub fn invalid(parameter: &str, why: &str) -> Self {
+        Self {
+            code: Cow::Owned(format!("Invalid{}", plain(parameter))),
+            kind: Kind::Gateway(400),
+            message: format!("Specified parameter {parameter} is not valid. {why}"),
+            internal: None,
+            retry_after_ms: None,
+        }
+    }
+
+    /// Adds what only the log should say.
+    #[must_use]
+    pub fn because(mut self, internal: impl Into<String>) -> Self {
+        self.internal = Some(internal.into());
+        self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self.kind {
+            Kind::Gateway(status) => status,
+            Kind::Business => 200,
+        }
+    }
+}
+
+/// A parameter's name as part of a code: `Tag.1.Key` becomes `Tag`; nothing but letters and digits, at most
+/// 40 characters, since callers choose names.
+fn plain(parameter: &str) -> String {
+    let head = parameter.split('.').next().unwrap_or_default();
+    head.chars().filter(char::is_ascii_alphanumeric).take(40).collect()
+}
+
+impl From<Code> for ApiError {
+    fn from(code: Code) -> Self {
+        Self::new(code)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let code = if error.is_retryable() { Code::ServiceUnavailable } else { Code::SystemException };
+        Self::new(code).because(error.to_string())
+    }
+}
+
+impl From<crate::seal::Unsealable> for ApiError {
+    fn from(error: crate::seal::Unsealable) -> Self {
+        Self::new(Code::SystemException).because(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_are_unique_and_each_has_its_section_in_the_docs() {
+        let page = include_str!("../../../docs/errors.md");
+        let mut seen = BTreeSet::new();
+        for code in Code::ALL {
+            assert!(seen.insert(code.wire()), "{} stands twice", code.wire());
+            assert!(
+                page.contains(&format!("\n### {}\n", code.wire())),
+                "docs/errors.md has no section for {}",
+                code.wire()
+            );
+        }
+        for line in page.lines().filter_map(|line| line.strip_prefix("### ")) {
+            assert!(
+                seen.contains(line) || line.starts_with("Missing") || line.starts_with("Invalid"),
+                "docs/errors.md describes {line}, which the server never answers"
+            );
+        }
+    }
+
+    #[test]
+    fn caller_chosen_names_stay_tame() {
+        assert_eq!(ApiError::missing("FirmwareId").code, "MissingFirmwareId");
+        assert_eq!(ApiError::invalid("Tag.1.Key", "").code, "InvalidTag");
+        assert_eq!(ApiError::invalid("<b>\u{1}", "").code, "Invalidb");
+    }
+}

@@ -1,0 +1,44 @@
+//! GenerateOTAUploadURL: a ticket for one form upload.
+
+use crate::api::answer::Object;
+use crate::api::error::ApiError;
+use crate::api::{Call, Operation};
+use updraft_core::id;
+use updraft_store::Lane;
+
+/// The table's entry.
+pub const OPERATION: Operation =
+    Operation { name: "GenerateOTAUploadURL", qps: 10, not_served: &[], run: |call| Box::pin(run(call)) };
+
+/// File suffixes that the page and the platform's console accept.
+const SUFFIXES: [&str; 10] = ["bin", "dav", "apk", "tar", "gz", "tar.gz", "zip", "gzip", "tar.xz", "pack"];
+
+async fn run(call: Call) -> Result<Object, ApiError> {
+    let app = &call.app;
+    let suffix = call.params.text("FileSuffix").unwrap_or("bin");
+    if !SUFFIXES.contains(&suffix) {
+        return Err(ApiError::invalid("FileSuffix", &format!("It must be one of {}.", SUFFIXES.join(", "))));
+    }
+    let object_key = format!(
+        "ota/{}/{}.{suffix}",
+        hex::encode(app.random.bytes::<16>("object_key")),
+        id::alphanumeric(&app.random.bytes::<20>("object_key")),
+    );
+    let (account, now, stored) = (call.account, app.now(), object_key.clone());
+    app.store
+        .write(Lane::Interactive, move |tx| {
+            tx.file_ticket_insert(account, &stored, now).map_err(ApiError::from)
+        })
+        .await?;
+    let ticket = app.addresses.upload_ticket(&object_key, now);
+    let data = Object::new()
+        .text("Key", &object_key)
+        .text("Host", &call.base)
+        .text("Policy", ticket.policy)
+        .text("OSSAccessKeyId", ticket.access_key_id)
+        .text("Signature", ticket.signature)
+        .text("FirmwareUrl", format!("{}/{object_key}", call.base))
+        .text("ObjectStorage", "OSS")
+        .utc("UtcCreate", now);
+    Ok(Object::new().object("Data", data))
+}

@@ -1,0 +1,5 @@
+//! Update packages and their files.
+
+pub mod create_ota_firmware;
+pub mod generate_ota_upload_url;
+pub mod query_ota_firmware;

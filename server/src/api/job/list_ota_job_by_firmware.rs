@@ -1,0 +1,52 @@
+//! ListOTAJobByFirmware: the update batches of an update package, page by page, newest first.
+//!
+//! Batches are numbered within their package without gaps, so a page is a range of an index: page 1 and
+//! page 10,000 cost the same.
+
+use crate::api::answer::{Node, Object};
+use crate::api::error::{ApiError, Code};
+use crate::api::job::wording::{SELECTION_STATIC, Wording, with_tags};
+use crate::api::{Call, Operation, page};
+use updraft_core::limits::JOB_PAGE_SIZE_MAX;
+
+/// The table's entry.
+pub const OPERATION: Operation =
+    Operation { name: "ListOTAJobByFirmware", qps: 10, not_served: &[], run: |call| Box::pin(run(call)) };
+
+async fn run(call: Call) -> Result<Object, ApiError> {
+    let account = call.account;
+    let id = call.params.need("FirmwareId")?.to_owned();
+    let page = page::need(&call.params, JOB_PAGE_SIZE_MAX)?;
+    let (firmware, product, jobs) = call
+        .app
+        .store
+        .read(move |tx| {
+            let missing = || ApiError::new(Code::FirmwareNotFound);
+            let firmware = tx.firmware_find(account, &id)?.ok_or_else(missing)?;
+            let product = tx.product_load(firmware.product)?.ok_or_else(missing)?;
+            let (low, high) = page.newest_first(firmware.job_count);
+            let jobs = tx.job_list_by_firmware(firmware.no, low, high)?;
+            Ok::<_, ApiError>((firmware, product, jobs))
+        })
+        .await?;
+    let wording = Wording::of_lists(call.app.config.modern_spelling);
+    let rows = jobs
+        .iter()
+        .map(|job| {
+            let row = Object::new()
+                .text("JobId", &job.job_id)
+                .text("JobStatus", wording.status(job.status))
+                .text("JobType", wording.job_type(job.job_type))
+                .text("FirmwareId", &firmware.firmware_id)
+                .text("ProductKey", &product.product_key)
+                .text("SelectionType", SELECTION_STATIC)
+                .text("TargetSelection", job.target_selection.name())
+                .utc("UtcCreate", job.created_at)
+                .utc("UtcModified", job.modified_at)
+                .opt_utc("UtcStartTime", job.start_at)
+                .opt_utc("UtcEndTime", job.end_at);
+            Node::Object(with_tags(row, &job.tags))
+        })
+        .collect();
+    Ok(page::fields(Object::new(), page, firmware.job_count).list("Data", "SimpleOTAJobInfo", rows))
+}

@@ -1,0 +1,157 @@
+//! What the calls that create batches have in common: tags, time-out, target names, package.
+
+use crate::api::error::{ApiError, Code};
+use crate::api::params::Params;
+use std::collections::BTreeSet;
+use updraft_core::id::AccountNo;
+use updraft_core::job::Tag;
+use updraft_core::limits::{
+    PER_MINUTE_MAX, PER_MINUTE_MIN, TAG_VALUE_CHARS_MAX, TAGS_CHARS_MAX, TAGS_MAX, TIMEOUT_MINUTES,
+};
+use updraft_core::text;
+use updraft_store::{Device, Firmware, Tx};
+
+/// Parameters of the platform that no batch of this release serves; see `Operation::not_served`.
+pub const NOT_SERVED: [(&str, Option<&str>); 2] =
+    [("DownloadProtocol", Some("HTTPS")), ("NeedConfirm", Some("false"))];
+
+/// What a caller says of any batch.
+pub struct BatchRequest {
+    pub firmware_id: String,
+    pub product_key: String,
+    pub need_push: bool,
+    pub timeout_minutes: Option<i64>,
+    pub tags: Vec<Tag>,
+}
+
+impl BatchRequest {
+    pub fn read(params: &Params) -> Result<Self, ApiError> {
+        let timeout_minutes = params.int("TimeoutInMinutes")?;
+        if timeout_minutes.is_some_and(|minutes| !TIMEOUT_MINUTES.contains(&minutes)) {
+            return Err(Code::InvalidJobLimit.into());
+        }
+        Ok(Self {
+            firmware_id: params.need("FirmwareId")?.to_owned(),
+            product_key: params.need("ProductKey")?.to_owned(),
+            need_push: params.flag("NeedPush")?.unwrap_or(true),
+            timeout_minutes,
+            tags: tags(params)?,
+        })
+    }
+
+    /// The package, which must be the product's.
+    pub fn firmware(&self, tx: &mut Tx<'_>, account: AccountNo) -> Result<Firmware, ApiError> {
+        let firmware = tx
+            .firmware_find(account, &self.firmware_id)?
+            .ok_or_else(|| ApiError::new(Code::FirmwareNotFound))?;
+        let product = tx
+            .product_find(account, &self.product_key)?
+            .ok_or_else(|| ApiError::new(Code::ProductNotFound))?;
+        if product.no == firmware.product { Ok(firmware) } else { Err(Code::FirmwareOfOtherProduct.into()) }
+    }
+}
+
+/// `MaximumPerMinute`, or its default.
+pub fn per_minute(params: &Params) -> Result<i64, ApiError> {
+    let value = params.int("MaximumPerMinute")?.unwrap_or(PER_MINUTE_MAX);
+    if (PER_MINUTE_MIN..=PER_MINUTE_MAX).contains(&value) {
+        Ok(value)
+    } else {
+        Err(Code::InvalidJobLimit.into())
+    }
+}
+
+/// `TargetDeviceName.N`: up to `max` names, each once.
+pub fn target_names(params: &Params, max: usize) -> Result<Vec<String>, ApiError> {
+    let names: Vec<String> = params.list("TargetDeviceName", max)?.into_iter().map(str::to_owned).collect();
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = names.iter().find(|name| !seen.insert(name.as_str())) {
+        return Err(ApiError::with(
+            Code::InvalidTargets,
+            format!("The device {} is named twice.", text::clip(twice, 32)),
+        ));
+    }
+    Ok(names)
+}
+
+/// The devices of these names, in registration order; the first unknown names are named in the error.
+pub fn target_devices(
+    tx: &mut Tx<'_>,
+    firmware: &Firmware,
+    names: &[String],
+) -> Result<Vec<Device>, ApiError> {
+    let mut devices = tx.devices_find(firmware.product, names)?;
+    if devices.len() != names.len() {
+        let found: BTreeSet<&str> = devices.iter().map(|device| device.name.as_str()).collect();
+        let unknown: Vec<&str> = names
+            .iter()
+            .filter(|name| !found.contains(name.as_str()))
+            .map(|name| text::clip(name, 32))
+            .take(5)
+            .collect();
+        return Err(ApiError::with(
+            Code::TargetNotFound,
+            format!("These devices are not of the product: {}.", unknown.join(", ")),
+        ));
+    }
+    devices.sort_by_key(|device| device.no);
+    Ok(devices)
+}
+
+fn tags(params: &Params) -> Result<Vec<Tag>, ApiError> {
+    let mut tags: Vec<Tag> = Vec::new();
+    let mut chars = 0;
+    for item in params.structs("Tag", TAGS_MAX)? {
+        let (Some(key), Some(value)) = (item.get("Key"), item.get("Value")) else {
+            return Err(ApiError::with(Code::InvalidTag, "A tag needs both Key and Value."));
+        };
+        let length = value.chars().count();
+        chars += key.chars().count() + length;
+        let doubled = tags.iter().any(|tag| tag.key == *key);
+        if item.len() != 2
+            || doubled
+            || !text::tag_key(key)
+            || !(1..=TAG_VALUE_CHARS_MAX).contains(&length)
+            || chars > TAGS_CHARS_MAX
+        {
+            return Err(Code::InvalidTag.into());
+        }
+        tags.push(Tag { key: (*key).to_owned(), value: (*value).to_owned() });
+    }
+    Ok(tags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&str, &str)]) -> Result<Vec<Tag>, ApiError> {
+        tags(&Params::from_pairs(pairs.iter().copied()))
+    }
+
+    #[test]
+    fn tags_need_key_and_value_each_within_bounds() {
+        assert_eq!(of(&[("Tag.1.Key", "a.b"), ("Tag.1.Value", "路")]).unwrap()[0].value, "路");
+        assert!(of(&[("Tag.1.Key", "a")]).is_err());
+        assert!(of(&[("Tag.1.Key", "a_b"), ("Tag.1.Value", "v")]).is_err());
+        assert!(of(&[("Tag.1.Key", "a"), ("Tag.1.Value", &"v".repeat(1_025))]).is_err());
+        let twice = [("Tag.1.Key", "a"), ("Tag.1.Value", "v"), ("Tag.2.Key", "a"), ("Tag.2.Value", "w")];
+        assert!(of(&twice).is_err());
+    }
+
+    #[test]
+    fn all_tags_together_are_bounded() {
+        let value = "v".repeat(1_023);
+        let names: Vec<(String, String)> =
+            (1..=4).map(|n| (format!("Tag.{n}.Key"), format!("Tag.{n}.Value"))).collect();
+        let keys = ["a", "b", "c", "d"];
+        let mut pairs = Vec::new();
+        for (index, (key, val)) in names.iter().enumerate() {
+            pairs.push((key.as_str(), keys[index]));
+            pairs.push((val.as_str(), value.as_str()));
+        }
+        assert!(of(&pairs).is_ok());
+        pairs.extend([("Tag.5.Key", "e"), ("Tag.5.Value", "v")]);
+        assert!(of(&pairs).is_err());
+    }
+}

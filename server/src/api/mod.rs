@@ -1,0 +1,70 @@
+//! The RPC door and the operations behind it, one file each.
+
+pub mod access;
+pub mod answer;
+pub mod device;
+pub mod error;
+pub mod firmware;
+pub mod job;
+pub mod nonce;
+pub mod page;
+pub mod params;
+pub mod product;
+pub mod quota;
+pub mod rpc;
+pub mod sign;
+pub mod task;
+
+use crate::api::answer::Object;
+use crate::api::error::ApiError;
+use crate::api::params::Params;
+use crate::app::App;
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+use updraft_core::id::AccountNo;
+
+/// One verified call of an operation.
+pub struct Call {
+    /// The application.
+    pub app: Arc<App>,
+    /// Who calls.
+    pub account: AccountNo,
+    /// What it says.
+    pub params: Params,
+    /// The base of addresses that this caller can reach, without a final `/`.
+    pub base: String,
+}
+
+/// An entry of the table of operations.
+pub struct Operation {
+    /// The name on the wire.
+    pub name: &'static str,
+    /// Calls per second of an account and its RAM users together.
+    pub qps: u32,
+    /// Parameters of the platform that this release does not serve, each with the one value that it may have
+    /// all the same because it changes nothing. Others are refused by name, never ignored.
+    pub not_served: &'static [(&'static str, Option<&'static str>)],
+    /// What it does.
+    pub run: fn(Call) -> BoxFuture<'static, Result<Object, ApiError>>,
+}
+
+/// Every operation, in the order of the API's families.
+pub const OPERATIONS: &[&Operation] = &[
+    &product::create_product::OPERATION,
+    &device::register_device::OPERATION,
+    &device::query_device_detail::OPERATION,
+    &firmware::generate_ota_upload_url::OPERATION,
+    &firmware::create_ota_firmware::OPERATION,
+    &firmware::query_ota_firmware::OPERATION,
+    &job::create_ota_verify_job::OPERATION,
+    &job::create_ota_static_upgrade_job::OPERATION,
+    &job::query_ota_job::OPERATION,
+    &job::list_ota_job_by_firmware::OPERATION,
+    &task::list_ota_task_by_job::OPERATION,
+    &task::cancel_ota_task_by_job::OPERATION,
+];
+
+/// The operation of this name.
+pub fn find(name: &str) -> Option<&'static Operation> {
+    OPERATIONS.iter().find(|operation| operation.name == name).copied()
+}

@@ -1,0 +1,371 @@
+//! The door: from an HTTP request to a verified call, and from its answer back.
+//!
+//! The order of checks is the platform's as far as its answers show it: method, action, version, format,
+//! access key, time, signature, nonce, quota, mandatory parameters, types, service.
+
+use crate::api::access::Signer;
+use crate::api::answer::{Format, Object};
+use crate::api::error::{ApiError, Code, Kind};
+use crate::api::nonce::Refusal;
+use crate::api::params::Params;
+use crate::api::sign::{self, V1Hash};
+use crate::api::{Call, Operation, find};
+use crate::app::App;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::request::Parts;
+use http::{HeaderMap, Method, Response, header};
+use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use updraft_core::time::{SECOND_MS, Timestamp};
+
+/// The API version that this server speaks.
+const VERSION: &str = "2018-01-20";
+
+/// Headers that an ACS3 signature must cover: without them a call could be changed on its way.
+const ACS3_COVERED: [&str; 6] =
+    ["host", "x-acs-action", "x-acs-version", "x-acs-date", "x-acs-content-sha256", "x-acs-signature-nonce"];
+
+/// What a caller's signature says, whichever the scheme.
+struct Claim<'a> {
+    scheme: Scheme,
+    key_id: Cow<'a, str>,
+    timestamp: &'a str,
+    nonce: &'a str,
+    signature: Cow<'a, str>,
+    string_to_sign: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    V1(V1Hash),
+    Acs3,
+}
+
+/// Answers one request; `base` is where this caller reaches the server.
+pub async fn answer(app: Arc<App>, base: String, parts: Parts, body: Bytes) -> Response<Bytes> {
+    let request_id = app.random.request_id();
+    let params = Params::read(parts.uri.query().unwrap_or_default(), form_body(&parts.headers, &body));
+    let acs3 = header(&parts.headers, "authorization").is_some_and(|value| value.starts_with("ACS3-"));
+    let action = match &params {
+        Ok(params) => action_name(&parts.headers, params, acs3).unwrap_or_default().to_owned(),
+        Err(_) => String::new(),
+    };
+    let (format, outcome) = match params {
+        Ok(params) => {
+            let format = format(&parts.headers, &params, acs3);
+            let shown = format.unwrap_or(if acs3 { Format::Json } else { Format::Xml });
+            (shown, run(&app, &base, &parts, &body, params, acs3, format.is_none()).await)
+        }
+        Err(error) => (if acs3 { Format::Json } else { Format::Xml }, Err(error)),
+    };
+    let host = header(&parts.headers, "host").unwrap_or_default();
+    match outcome {
+        Ok((operation, object)) => {
+            tracing::debug!(request.id = request_id, operation = operation.name, "answered");
+            metrics::counter!("updraft_api_calls_total", "operation" => operation.name, "outcome" => "ok")
+                .increment(1);
+            success(format, operation, &request_id, object)
+        }
+        Err(error) => {
+            log(&request_id, &action, &error);
+            failure(format, &action, &request_id, host, &base, &error)
+        }
+    }
+}
+
+async fn run(
+    app: &Arc<App>,
+    base: &str,
+    parts: &Parts,
+    body: &Bytes,
+    params: Params,
+    acs3: bool,
+    bad_format: bool,
+) -> Result<(&'static Operation, Object), ApiError> {
+    if parts.method != Method::GET && parts.method != Method::POST {
+        return Err(Code::UnsupportedHttpMethod.into());
+    }
+    let action = action_name(&parts.headers, &params, acs3).ok_or_else(|| ApiError::missing("Action"))?;
+    let operation = find(action).ok_or(Code::ActionNotFound)?;
+    let version = if acs3 { header(&parts.headers, "x-acs-version") } else { params.text("Version") };
+    if version.ok_or_else(|| ApiError::missing("Version"))? != VERSION {
+        return Err(Code::InvalidVersion.into());
+    }
+    if bad_format {
+        return Err(Code::InvalidFormat.into());
+    }
+    let signer = if acs3 {
+        let claim = acs3_claim(parts, body)?;
+        verify(app, &claim).await?
+    } else {
+        let claim = v1_claim(&parts.method, &params)?;
+        verify(app, &claim).await?
+    };
+    throttle(app, operation, &signer)?;
+    if params.has("IotInstanceId") {
+        // Only the public instance exists, and it has no id.
+        return Err(Code::InstanceNotFound.into());
+    }
+    refuse_not_served(operation, &params)?;
+    let call = Call { app: Arc::clone(app), account: signer.account, params, base: base.to_owned() };
+    let outcome = AssertUnwindSafe((operation.run)(call)).catch_unwind().await;
+    outcome
+        .unwrap_or_else(|_| Err(ApiError::new(Code::SystemException).because("the operation panicked")))
+        .map(|object| (operation, object))
+}
+
+fn action_name<'a>(headers: &'a HeaderMap, params: &'a Params, acs3: bool) -> Option<&'a str> {
+    if acs3 { header(headers, "x-acs-action") } else { params.text("Action") }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The body, if it holds form parameters. Some clients send an empty body with no content type.
+fn form_body<'a>(headers: &HeaderMap, body: &'a Bytes) -> &'a [u8] {
+    let form = header(headers, "content-type")
+        .is_none_or(|kind| kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded"));
+    if form { body } else { &[] }
+}
+
+/// The format asked for: the parameter, else (ACS3) the Accept header. `None`: one that does not exist.
+fn format(headers: &HeaderMap, params: &Params, acs3: bool) -> Option<Format> {
+    match params.text("Format") {
+        Some(text) if text.eq_ignore_ascii_case("json") => Some(Format::Json),
+        Some(text) if text.eq_ignore_ascii_case("xml") => Some(Format::Xml),
+        Some(_) => None,
+        None if acs3 => {
+            let xml = header(headers, "accept").is_some_and(|accept| accept.contains("xml"));
+            Some(if xml { Format::Xml } else { Format::Json })
+        }
+        None => Some(Format::Xml),
+    }
+}
+
+fn v1_claim<'a>(method: &Method, params: &'a Params) -> Result<Claim<'a>, ApiError> {
+    let key_id = params.need("AccessKeyId")?;
+    let signature = params.need("Signature")?;
+    let hash = match params.need("SignatureMethod")? {
+        "HMAC-SHA1" => V1Hash::Sha1,
+        "HMAC-SHA256" => V1Hash::Sha256,
+        _ => return Err(Code::InvalidSignatureMethod.into()),
+    };
+    if params.need("SignatureVersion")? != "1.0" {
+        return Err(Code::InvalidSignatureVersion.into());
+    }
+    if params.text("SecurityToken").is_some() {
+        return Err(Code::SecurityTokenMalformed.into());
+    }
+    Ok(Claim {
+        scheme: Scheme::V1(hash),
+        key_id: Cow::Borrowed(key_id),
+        timestamp: params.need("Timestamp")?,
+        nonce: params.need("SignatureNonce")?,
+        signature: Cow::Borrowed(signature),
+        string_to_sign: sign::v1_string_to_sign(method.as_str(), params),
+    })
+}
+
+fn acs3_claim<'a>(parts: &'a Parts, body: &Bytes) -> Result<Claim<'a>, ApiError> {
+    let headers = &parts.headers;
+    let need = |name: &'static str| header(headers, name).ok_or_else(|| ApiError::missing(name));
+    let authorization = sign::acs3_authorization(need("authorization")?)
+        .ok_or_else(|| ApiError::new(Code::IncompleteSignature))?;
+    let covered = |name: &&str| authorization.signed_headers.iter().any(|signed| signed == *name);
+    if let Some(bare) = ACS3_COVERED.iter().find(|name| !covered(name)) {
+        return Err(ApiError::with(
+            Code::IncompleteSignature,
+            format!("{} The header {bare} must be signed.", Code::IncompleteSignature.text()),
+        ));
+    }
+    if headers.contains_key("x-acs-security-token") {
+        return Err(Code::SecurityTokenMalformed.into());
+    }
+    let hash = hex::encode(Sha256::digest(body));
+    if need("x-acs-content-sha256")? != hash {
+        return Err(ApiError::with(
+            Code::SignatureDoesNotMatch,
+            format!("{}x-acs-content-sha256 is not the hash of the body", Code::SignatureDoesNotMatch.text()),
+        ));
+    }
+    let query = Params::read(parts.uri.query().unwrap_or_default(), b"")?;
+    let string_to_sign = sign::acs3_string_to_sign(
+        parts.method.as_str(),
+        &query,
+        &authorization.signed_headers,
+        |name| joined(headers, name),
+        &hash,
+    );
+    Ok(Claim {
+        scheme: Scheme::Acs3,
+        key_id: Cow::Owned(authorization.credential),
+        timestamp: need("x-acs-date")?,
+        nonce: need("x-acs-signature-nonce")?,
+        signature: Cow::Owned(authorization.signature),
+        string_to_sign,
+    })
+}
+
+fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
+    let mut values: Vec<&str> =
+        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::trim).collect();
+    values.sort_unstable();
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+async fn verify(app: &App, claim: &Claim<'_>) -> Result<Arc<Signer>, ApiError> {
+    let now = app.now();
+    let signer = app
+        .access_keys
+        .find(&app.store, &app.master, &claim.key_id, now)
+        .await?
+        .ok_or_else(|| ApiError::new(Code::AccessKeyNotFound).because("unknown access key"))?;
+    if !signer.enabled {
+        return Err(Code::AccessKeyInactive.into());
+    }
+    let at = timestamp(claim.timestamp).ok_or(Code::TimestampFormat)?;
+    let skew_ms = app.config.timestamp_skew_seconds * SECOND_MS;
+    if now.since_ms(at).abs() > skew_ms {
+        return Err(ApiError::with(
+            Code::TimestampExpired,
+            format!(
+                "{} The server's time is {}, yours is {} seconds off.",
+                Code::TimestampExpired.text(),
+                crate::api::answer::utc(now),
+                now.since_ms(at) / SECOND_MS,
+            ),
+        ));
+    }
+    let expected = match claim.scheme {
+        Scheme::V1(hash) => sign::v1_signature(hash, &signer.secret, &claim.string_to_sign),
+        Scheme::Acs3 => sign::acs3_signature(&signer.secret, &claim.string_to_sign),
+    };
+    if !sign::same(&claim.signature, &expected) {
+        // Official SDKs compare the echoed string with their own to tell a wrong secret from a wrong string.
+        return Err(ApiError::with(
+            Code::SignatureDoesNotMatch,
+            format!("{}{}", Code::SignatureDoesNotMatch.text(), claim.string_to_sign),
+        )
+        .because("the access key is known, so the secret or the signed string is wrong"));
+    }
+    match app.nonces.take(&claim.key_id, claim.nonce, at.plus_ms(skew_ms), now) {
+        Ok(()) => Ok(signer),
+        Err(Refusal::Used) => Err(Code::NonceUsed.into()),
+        Err(Refusal::Full) => {
+            Err(ApiError::new(Code::Throttling).because("the memory for nonces is full (nonce_max)"))
+        }
+    }
+}
+
+fn timestamp(text: &str) -> Option<Timestamp> {
+    let at = jiff::civil::DateTime::strptime("%Y-%m-%dT%H:%M:%SZ", text).ok()?;
+    let at = jiff::tz::TimeZone::UTC.to_timestamp(at).ok()?;
+    Some(Timestamp(at.as_millisecond()))
+}
+
+fn throttle(app: &App, operation: &'static Operation, signer: &Signer) -> Result<(), ApiError> {
+    app.quotas
+        .take(signer.account, operation.name, operation.qps, app.now())
+        .map_err(|wait_ms| ApiError { retry_after_ms: Some(wait_ms), ..ApiError::new(Code::ThrottlingUser) })
+}
+
+fn refuse_not_served(operation: &Operation, params: &Params) -> Result<(), ApiError> {
+    for (name, harmless) in operation.not_served {
+        if !params.has(name) {
+            continue;
+        }
+        if let (Some(harmless), Some(value)) = (harmless, params.text(name))
+            && value.eq_ignore_ascii_case(harmless)
+        {
+            continue;
+        }
+        let except = harmless.map_or_else(String::new, |value| format!(", except with the value {value}"));
+        return Err(ApiError::with(
+            Code::ParameterNotSupported,
+            format!("{name} is not supported by this release{except}."),
+        ));
+    }
+    Ok(())
+}
+
+fn success(format: Format, operation: &Operation, request_id: &str, object: Object) -> Response<Bytes> {
+    let mut body = Object::new().text("RequestId", request_id).flag("Success", true);
+    body.0.extend(object.0);
+    let root = format!("{}Response", operation.name);
+    reply(200, format, request_id, body.render(format, &root))
+}
+
+fn failure(
+    format: Format,
+    action: &str,
+    request_id: &str,
+    host: &str,
+    base: &str,
+    error: &ApiError,
+) -> Response<Bytes> {
+    let body = match error.kind {
+        Kind::Business => Object::new()
+            .text("RequestId", request_id)
+            .flag("Success", false)
+            .text("Code", error.code.as_ref())
+            .text("ErrorMessage", &error.message)
+            .render(format, &format!("{action}Response")),
+        Kind::Gateway(_) => Object::new()
+            .text("RequestId", request_id)
+            .text("HostId", host)
+            .text("Code", error.code.as_ref())
+            .text("Message", &error.message)
+            .text("Recommend", format!("{base}/errors?q={}", error.code))
+            .render(format, "Error"),
+    };
+    let mut response = reply(error.status(), format, request_id, body);
+    if let Some(wait_ms) = error.retry_after_ms {
+        response.headers_mut().insert("x-acs-retry-after", http::HeaderValue::from(wait_ms));
+    }
+    response
+}
+
+fn reply(status: u16, format: Format, request_id: &str, body: Vec<u8>) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(format.content_type()));
+    if let Ok(value) = http::HeaderValue::from_str(request_id) {
+        headers.insert("x-acs-request-id", value);
+    }
+    response
+}
+
+fn log(request_id: &str, action: &str, error: &ApiError) {
+    let internal = error.internal.as_deref().unwrap_or_default();
+    let code = error.code.as_ref();
+    // A string to sign may hold what the caller considers private: the log has the code, not the message.
+    let fault = error.status() >= 500 || code == Code::SystemException.wire();
+    if fault {
+        tracing::error!(request.id = request_id, operation = action, code, internal, "a call failed");
+    } else {
+        tracing::info!(request.id = request_id, operation = action, code, internal, "a call was refused");
+    }
+    let operation = find(action).map_or("unknown", |operation| operation.name);
+    let outcome = if fault { "failed" } else { "refused" };
+    metrics::counter!("updraft_api_calls_total", "operation" => operation, "outcome" => outcome).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_are_whole_utc_seconds() {
+        assert_eq!(timestamp("1970-01-01T00:00:01Z"), Some(Timestamp(1_000)));
+        for bad in
+            ["2024-05-20", "2024-05-20T12:00:00", "2024-13-20T12:00:00Z", "now", "2024-05-20T12:00:00Zx"]
+        {
+            assert_eq!(timestamp(bad), None, "{bad}");
+        }
+    }
+}

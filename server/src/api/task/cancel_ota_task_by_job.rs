@@ -1,0 +1,55 @@
+//! CancelOTATaskByJob: ends the tasks of a batch that are in the states named by flags.
+//!
+//! The wish is stored with the batch and carried out in bounded chunks; a crash in between resumes it. From
+//! the moment it is stored no further push of the batch goes out.
+
+use crate::api::answer::Object;
+use crate::api::error::{ApiError, Code};
+use crate::api::{Call, Operation};
+use crate::engine;
+use updraft_core::task::Cancel;
+use updraft_store::Lane;
+
+/// The table's entry.
+pub const OPERATION: Operation =
+    Operation { name: "CancelOTATaskByJob", qps: 5, not_served: &[], run: |call| Box::pin(run(call)) };
+
+async fn run(call: Call) -> Result<Object, ApiError> {
+    let params = &call.params;
+    let id = params.need("JobId")?.to_owned();
+    let flag = |name| params.flag(name).map(|flag| flag.unwrap_or(false));
+    let queued = flag("CancelQueuedTask")?;
+    let cancel = Cancel {
+        // Unset, tasks that wait for consent follow CancelQueuedTask; set, the flag decides by itself.
+        confirm: params.flag("CancelUnconfirmedTask")?.unwrap_or(queued),
+        queued,
+        notified: flag("CancelNotifiedTask")?,
+        in_progress: flag("CancelInProgressTask")?,
+    };
+    // A flag of its own for batches that wait for their time; none does in this release.
+    let scheduled = flag("CancelScheduledTask")?;
+    if cancel == Cancel::default() && !scheduled {
+        return Err(Code::NullCancelFlag.into());
+    }
+    let (account, now) = (call.account, call.app.now());
+    let job = call
+        .app
+        .store
+        .write(Lane::Interactive, move |tx| {
+            let job = tx.job_find(account, &id)?.ok_or_else(|| ApiError::new(Code::JobNotFound))?;
+            if !job.status.is_ended() && cancel != Cancel::default() {
+                // A second call adds to one that is still being carried out.
+                let both = Cancel {
+                    confirm: cancel.confirm || job.cancel.confirm,
+                    queued: cancel.queued || job.cancel.queued,
+                    notified: cancel.notified || job.cancel.notified,
+                    in_progress: cancel.in_progress || job.cancel.in_progress,
+                };
+                tx.job_cancel_set(job.no, both, now)?;
+            }
+            Ok::<_, ApiError>(job.no)
+        })
+        .await?;
+    engine::finish_cancel(&call.app, job).await?;
+    Ok(Object::new())
+}

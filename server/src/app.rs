@@ -1,0 +1,77 @@
+//! Where the parts meet.
+
+use crate::api::access::AccessKeys;
+use crate::api::nonce::Nonces;
+use crate::api::quota::Quotas;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::device::link::DeviceLink;
+use crate::files::Blobs;
+use crate::files::address::Addresses;
+use crate::random::Random;
+use crate::seal::MasterKey;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use updraft_core::time::Timestamp;
+use updraft_store::Store;
+
+/// Everything that operations, the engine and the device endpoint share.
+pub struct App {
+    /// The configuration.
+    pub config: Config,
+    /// The database.
+    pub store: Store,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Identifiers and secrets.
+    pub random: Random,
+    /// Seals secrets.
+    pub master: MasterKey,
+    /// Signs and checks upload and download addresses.
+    pub addresses: Addresses,
+    /// Uploaded bytes.
+    pub blobs: Blobs,
+    /// Access keys looked up lately.
+    pub access_keys: AccessKeys,
+    /// Nonces used lately.
+    pub nonces: Nonces,
+    /// Calls of the last second.
+    pub quotas: Quotas,
+    /// The way to connected devices.
+    pub link: Arc<dyn DeviceLink>,
+    /// Wakes the engine. It carries no data and may be lost: the engine looks at the rows.
+    pub wake: Notify,
+}
+
+impl App {
+    /// Puts an application together on an open store.
+    pub fn new(
+        config: Config,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        random: Random,
+        master: MasterKey,
+        blobs: Blobs,
+        link: Arc<dyn DeviceLink>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            addresses: Addresses::new(&master, &config),
+            access_keys: AccessKeys::default(),
+            nonces: Nonces::new(config.nonce_max),
+            quotas: Quotas::new(config.quota_scale),
+            wake: Notify::new(),
+            config,
+            store,
+            clock,
+            random,
+            master,
+            blobs,
+            link,
+        })
+    }
+
+    /// The current moment.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

@@ -1,0 +1,324 @@
+//! The configuration: one table of keys.
+//!
+//! Every key is a flag of `serve` (`--api-addr`), an environment variable (`UPDRAFT_API_ADDR`) and a line of
+//! the file given by `--config` (`api_addr = "…"`); flags win over the environment, the environment over the
+//! file. `updraft config` prints the table with its texts, so the documentation cannot drift from the code.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// A configuration that cannot be used, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+/// What the table says of one key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name in the file.
+    pub name: &'static str,
+    /// What it does, its unit.
+    pub doc: &'static str,
+    /// The value that it has if nobody sets it, as it would be written.
+    pub default: fn() -> String,
+}
+
+/// A type that a key can have.
+trait Setting: Sized {
+    fn read(text: &str) -> Result<Self, String>;
+    fn show(&self) -> String;
+}
+
+macro_rules! plain_settings {
+    ($($ty:ty: $what:literal),+ $(,)?) => {$(
+        impl Setting for $ty {
+            fn read(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| format!("`{text}` is not {}", $what))
+            }
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        }
+    )+};
+}
+
+plain_settings! {
+    String: "a text",
+    SocketAddr: "an address with port, such as 127.0.0.1:8080",
+    bool: "true or false",
+    i64: "a whole number",
+    u32: "a whole number, 0 or more",
+    f64: "a number",
+}
+
+impl Setting for PathBuf {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(Self::from(text))
+    }
+    fn show(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+impl<T: Setting> Setting for Option<T> {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { T::read(text).map(Some) }
+    }
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(String::new, Setting::show)
+    }
+}
+
+macro_rules! config {
+    ($($(#[doc = $doc:literal])+ $name:ident: $ty:ty = $default:expr;)+) => {
+        /// The values of all keys.
+        #[derive(Debug, Clone)]
+        pub struct Config {
+            $($(#[doc = $doc])+ pub $name: $ty,)+
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($name: $default,)+ }
+            }
+        }
+
+        /// All keys, in the order in which they are documented.
+        pub const KEYS: &[Key] = &[$(Key {
+            name: stringify!($name),
+            doc: concat!($($doc),+),
+            default: || { let value: $ty = $default; value.show() },
+        }),+];
+
+        impl Config {
+            /// Sets one key from its text.
+            pub fn set(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
+                match name {
+                    $(stringify!($name) => {
+                        self.$name = Setting::read(text)
+                            .map_err(|why| ConfigError(format!("`{name}`: {why}")))?;
+                    })+
+                    _ => return Err(ConfigError(format!(
+                        "there is no key `{name}`; `updraft config` lists them"
+                    ))),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+config! {
+    /// The data folder: database, files, keys, certificates.
+    data_dir: PathBuf = PathBuf::from("./updraft-data");
+    /// The address of the API, uploads and downloads (plain HTTP and TLS on one port). Port 0 picks a free one.
+    api_addr: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 8080));
+    /// The address that devices connect to by MQTT (plain and TLS on one port). Port 0 picks a free one.
+    mqtt_addr: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 1883));
+    /// The base address that upload and download URLs begin with, such as `http://ota.example.com:8080`.
+    /// Empty: the address that the caller itself connected to.
+    public_url: Option<String> = None;
+    /// The database: `sqlite:PATH` or `postgres://…`. Empty: `updraft.db` in the data folder.
+    database_url: Option<String> = None;
+    /// A certificate chain (PEM). Empty: a local CA makes one, exported as `tls/ca.pem` in the data folder.
+    tls_cert: Option<PathBuf> = None;
+    /// The private key of `tls_cert` (PEM).
+    tls_key: Option<PathBuf> = None;
+    /// The master key that seals secrets: 64 hexadecimal digits. Empty: `master.key` in the data folder, made
+    /// on first start. Without it no stored secret can be read: keep a copy elsewhere.
+    master_key_file: Option<PathBuf> = None;
+    /// The AccessKeyId of the root account. Empty: made on first start.
+    root_access_key_id: Option<String> = None;
+    /// The AccessKeySecret of `root_access_key_id`.
+    root_access_key_secret: Option<String> = None;
+    /// What is logged, as `tracing` filters: `info`, `warn`, `updraft_server=debug`, …
+    log: String = "info".to_owned();
+    /// `text` or `json`.
+    log_format: String = "text".to_owned();
+    /// Multiplies every API quota (calls per second); 0 switches the quotas off.
+    quota_scale: f64 = 1.0;
+    /// How far a signature's time may be off, in seconds, either way.
+    timestamp_skew_seconds: i64 = 900;
+    /// Most nonces remembered within the skew; beyond it calls are refused until older ones expire.
+    nonce_max: u32 = 4_000_000;
+    /// Largest body of an API call, in bytes.
+    api_body_bytes_max: u32 = 1_048_576;
+    /// How long an upload may start after its ticket was given, in seconds.
+    upload_ticket_seconds: i64 = 60;
+    /// Largest uploaded file, in bytes.
+    file_bytes_max: i64 = updraft_core::limits::FILE_BYTES_MAX;
+    /// How long a signed download address is good, in seconds.
+    download_url_seconds: i64 = 86_400;
+    /// Most packages of an account.
+    firmware_max: i64 = 500;
+    /// The length of a minute of `TimeoutInMinutes`, in milliseconds: for rehearsals and tests.
+    minute_ms: i64 = 60_000;
+    /// How long a new MQTT connection may take to log in, in seconds.
+    mqtt_connect_seconds: u32 = 10;
+    /// Messages that one device may send in a second; more are dropped. 0: no limit.
+    mqtt_uplink_per_second: u32 = 30;
+    /// `ListOTAJobByFirmware` says `COMPLETE` and `VERFIY_FIRMWARE`, as its page does. True: it says
+    /// `COMPLETED` and `VERIFY_FIRMWARE`, as QueryOTAJob and the newer pages do.
+    modern_spelling: bool = false;
+    /// How long calls and downloads in progress may take to end after SIGTERM, in seconds.
+    drain_seconds: u32 = 20;
+}
+
+impl Config {
+    /// Puts the sources together: defaults, then the file, then the environment, then flags.
+    pub fn gather(
+        file: Option<&Path>,
+        env: impl Fn(&str) -> Option<String>,
+        flags: &[(&'static str, String)],
+    ) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        if let Some(path) = file {
+            config.read_file(path)?;
+        }
+        for key in KEYS {
+            if let Some(value) = env(&env_name(key.name)) {
+                config.set(key.name, &value)?;
+            }
+        }
+        for (name, value) in flags {
+            config.set(name, value)?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError(format!("cannot read {}: {error}", path.display())))?;
+        let table: toml::Table =
+            text.parse().map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
+        for (name, value) in table {
+            let text = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Float(number) => number.to_string(),
+                toml::Value::Boolean(flag) => flag.to_string(),
+                toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
+                    return Err(ConfigError(format!(
+                        "{}: `{name}` must be a text, number or boolean",
+                        path.display()
+                    )));
+                }
+            };
+            self.set(&name, &text).map_err(|error| ConfigError(format!("{}: {error}", path.display())))?;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |why: &str| Err(ConfigError(why.to_owned()));
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return refuse("`tls_cert` and `tls_key` go together: give both or neither");
+        }
+        if self.root_access_key_id.is_some() != self.root_access_key_secret.is_some() {
+            return refuse(
+                "`root_access_key_id` and `root_access_key_secret` go together: give both or neither",
+            );
+        }
+        if let Some(url) = &self.public_url
+            && !(url.starts_with("http://") || url.starts_with("https://"))
+        {
+            return refuse("`public_url` must begin with http:// or https://");
+        }
+        if !(self.quota_scale.is_finite() && self.quota_scale >= 0.0) {
+            return refuse("`quota_scale` must be 0 or more");
+        }
+        if self.minute_ms < 1 || self.timestamp_skew_seconds < 1 || self.upload_ticket_seconds < 1 {
+            return refuse(
+                "`minute_ms`, `timestamp_skew_seconds` and `upload_ticket_seconds` must be 1 or more",
+            );
+        }
+        if !matches!(self.log_format.as_str(), "text" | "json") {
+            return refuse("`log_format` must be `text` or `json`");
+        }
+        Ok(())
+    }
+
+    /// The base of public addresses, without a final `/`.
+    pub fn public_base(&self) -> Option<&str> {
+        self.public_url.as_deref().map(|url| url.trim_end_matches('/'))
+    }
+
+    /// Where the database is.
+    pub fn database(&self) -> Result<updraft_store::Location, ConfigError> {
+        match &self.database_url {
+            None => Ok(updraft_store::Location::Sqlite(self.data_dir.join("updraft.db"))),
+            Some(url) => updraft_store::Location::parse(url).ok_or_else(|| {
+                ConfigError("`database_url` must begin with sqlite: or postgres://".to_owned())
+            }),
+        }
+    }
+}
+
+/// The environment variable of a key.
+pub fn env_name(key: &str) -> String {
+    format!("UPDRAFT_{}", key.to_uppercase())
+}
+
+/// All keys with their texts, as a configuration file in which every line is a default.
+pub fn documentation() -> String {
+    use std::fmt::Write as _;
+    let mut out = String::from("# Every key of updraft, with its default. Flags: --data-dir and so on; ");
+    out += "environment: UPDRAFT_DATA_DIR and so on.\n";
+    for key in KEYS {
+        out.push('\n');
+        for line in key.doc.trim().split("\n") {
+            let _ = writeln!(out, "# {}", line.trim());
+        }
+        let default = (key.default)();
+        let bare = default.parse::<f64>().is_ok() || default == "true" || default == "false";
+        let _ = if bare {
+            writeln!(out, "# {} = {default}", key.name)
+        } else {
+            writeln!(out, "# {} = \"{default}\"", key.name)
+        };
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_environment_and_it_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("updraft.toml");
+        std::fs::write(&file, "minute_ms = 1\nnonce_max = 2\nfirmware_max = 3\n").unwrap();
+        let env = |name: &str| match name {
+            "UPDRAFT_NONCE_MAX" => Some("20".to_owned()),
+            "UPDRAFT_FIRMWARE_MAX" => Some("30".to_owned()),
+            _ => None,
+        };
+        let config = Config::gather(Some(&file), env, &[("firmware_max", "300".to_owned())]).unwrap();
+        assert_eq!((config.minute_ms, config.nonce_max, config.firmware_max), (1, 20, 300));
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_refused_by_name() {
+        let none = |_: &str| None;
+        let error = Config::default().set("minut_ms", "1").unwrap_err().to_string();
+        assert!(error.contains("minut_ms"), "{error}");
+        let error = Config::gather(None, none, &[("api_addr", "8080".to_owned())]).unwrap_err().to_string();
+        assert!(error.contains("api_addr") && error.contains("127.0.0.1:8080"), "{error}");
+        assert!(Config::gather(None, none, &[("tls_cert", "x.pem".to_owned())]).is_err());
+    }
+
+    #[test]
+    fn the_documentation_is_a_configuration_file_of_defaults() {
+        let text: String = documentation()
+            .lines()
+            .filter(|line| line.starts_with("# ") && line.contains(" = "))
+            .map(|line| line[2..].to_owned() + "\n")
+            .collect();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("all.toml");
+        std::fs::write(&file, text).unwrap();
+        Config::gather(Some(&file), |_| None, &[]).unwrap();
+    }
+}

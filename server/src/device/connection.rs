@@ -1,0 +1,304 @@
+//! One device's connection, from its first byte to its end.
+//!
+//! No session outlives its connection, so SessionPresent is always 0; what a device missed is pushed again
+//! after its next login. Whatever a device sends becomes durable before it is acknowledged.
+
+use super::link::{Backend, DeviceEvent, Downlink, Happened, KnownDevice, Unavailable};
+use super::login::{Login, Refusal};
+use super::push;
+use super::session::{Ending, NewSession, Session, Sessions};
+use super::talk::Talk;
+use super::topic::{DownTopic, Owner};
+use super::wire::{Malformed, Wire};
+use crate::net::{Peer, Stream};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use rmqtt_codec::error::DecodeError;
+use rmqtt_codec::types::{Publish, QoS};
+use rmqtt_codec::v3::{Connect, ConnectAck, ConnectAckReason, Packet};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+use updraft_core::limits::{MQTT_PAYLOAD_BYTES_MAX, MQTT_TOPIC_BYTES_MAX};
+use updraft_core::text::clip;
+
+/// The first byte of a CONNECT.
+const CONNECT: u8 = 0x10;
+/// Longest packet of a stranger.
+const LOGIN_PACKET_BYTES_MAX: usize = 2 * 1024;
+/// Longest packet of a device: topic, payload, and the fields around them.
+const PACKET_BYTES_MAX: usize = MQTT_PAYLOAD_BYTES_MAX + MQTT_TOPIC_BYTES_MAX + 4;
+/// No more messages are rendered while this many bytes wait to be written.
+const BACKLOG_BYTES_MAX: usize = 64 * 1024;
+
+/// The limits of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Longest time from the connection to its CONNECT.
+    pub connect_within: Duration,
+    /// Messages per second that a device may send; further ones are acknowledged and dropped. 0: no limit.
+    pub uplinks_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connect_within: Duration::from_secs(10), uplinks_per_second: 30 }
+    }
+}
+
+/// The device endpoint.
+pub struct Endpoint<B> {
+    backend: Arc<B>,
+    sessions: Arc<Sessions>,
+    limits: Limits,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// It said so.
+    #[error("the device disconnected")]
+    Disconnected,
+    /// It is gone.
+    #[error("the device closed the connection")]
+    Closed,
+    /// An I/O error.
+    #[error("the connection broke: {0}")]
+    Broken(#[from] io::Error),
+    /// No MQTT.
+    #[error("malformed bytes: {0}")]
+    Malformed(#[from] Malformed),
+    /// MQTT that may not come now.
+    #[error("protocol error: {0}")]
+    Protocol(&'static str),
+    /// The registry wants it.
+    #[error("ended from our side: {0:?}")]
+    Ours(Ending),
+    /// What it did cannot be made durable.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl<B: Backend> Endpoint<B> {
+    /// An endpoint for the devices that `backend` knows.
+    pub fn new(backend: Arc<B>, sessions: Arc<Sessions>, limits: Limits) -> Self {
+        Self { backend, sessions, limits }
+    }
+
+    /// Serves one connection until it ends.
+    pub async fn handle(&self, stream: Stream, peer: Peer) {
+        let mut wire = Wire::new(stream, LOGIN_PACKET_BYTES_MAX);
+        // Boxed, so that the many waiting connections do not carry the space that a login needs.
+        let session = match Box::pin(self.admit(&mut wire, &peer)).await {
+            Ok(Some(session)) => session,
+            Ok(None) => return,
+            Err(refusal) => {
+                // The codec cannot fail on four constant bytes.
+                let _ = wire.put(connack(refusal.code()));
+                return wire.close().await;
+            }
+        };
+        // A panic must not leave a ghost in the registry.
+        let end = AssertUnwindSafe(self.stay(&mut wire, &session, &peer)).catch_unwind().await;
+        let owner = session.owner();
+        let (pk, dn) = (owner.product_key, owner.device_name);
+        if let Ok(end) = end {
+            tracing::debug!(pk, dn, %end, "device left");
+        } else {
+            tracing::error!(pk, dn, "a connection panicked");
+        }
+        Box::pin(self.leave(wire, &session)).await;
+    }
+
+    /// Waits for the CONNECT and checks it; `Ok(None)`: not worth an answer.
+    async fn admit(&self, wire: &mut Wire, peer: &Peer) -> Result<Option<Arc<Session>>, Refusal> {
+        let first = tokio::select! {
+            first = timeout(self.limits.connect_within, first_packet(wire)) => first,
+            () = self.sessions.closing() => return Ok(None),
+        };
+        let remote = peer.remote;
+        let connect = match first {
+            Ok(Ok(Packet::Connect(connect))) => connect,
+            Ok(Err(End::Malformed(Malformed::Packet(DecodeError::UnsupportedProtocolLevel)))) => {
+                tracing::warn!(%remote, reason = %Refusal::Protocol, "login refused");
+                return Err(Refusal::Protocol);
+            }
+            // Cannot be, by its first byte.
+            Ok(Ok(_)) => return Ok(None),
+            Ok(Err(end)) => {
+                tracing::debug!(%remote, %end, "no CONNECT");
+                return Ok(None);
+            }
+            Err(_) => {
+                tracing::debug!(%remote, "no CONNECT in time");
+                return Ok(None);
+            }
+        };
+        let user_name = connect.username.as_deref().unwrap_or_default();
+        match self.identify(&connect, user_name, peer).await {
+            Ok(session) => Ok(Some(session)),
+            Err(reason) => {
+                let (dn, pk) = user_name.rsplit_once('&').unwrap_or((user_name, ""));
+                tracing::warn!(%remote, pk = ?clip(pk, 64), dn = ?clip(dn, 64), %reason, "login refused");
+                Err(reason)
+            }
+        }
+    }
+
+    async fn identify(
+        &self,
+        connect: &Connect,
+        user_name: &str,
+        peer: &Peer,
+    ) -> Result<Arc<Session>, Refusal> {
+        let login = Login::parse(&connect.client_id, user_name, connect.keep_alive)?;
+        let KnownDevice { no, secret } = self
+            .backend
+            .login(login.product_key, login.device_name)
+            .await
+            .map_err(|Unavailable| Refusal::Unavailable)?
+            .ok_or(Refusal::UnknownDevice)?;
+        if !login.verify(&secret, connect.password.as_deref().unwrap_or_default()) {
+            return Err(Refusal::Password);
+        }
+        let new = NewSession {
+            device: no,
+            owner: Owner { product_key: login.product_key, device_name: login.device_name },
+            local: peer.local,
+            keepalive: connect.keep_alive,
+            auto_subscribe: login.auto_subscribe,
+        };
+        self.sessions.insert(new, Instant::now()).ok_or(Refusal::Unavailable)
+    }
+
+    /// Welcomes the device and talks to it until something ends that.
+    async fn stay(&self, wire: &mut Wire, session: &Session, peer: &Peer) -> End {
+        let device = session.device;
+        let ip = peer.remote.ip().to_string();
+        let online = DeviceEvent::Online { session: session.number, ip };
+        let mut events = vec![Happened { device, event: online }];
+        if session.listening() {
+            events.push(Happened { device, event: DeviceEvent::Listening });
+        }
+        let durable = Box::pin(self.backend.happened(events)).await;
+        let code = durable.map_or(Refusal::Unavailable.code(), |()| 0);
+        if wire.put(connack(code)).is_err() || code != 0 {
+            return End::Unavailable(Unavailable);
+        }
+        wire.set_limit(PACKET_BYTES_MAX);
+        match self.talk(wire, session).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn talk(&self, wire: &mut Wire, session: &Session) -> Result<std::convert::Infallible, End> {
+        let mut talk = Talk::new(session, self.limits.uplinks_per_second);
+        loop {
+            if let Some(ending) = session.ending() {
+                return Err(End::Ours(ending));
+            }
+            let heard = talk.listen(wire);
+            if !heard.events.is_empty() {
+                Box::pin(self.backend.happened(heard.events)).await?;
+            }
+            wire.put_bytes(heard.answers);
+            if let Some(end) = heard.end {
+                return Err(end);
+            }
+            // After the answers, so that a SUBACK comes before what it lets through, and after the reading,
+            // so that a PUBACK makes room at once.
+            self.write_downlinks(wire, session, &mut talk);
+            if wait(wire, session).await? {
+                self.sessions.heard(session, Instant::now());
+            }
+        }
+    }
+
+    fn write_downlinks(&self, wire: &mut Wire, session: &Session, talk: &mut Talk<'_>) {
+        while wire.backlog() < BACKLOG_BYTES_MAX
+            && let Some(message) = session.next(talk.window.is_open())
+        {
+            let base = self.sessions.base_url(session);
+            let (topic, packet_id, payload) = match message {
+                Downlink::Push { package, id, .. } => {
+                    (DownTopic::Upgrade, talk.window.take(), push::push(&package, &base, id))
+                }
+                // At QoS 0: who misses an answer asks again.
+                Downlink::PullReply { id, package } => {
+                    let package = package.as_ref().map(|(_, _, package)| package.as_ref());
+                    (DownTopic::GetReply, None, push::reply(&id, package, &base))
+                }
+            };
+            let qos = if packet_id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+            let publish = Publish {
+                dup: false,
+                retain: false,
+                qos,
+                topic: session.owner().downlink(topic).into(),
+                packet_id,
+                payload: Bytes::from(payload),
+                properties: None,
+            };
+            if let Err(error) = wire.put(Packet::Publish(Box::new(publish))) {
+                tracing::error!(?error, "a message cannot be encoded");
+            }
+        }
+    }
+
+    /// Ends the connection, and the session if it is still the device's.
+    async fn leave(&self, wire: Wire, session: &Arc<Session>) {
+        wire.close().await;
+        if self.sessions.remove(session) {
+            let event = DeviceEvent::Offline { session: session.number };
+            if self.backend.happened(vec![Happened { device: session.device, event }]).await.is_err() {
+                tracing::debug!(device = %session.device, "nobody took note of a device's end");
+            }
+        }
+    }
+}
+
+/// Waits until something can be done: bytes have come (`true`), the output is out, or the registry called.
+/// While output waits nothing is read, so that a device that does not read cannot make us work.
+async fn wait(wire: &mut Wire, session: &Session) -> Result<bool, End> {
+    let mut woken = pin!(session.woken());
+    poll_fn(|cx| {
+        if woken.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(false));
+        }
+        if !wire.is_drained() {
+            ready!(wire.poll_drain(cx))?;
+            return Poll::Ready(Ok(false));
+        }
+        match ready!(wire.poll_fill(cx))? {
+            0 => Poll::Ready(Err(End::Closed)),
+            _ => Poll::Ready(Ok(true)),
+        }
+    })
+    .await
+}
+
+async fn first_packet(wire: &mut Wire) -> Result<Packet, End> {
+    loop {
+        if wire.fill().await? == 0 {
+            return Err(End::Closed);
+        }
+        // Told by the first byte already: a lost browser need not wait for the time-out.
+        if wire.first_byte() != Some(CONNECT) {
+            return Err(End::Protocol("the first packet is no CONNECT"));
+        }
+        if let Some(packet) = wire.next_packet()? {
+            return Ok(packet);
+        }
+    }
+}
+
+fn connack(code: u8) -> Packet {
+    let return_code = ConnectAckReason::try_from(code).unwrap_or(ConnectAckReason::ServiceUnavailable);
+    Packet::ConnectAck(ConnectAck { return_code, session_present: false })
+}

@@ -1,0 +1,306 @@
+//! Who a device says it is, and whether it knows the secret. Pure: no I/O, no clock.
+//!
+//! A CONNECT carries `cid|key=value,…|` as client id, `{device name}&{product key}` as user name and
+//! the hexadecimal HMAC of its own parameters as password. How old `timestamp` is does not matter: Link SDKs
+//! for C send a constant, the JavaScript ones repeat theirs at every reconnect.
+
+use hmac::{Hmac, KeyInit, Mac};
+use md5::Md5;
+use sha1::Sha1;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use updraft_core::limits::{CLIENT_ID_CHARS_MAX, KEEPALIVE_SECONDS};
+
+/// What a CONNECT says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Login<'a> {
+    /// The client id before its first `|`: free text that is part of the signed content.
+    pub cid: &'a str,
+    /// The product that the device says it belongs to.
+    pub product_key: &'a str,
+    /// The device's name.
+    pub device_name: &'a str,
+    /// How the password was made.
+    pub method: Method,
+    /// The time stamp as sent; part of the signed content if present.
+    pub timestamp: Option<&'a str>,
+    /// `_ss=1`: deliver the platform's own topics without SUBSCRIBE.
+    pub auto_subscribe: bool,
+}
+
+/// How a password is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// `hmacmd5`, also when none is named.
+    HmacMd5,
+    /// `hmacsha1`.
+    HmacSha1,
+    /// `hmacsha256`.
+    HmacSha256,
+}
+
+impl Method {
+    fn from_name(name: &str) -> Option<Self> {
+        [("hmacmd5", Self::HmacMd5), ("hmacsha1", Self::HmacSha1), ("hmacsha256", Self::HmacSha256)]
+            .into_iter()
+            .find_map(|(known, method)| name.eq_ignore_ascii_case(known).then_some(method))
+    }
+}
+
+/// Why a device is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Neither MQTT 3.1 nor 3.1.1.
+    #[error("the MQTT version is neither 3.1 nor 3.1.1")]
+    Protocol,
+    /// The keepalive is out of range.
+    #[error("the keepalive is not within 30 to 1200 seconds")]
+    Keepalive,
+    /// The free part of the client id is too long.
+    #[error("the client id is longer than 64 characters")]
+    ClientId,
+    /// An unknown `signmethod`.
+    #[error("signmethod is none of hmacmd5, hmacsha1, hmacsha256")]
+    SignMethod,
+    /// A `securemode` that this server does not speak.
+    #[error("securemode is neither 2 nor 3")]
+    SecureMode,
+    /// An attempt to fetch a device secret.
+    #[error("dynamic registration is not supported")]
+    DynamicRegistration,
+    /// The user name is no `{device name}&{product key}`.
+    #[error("the user name is not DeviceName&ProductKey")]
+    UserName,
+    /// No such device.
+    #[error("there is no such device")]
+    UnknownDevice,
+    /// The password does not fit the secret.
+    #[error("the password does not fit the device secret")]
+    Password,
+    /// The server cannot tell now.
+    #[error("the server cannot take logins now")]
+    Unavailable,
+}
+
+impl Refusal {
+    /// The return code of the CONNACK.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Protocol => 1,
+            Self::Keepalive
+            | Self::ClientId
+            | Self::SignMethod
+            | Self::SecureMode
+            | Self::DynamicRegistration => 2,
+            Self::Unavailable => 3,
+            Self::UserName | Self::UnknownDevice | Self::Password => 4,
+        }
+    }
+}
+
+impl<'a> Login<'a> {
+    /// Takes a CONNECT's fields apart.
+    pub fn parse(client_id: &'a str, user_name: &'a str, keepalive: u16) -> Result<Self, Refusal> {
+        let (cid, params) = split(client_id);
+        if cid.chars().count() > CLIENT_ID_CHARS_MAX {
+            return Err(Refusal::ClientId);
+        }
+        let param = |key| params_of(params).find_map(|(k, value)| (k == key).then_some(value));
+        // Before the keepalive: registration is not bound by it, and its own name helps more in the log.
+        if param("authType").is_some() {
+            return Err(Refusal::DynamicRegistration);
+        }
+        if param("securemode").is_some_and(|mode| !matches!(mode, "2" | "3")) {
+            return Err(Refusal::SecureMode);
+        }
+        if !KEEPALIVE_SECONDS.contains(&keepalive) {
+            return Err(Refusal::Keepalive);
+        }
+        let method = match param("signmethod") {
+            Some(name) => Method::from_name(name).ok_or(Refusal::SignMethod)?,
+            None => Method::HmacMd5,
+        };
+        let (device_name, product_key) = user_name.rsplit_once('&').ok_or(Refusal::UserName)?;
+        if device_name.is_empty() || product_key.is_empty() {
+            return Err(Refusal::UserName);
+        }
+        Ok(Self {
+            cid,
+            product_key,
+            device_name,
+            method,
+            timestamp: param("timestamp"),
+            auto_subscribe: param("_ss") == Some("1"),
+        })
+    }
+
+    /// Whether the password was made with this secret; takes as long for a wrong one.
+    pub fn verify(&self, secret: &str, password: &[u8]) -> bool {
+        // Link SDKs for C send upper-case digits.
+        let Ok(given) = hex::decode(password) else { return false };
+        let content = self.content();
+        let expected = match self.method {
+            Method::HmacMd5 => digest::<Hmac<Md5>>(secret, &content),
+            Method::HmacSha1 => digest::<Hmac<Sha1>>(secret, &content),
+            Method::HmacSha256 => digest::<Hmac<Sha256>>(secret, &content),
+        };
+        expected.is_some_and(|expected| bool::from(expected.ct_eq(&given)))
+    }
+
+    /// The signed text: names and values in the order of the names, without separators.
+    fn content(&self) -> String {
+        let Self { cid, device_name, product_key, .. } = self;
+        let mut content = format!("clientId{cid}deviceName{device_name}productKey{product_key}");
+        if let Some(timestamp) = self.timestamp {
+            content.push_str("timestamp");
+            content.push_str(timestamp);
+        }
+        content
+    }
+}
+
+/// The part before the first `|`, and what is between it and the last one. A value may hold a `|` itself
+/// (`sii=Eth|…`).
+fn split(client_id: &str) -> (&str, &str) {
+    let Some((cid, rest)) = client_id.split_once('|') else { return (client_id, "") };
+    (cid, rest.rsplit_once('|').map_or(rest, |(params, _)| params))
+}
+
+/// Keys and values; old JavaScript SDKs put line feeds and blanks between them.
+fn params_of(params: &str) -> impl Iterator<Item = (&str, &str)> {
+    params.split(',').filter_map(|param| param.split_once('=')).map(|(key, value)| (key.trim(), value.trim()))
+}
+
+/// `None` never happens: HMAC takes keys of any length.
+fn digest<M: Mac + KeyInit>(secret: &str, content: &str) -> Option<Vec<u8>> {
+    let mut mac = <M as KeyInit>::new_from_slice(secret.as_bytes()).ok()?;
+    mac.update(content.as_bytes());
+    Some(mac.finalize().into_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn check(client_id: &str, user_name: &str, secret: &str, password: &str) {
+        let login = Login::parse(client_id, user_name, 60).unwrap();
+        assert!(login.verify(secret, password.as_bytes()), "{client_id}");
+        assert!(login.verify(secret, password.to_ascii_uppercase().as_bytes()), "{client_id}");
+        assert!(!login.verify("other", password.as_bytes()), "{client_id}");
+        let mut wrong = password.to_owned();
+        wrong.replace_range(0..1, if wrong.starts_with('0') { "1" } else { "0" });
+        assert!(!login.verify(secret, wrong.as_bytes()), "{client_id}");
+        assert!(!login.verify(secret, &password.as_bytes()[2..]), "{client_id}");
+        assert!(!login.verify(secret, b""), "{client_id}");
+        assert!(!login.verify(secret, b"not hexadecimal \xff"), "{client_id}");
+    }
+
+    #[test]
+    fn the_published_vectors_hold() {
+        for (method, with, without) in [
+            ("hmacmd5", "14b198324fe55e1d3c88f2e705e201ee", "2ce7304ec0ddd548eb1492d65ac0b334"),
+            (
+                "hmacsha1",
+                "fafd82a3d602b37fb0fa8b7892f24a477f851a14",
+                "3504e4df7ce4766d30f796ee973c9ce7fc5425cb",
+            ),
+            (
+                "hmacsha256",
+                "6074a46a91b1ebb2cc4ea42790ad0e80202c9843859fc292e57c4eb19fad9e57",
+                "c8cb3dcb7159682438e5fd9a9c34f398e41bb8edb6f222795e307bafee151090",
+            ),
+        ] {
+            let user = "device&pk";
+            check(&format!("12345|securemode=3,signmethod={method},timestamp=789|"), user, "secret", with);
+            check(&format!("12345|timestamp=789,signmethod={method},securemode=2|"), user, "secret", with);
+            check(
+                &format!("12345|signmethod={},securemode=3|", method.to_uppercase()),
+                user,
+                "secret",
+                without,
+            );
+        }
+        let user = "device&pk";
+        check("12345|securemode=3|", user, "secret", "2ce7304ec0ddd548eb1492d65ac0b334");
+        check("12345", user, "secret", "2ce7304ec0ddd548eb1492d65ac0b334");
+    }
+
+    #[test]
+    fn the_connects_of_real_sdks_are_let_in() {
+        let user = "dev01&a1TestPk001";
+        for (client_id, password, auto_subscribe) in [
+            // Link SDK for Python 1.2.13.
+            (
+                "a1TestPk001&dev01|securemode=3,signmethod=hmacsha1,ext=1,_ss=1,lan=Python,_v=1.2.13,timestamp=1795521172|",
+                "74e8a4dde7aa5838777acb76190804041702a4f8",
+                true,
+            ),
+            // alibabacloud-iot-device-sdk 1.2.8 for JavaScript.
+            (
+                "a1TestPk001&dev01|securemode=3,signmethod=hmacsha1,timestamp=1795521924932,lan=NodeJS,_v=1.2.8|",
+                "ae778e953966f6c20435d6ebf76f487d76155a85",
+                false,
+            ),
+            // aliyun-iot-device-sdk 1.0.1 for JavaScript.
+            (
+                "a1TestPk001&dev01_aliyun-iot-device-sdk-js|securemode=3,\n        signmethod=hmacsha1,\n        timestamp=1795521448010|",
+                "75ae3737ce48722c9f08168b64632db4b66d80e0",
+                false,
+            ),
+            // Link SDK for C 4.2.0.
+            (
+                "a1TestPk001.dev01|timestamp=2524608000000,_ss=1,_v=sdk-c-4.2.0,securemode=3,signmethod=hmacsha256,ext=3,_conn=tcp_0|",
+                "C3F73921B6A23D3900E420B2F501BCAFC4CEA25E34CAE6C313CC45B9254C2A73",
+                true,
+            ),
+        ] {
+            check(client_id, user, SECRET, password);
+            assert_eq!(Login::parse(client_id, user, 1_200).unwrap().auto_subscribe, auto_subscribe);
+        }
+    }
+
+    #[test]
+    fn a_value_may_hold_a_bar() {
+        let client_id = "c|securemode=3,signmethod=hmacsha1,_ss=1,sii=Eth|03ACDEFF0032,timestamp=1795521324|";
+        let login = Login::parse(client_id, "d&p", 60).unwrap();
+        assert_eq!((login.cid, login.timestamp), ("c", Some("1795521324")));
+        assert!(login.auto_subscribe);
+        let c3 = "p.d|timestamp=2524608000000,_v=sdk-c-3.2.0,securemode=3,signmethod=hmacsha256,lan=C,_ss=1,gw=0,ext=0|";
+        let login = Login::parse(c3, "a&b&p", 60).unwrap();
+        assert_eq!((login.device_name, login.product_key, login.method), ("a&b", "p", Method::HmacSha256));
+    }
+
+    #[test]
+    fn refusals_have_names_and_codes() {
+        let long = "x".repeat(65) + "|securemode=3|";
+        let fits = "路".repeat(64) + "|securemode=3|";
+        let register = "d.p|random=o,authType=register,securemode=2,signmethod=hmacsha256|";
+        let regnwl = "d.p|random=j,authType=regnwl,securemode=-2,signmethod=hmacsha256,instanceId=i|";
+        for (client_id, user, keepalive, expected, code) in [
+            ("c|securemode=3|", "d&p", 29, Refusal::Keepalive, 2),
+            ("c|securemode=3|", "d&p", 0, Refusal::Keepalive, 2),
+            ("c|securemode=3|", "d&p", 1_201, Refusal::Keepalive, 2),
+            (long.as_str(), "d&p", 60, Refusal::ClientId, 2),
+            ("c|securemode=3,signmethod=md5|", "d&p", 60, Refusal::SignMethod, 2),
+            ("c|securemode=-2|", "d&p", 60, Refusal::SecureMode, 2),
+            ("c|securemode=|", "d&p", 60, Refusal::SecureMode, 2),
+            (register, "d&p", 0, Refusal::DynamicRegistration, 2),
+            (regnwl, "d&p", 60, Refusal::DynamicRegistration, 2),
+            ("c|securemode=3|", "dp", 60, Refusal::UserName, 4),
+            ("c|securemode=3|", "", 60, Refusal::UserName, 4),
+            ("c|securemode=3|", "&p", 60, Refusal::UserName, 4),
+            ("c|securemode=3|", "d&", 60, Refusal::UserName, 4),
+        ] {
+            let refused = Login::parse(client_id, user, keepalive).unwrap_err();
+            assert_eq!((refused, refused.code()), (expected, code), "{client_id} {user} {keepalive}");
+        }
+        for keepalive in [30, 1_200] {
+            Login::parse(&fits, "d&p", keepalive).unwrap();
+        }
+        for odd in ["", "|", "||", "|||", ",|,|,", "=|=,=|", "c|==|", "c|\n|"] {
+            Login::parse(odd, "d&p", 60).unwrap();
+        }
+    }
+}

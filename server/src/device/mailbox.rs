@@ -1,0 +1,326 @@
+//! One device's mailbox: which topics it hears, and what waits to be written to it. Pure.
+
+use super::link::Downlink;
+use super::topic::{DownTopic, Owner, is_filter, matches};
+use std::collections::VecDeque;
+use updraft_core::id::TaskNo;
+use updraft_core::limits::SUBSCRIPTIONS_MAX;
+
+/// Most messages that wait for one device. The engine repeats pushes, so more would only be old news.
+pub const QUEUE_MAX: usize = 64;
+/// Most withdrawals remembered for one device: it has few open tasks, one per module.
+const WITHDRAWN_MAX: usize = 16;
+
+/// What became of a message to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It goes out.
+    Queued,
+    /// The device has no session here.
+    Offline,
+    /// The device does not listen to this topic.
+    NotListening,
+    /// The task was withdrawn at a later revision.
+    Withdrawn,
+    /// The same push was sent on this connection before.
+    Repeated,
+    /// The device does not take its messages fast enough.
+    Full,
+}
+
+/// What a SUBSCRIBE did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscribed {
+    /// Whether the filter is granted.
+    pub granted: bool,
+    /// Whether pushes reach the device from now on, and did not before.
+    pub listening_began: bool,
+}
+
+/// Subscriptions and waiting messages of one session. Empty, it owns no memory.
+#[derive(Default)]
+pub struct Mailbox {
+    queue: VecDeque<Downlink>,
+    auto_subscribe: bool,
+    /// By [`DownTopic`]: subscribed by its exact name.
+    subscribed: [bool; 2],
+    /// By [`DownTopic`]: explicitly unsubscribed, which ends automatic delivery too.
+    unsubscribed: [bool; 2],
+    /// Filters with wildcards that match one of the topics; others can never have an effect.
+    wildcards: Vec<Box<str>>,
+    /// Tasks taken back, with the revision from which on they are news again.
+    withdrawn: Vec<(TaskNo, i64)>,
+    /// The last push of this connection: a slot that comes due while the device begins to listen would send
+    /// it twice.
+    last_push: Option<(TaskNo, i64)>,
+}
+
+impl Mailbox {
+    /// An empty one; `auto_subscribe` delivers without any subscription.
+    pub fn new(auto_subscribe: bool) -> Self {
+        Self { auto_subscribe, ..Self::default() }
+    }
+
+    /// The rule of delivery: automatic and not unsubscribed, or subscribed. Either way it is one message.
+    pub fn delivers(&self, owner: Owner<'_>, topic: DownTopic) -> bool {
+        (self.auto_subscribe && !self.unsubscribed[topic as usize])
+            || self.subscribed[topic as usize]
+            || (!self.wildcards.is_empty() && {
+                let name = owner.downlink(topic);
+                self.wildcards.iter().any(|filter| matches(filter, &name))
+            })
+    }
+
+    /// Takes a subscription of the device.
+    pub fn subscribe(&mut self, owner: Owner<'_>, filter: &str) -> Subscribed {
+        let refused = Subscribed { granted: false, listening_began: false };
+        if !is_filter(filter) || !owner.owns(filter) {
+            return refused;
+        }
+        let before = self.delivers(owner, DownTopic::Upgrade);
+        let exact = DownTopic::ALL.into_iter().find(|topic| owner.names(filter, *topic));
+        if let Some(topic) = exact {
+            self.subscribed[topic as usize] = true;
+            self.unsubscribed[topic as usize] = false;
+        } else if DownTopic::ALL.into_iter().any(|topic| matches(filter, &owner.downlink(topic)))
+            && !self.wildcards.iter().any(|known| **known == *filter)
+        {
+            if self.wildcards.len() >= SUBSCRIPTIONS_MAX {
+                return refused;
+            }
+            self.wildcards.push(filter.into());
+        }
+        let listening_began = !before && self.delivers(owner, DownTopic::Upgrade);
+        Subscribed { granted: true, listening_began }
+    }
+
+    /// Takes a subscription back.
+    pub fn unsubscribe(&mut self, owner: Owner<'_>, filter: &str) {
+        self.wildcards.retain(|known| **known != *filter);
+        for topic in DownTopic::ALL {
+            if owner.names(filter, topic) {
+                self.subscribed[topic as usize] = false;
+                self.unsubscribed[topic as usize] = true;
+                self.last_push = None;
+            }
+        }
+    }
+
+    /// Queues a message, if the device is to have it.
+    pub fn post(&mut self, owner: Owner<'_>, mut message: Downlink) -> Sent {
+        match &mut message {
+            Downlink::Push { task, revision, .. } => {
+                if !self.delivers(owner, DownTopic::Upgrade) {
+                    return Sent::NotListening;
+                }
+                if self.is_withdrawn(*task, *revision) {
+                    return Sent::Withdrawn;
+                }
+                if self.last_push == Some((*task, *revision)) {
+                    return Sent::Repeated;
+                }
+                if self.queue.len() < QUEUE_MAX {
+                    self.last_push = Some((*task, *revision));
+                }
+            }
+            Downlink::PullReply { package, .. } => {
+                // Who asks wants the answer, subscribed or not.
+                if self.unsubscribed[DownTopic::GetReply as usize]
+                    && !self.delivers(owner, DownTopic::GetReply)
+                {
+                    return Sent::NotListening;
+                }
+                if package.as_ref().is_some_and(|(task, revision, _)| self.is_withdrawn(*task, *revision)) {
+                    *package = None;
+                }
+            }
+        }
+        if self.queue.len() >= QUEUE_MAX {
+            return Sent::Full;
+        }
+        self.queue.push_back(message);
+        Sent::Queued
+    }
+
+    /// The next message to write; a push only if `push_too`, since those wait for a free slot.
+    pub fn next(&mut self, push_too: bool) -> Option<Downlink> {
+        let at =
+            self.queue.iter().position(|message| push_too || !matches!(message, Downlink::Push { .. }))?;
+        let message = self.queue.remove(at);
+        if self.queue.is_empty() {
+            // Give the memory back: most sessions wait for weeks.
+            self.queue = VecDeque::new();
+        }
+        message
+    }
+
+    /// Takes a task back; see `Sessions::withdraw`.
+    pub fn withdraw(&mut self, task: TaskNo, revision: i64) {
+        self.withdrawn.retain(|(known, _)| *known != task);
+        if self.withdrawn.len() >= WITHDRAWN_MAX {
+            self.withdrawn.remove(0);
+        }
+        self.withdrawn.push((task, revision));
+        let taken_back = |of: TaskNo, at: i64| of == task && at < revision;
+        self.queue.retain_mut(|message| match message {
+            Downlink::Push { task, revision, .. } => !taken_back(*task, *revision),
+            Downlink::PullReply { package, .. } => {
+                if package.as_ref().is_some_and(|(task, revision, _)| taken_back(*task, *revision)) {
+                    *package = None;
+                }
+                true
+            }
+        });
+    }
+
+    fn is_withdrawn(&self, task: TaskNo, revision: i64) -> bool {
+        self.withdrawn.iter().any(|(known, until)| *known == task && revision < *until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::link::Package;
+    use super::*;
+    use std::sync::Arc;
+    use updraft_core::firmware::SignMethod;
+    use updraft_core::id::JobNo;
+
+    const UPGRADE: &str = "/ota/device/upgrade/pk/dev1";
+    const GET_REPLY: &str = "/sys/pk/dev1/thing/ota/firmware/get_reply";
+    const ME: Owner<'static> = Owner { product_key: "pk", device_name: "dev1" };
+
+    fn task(ordinal: i64) -> TaskNo {
+        TaskNo { job: JobNo(1), ordinal }
+    }
+
+    fn package() -> Arc<Package> {
+        Arc::new(Package {
+            version: "2".to_owned(),
+            module: "default".to_owned(),
+            size: 1,
+            path: "/d/x".to_owned(),
+            sign_method: SignMethod::Md5,
+            sign: String::new(),
+            md5: String::new(),
+            tags: Vec::new(),
+            udi: None,
+        })
+    }
+
+    fn push(ordinal: i64, revision: i64) -> Downlink {
+        Downlink::Push { task: task(ordinal), revision, package: package(), id: 1 }
+    }
+
+    fn answer(ordinal: i64, revision: i64) -> Downlink {
+        Downlink::PullReply { id: "1".to_owned(), package: Some((task(ordinal), revision, package())) }
+    }
+
+    fn listens(mailbox: &Mailbox) -> bool {
+        mailbox.delivers(ME, DownTopic::Upgrade)
+    }
+
+    #[test]
+    fn subscriptions_decide_who_listens() {
+        let mut mailbox = Mailbox::new(false);
+        assert!(!listens(&mailbox));
+        assert_eq!(mailbox.post(ME, push(1, 1)), Sent::NotListening);
+        assert_eq!(mailbox.post(ME, answer(1, 1)), Sent::Queued, "who asks gets an answer");
+        let foreign = Subscribed { granted: false, listening_began: false };
+        let own = |began| Subscribed { granted: true, listening_began: began };
+        for (filter, expected) in [
+            ("/ota/device/upgrade/pk/dev2", foreign),
+            ("/ota/device/upgrade/+/+", foreign),
+            ("/ota/#/pk/dev1", foreign),
+            ("/sys/pk/dev1/#", own(false)),
+            ("/ota/device/request/pk/dev1", own(false)),
+            (UPGRADE, own(true)),
+            (UPGRADE, own(false)),
+            ("/ota/device/+/pk/dev1", own(false)),
+        ] {
+            assert_eq!(mailbox.subscribe(ME, filter), expected, "{filter}");
+        }
+        mailbox.unsubscribe(ME, UPGRADE);
+        assert!(listens(&mailbox), "the wildcard is left");
+        mailbox.unsubscribe(ME, "/ota/device/+/pk/dev1");
+        assert!(!listens(&mailbox));
+        assert_eq!(mailbox.subscribe(ME, UPGRADE), own(true));
+
+        mailbox.unsubscribe(ME, GET_REPLY);
+        assert_eq!(mailbox.post(ME, answer(1, 1)), Sent::Queued, "/sys/pk/dev1/# is left");
+        mailbox.unsubscribe(ME, "/sys/pk/dev1/#");
+        assert_eq!(mailbox.post(ME, answer(1, 1)), Sent::NotListening);
+    }
+
+    #[test]
+    fn automatic_delivery_ends_with_an_unsubscribe() {
+        let mut mailbox = Mailbox::new(true);
+        assert!(listens(&mailbox));
+        assert!(!mailbox.subscribe(ME, UPGRADE).listening_began);
+        mailbox.unsubscribe(ME, GET_REPLY);
+        assert!(listens(&mailbox));
+        mailbox.unsubscribe(ME, UPGRADE);
+        assert!(!listens(&mailbox));
+        assert!(mailbox.subscribe(ME, UPGRADE).listening_began);
+    }
+
+    #[test]
+    fn wildcards_are_bounded() {
+        let mut mailbox = Mailbox::new(false);
+        let levels = ["", "sys", "pk", "dev1", "thing", "ota", "firmware", "get_reply"];
+        let filters = (0..256).filter(|mask| mask & 0b1100 == 0).map(|mask| {
+            let level = |at: usize| if mask >> at & 1 == 1 { "+" } else { levels[at] };
+            (0..levels.len()).map(level).collect::<Vec<_>>().join("/") + "/#"
+        });
+        let granted: usize = filters.map(|f| usize::from(mailbox.subscribe(ME, &f).granted)).sum();
+        assert_eq!((granted, mailbox.wildcards.len()), (SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_MAX));
+        assert!(!mailbox.subscribe(ME, "/sys/pk/dev1/#").granted);
+        assert!(mailbox.subscribe(ME, "/sys/pk/dev1/thing/job/#").granted, "this one is not kept");
+    }
+
+    #[test]
+    fn a_withdrawn_task_is_not_sent_whichever_comes_first() {
+        let mut mailbox = Mailbox::new(true);
+        mailbox.post(ME, push(1, 1));
+        mailbox.post(ME, answer(1, 1));
+        mailbox.post(ME, push(2, 1));
+        mailbox.withdraw(task(1), 2);
+        assert_eq!(mailbox.post(ME, push(1, 1)), Sent::Withdrawn);
+        mailbox.post(ME, answer(1, 1));
+        let rest: Vec<Downlink> = std::iter::from_fn(|| mailbox.next(true)).collect();
+        let as_expected = matches!(
+            rest.as_slice(),
+            [
+                Downlink::PullReply { package: None, .. },
+                Downlink::Push { task: TaskNo { ordinal: 2, .. }, .. },
+                Downlink::PullReply { package: None, .. },
+            ]
+        );
+        assert!(as_expected, "{rest:?}");
+        assert_eq!(mailbox.post(ME, push(1, 2)), Sent::Queued, "a later decision");
+    }
+
+    #[test]
+    fn the_same_push_goes_out_once_per_connection() {
+        let mut mailbox = Mailbox::new(true);
+        assert_eq!(mailbox.post(ME, push(1, 2)), Sent::Queued);
+        assert_eq!(mailbox.post(ME, push(1, 2)), Sent::Repeated);
+        assert_eq!(mailbox.post(ME, push(1, 3)), Sent::Queued, "the task changed");
+        mailbox.unsubscribe(ME, UPGRADE);
+        mailbox.subscribe(ME, UPGRADE);
+        assert_eq!(mailbox.post(ME, push(1, 3)), Sent::Queued, "it began to listen anew");
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_answers_pass_waiting_pushes() {
+        let mut mailbox = Mailbox::new(true);
+        for ordinal in 1..QUEUE_MAX as i64 {
+            assert_eq!(mailbox.post(ME, push(ordinal, 1)), Sent::Queued);
+        }
+        assert_eq!(mailbox.post(ME, answer(1, 1)), Sent::Queued);
+        assert_eq!(mailbox.post(ME, push(1, 1)), Sent::Full);
+        assert!(matches!(mailbox.next(false), Some(Downlink::PullReply { .. })));
+        assert!(mailbox.next(false).is_none());
+        assert!(matches!(mailbox.next(true), Some(Downlink::Push { .. })));
+    }
+}

@@ -1,0 +1,323 @@
+//! The one door: the only caller of `core::task::step` and of `tasks_apply`.
+//!
+//! Operators, devices and timers all become events for tasks. A [`Door`] works on sets inside one
+//! transaction: it loads the tasks, steps each as often as there are events, and writes the changed rows,
+//! the counts and the ends of batches together. What must be sent afterwards comes out as [`Effects`].
+
+use crate::app::App;
+use crate::device::link::{DeviceLink, Downlink, Package};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use updraft_core::firmware::FirmwareStatus;
+use updraft_core::id::{DeviceNo, JobNo, TaskNo};
+use updraft_core::job::{self, JobStatus, JobType};
+use updraft_core::pace;
+use updraft_core::task::{Cancel, Event, PushNeed, Refused, Step, Task, TaskStatus, Terms, push_need, step};
+use updraft_core::time::Timestamp;
+use updraft_store::{Firmware, Job, StoreError, Tx};
+
+/// What is to be done after the commit.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be sent, in order.
+    pub downlinks: Vec<(DeviceNo, Downlink)>,
+    /// What was decided for these tasks before these revisions, and not written yet, is void.
+    pub withdrawn: Vec<(DeviceNo, TaskNo, i64)>,
+    /// Events that a task's state forbade.
+    pub refused: Vec<(TaskNo, Refused)>,
+    /// Whether the engine has something new to look at.
+    pub wake: bool,
+}
+
+impl Effects {
+    /// Sends and withdraws. Called right after the commit, in commit order; must not block.
+    pub fn perform(&self, link: &dyn DeviceLink) {
+        for (device, task, revision) in &self.withdrawn {
+            link.withdraw(*device, *task, *revision);
+        }
+        for (device, downlink) in &self.downlinks {
+            link.send(*device, downlink.clone());
+        }
+        for (task, refused) in &self.refused {
+            metrics::counter!("updraft_task_events_refused_total", "event" => refused.event).increment(1);
+            tracing::info!(
+                task = %task,
+                status = refused.status.name(),
+                event = refused.event,
+                why = refused.why,
+                "an event was refused"
+            );
+        }
+    }
+}
+
+/// A task in the hands of the door.
+struct Held {
+    task: Task,
+    status_before: TaskStatus,
+    revision_before: i64,
+}
+
+/// A batch in the hands of the door.
+struct Batch {
+    job: Job,
+    firmware: Firmware,
+    package: Option<Arc<Package>>,
+    pace_changed: bool,
+}
+
+/// Loads, steps and applies tasks within one transaction.
+pub struct Door<'a, 'tx> {
+    tx: &'a mut Tx<'tx>,
+    app: &'a App,
+    now: Timestamp,
+    tasks: BTreeMap<TaskNo, Held>,
+    by_device: BTreeMap<DeviceNo, Vec<TaskNo>>,
+    batches: BTreeMap<JobNo, Batch>,
+    effects: Effects,
+}
+
+impl<'a, 'tx> Door<'a, 'tx> {
+    /// A door for one transaction at `now`.
+    pub fn open(tx: &'a mut Tx<'tx>, app: &'a App, now: Timestamp) -> Self {
+        Self {
+            tx,
+            app,
+            now,
+            tasks: BTreeMap::new(),
+            by_device: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            effects: Effects::default(),
+        }
+    }
+
+    /// Takes these tasks in hand.
+    pub fn load_tasks(&mut self, tasks: &[TaskNo]) -> Result<(), StoreError> {
+        let tasks = self.tx.tasks_load(tasks)?;
+        self.hold(tasks)
+    }
+
+    /// Takes all unfinished tasks of these devices in hand.
+    pub fn load_devices(&mut self, devices: &[DeviceNo]) -> Result<(), StoreError> {
+        let tasks = self.tx.tasks_open(devices)?;
+        self.hold(tasks)
+    }
+
+    fn hold(&mut self, tasks: Vec<Task>) -> Result<(), StoreError> {
+        let missing: BTreeSet<JobNo> =
+            tasks.iter().map(|task| task.no.job).filter(|job| !self.batches.contains_key(job)).collect();
+        let jobs = self.tx.jobs_load(&missing.into_iter().collect::<Vec<_>>())?;
+        let firmwares: BTreeSet<_> = jobs.iter().map(|job| job.firmware).collect();
+        let firmwares = self.tx.firmwares_load(&firmwares.into_iter().collect::<Vec<_>>())?;
+        for job in jobs {
+            let firmware = firmwares.iter().find(|firmware| firmware.no == job.firmware).cloned().ok_or(
+                StoreError::Corrupt {
+                    place: "job.firmware",
+                    detail: format!("no firmware for job {}", job.no),
+                },
+            )?;
+            self.batches.insert(job.no, Batch { job, firmware, package: None, pace_changed: false });
+        }
+        for task in tasks {
+            self.by_device.entry(task.device).or_default().push(task.no);
+            let held = Held { status_before: task.status, revision_before: task.revision, task };
+            self.tasks.entry(held.task.no).or_insert(held);
+        }
+        Ok(())
+    }
+
+    /// The tasks in hand of a device for one module, oldest first.
+    pub fn tasks_of(&self, device: DeviceNo, module: &str) -> Vec<TaskNo> {
+        self.by_device
+            .get(&device)
+            .into_iter()
+            .flatten()
+            .filter(|task| self.batches.get(&task.job).is_some_and(|batch| batch.firmware.module == module))
+            .copied()
+            .collect()
+    }
+
+    /// The tasks in hand of a device, oldest first.
+    pub fn all_tasks_of(&self, device: DeviceNo) -> Vec<TaskNo> {
+        self.by_device.get(&device).cloned().unwrap_or_default()
+    }
+
+    /// Where a task in hand stands.
+    pub fn status(&self, task: TaskNo) -> Option<TaskStatus> {
+        self.tasks.get(&task).map(|held| held.task.status)
+    }
+
+    /// Applies one event to one task in hand. A refusal is noted and answered as `false`.
+    pub fn apply(&mut self, no: TaskNo, event: &Event<'_>) -> Result<bool, StoreError> {
+        let (Some(held), Some(batch)) = (self.tasks.get_mut(&no), self.batches.get(&no.job)) else {
+            return Ok(false);
+        };
+        match step(&held.task, &terms(batch, self.app), event, self.now) {
+            Ok(Step::Same) => Ok(true),
+            Ok(Step::Next(after)) => {
+                if after.status == TaskStatus::Canceled {
+                    self.effects.withdrawn.push((after.device, no, after.revision));
+                }
+                if after.due_at != held.task.due_at {
+                    self.effects.wake = true;
+                }
+                held.task = after;
+                Ok(true)
+            }
+            Err(refused) => {
+                self.effects.refused.push((no, refused));
+                Ok(false)
+            }
+        }
+    }
+
+    /// Sends a listening device what it needs of a task: now, or at a slot that is reserved for it.
+    pub fn offer(&mut self, no: TaskNo) -> Result<(), StoreError> {
+        let (Some(held), Some(batch)) = (self.tasks.get(&no), self.batches.get_mut(&no.job)) else {
+            return Ok(());
+        };
+        match push_need(&held.task, &terms(batch, self.app)) {
+            PushNeed::Nothing | PushNeed::WaitForSlot => Ok(()),
+            PushNeed::Repeat => self.push(no),
+            PushNeed::Slot => {
+                let slot = match batch.job.per_minute {
+                    None => self.now,
+                    Some(per_minute) => {
+                        batch.pace_changed = true;
+                        batch.job.pace.reserve(per_minute, self.now)
+                    }
+                };
+                if slot <= self.now { self.push(no) } else { self.apply(no, &Event::Slot(slot)).map(|_| ()) }
+            }
+        }
+    }
+
+    /// A task's slot or time-out has come.
+    pub fn due(&mut self, no: TaskNo) -> Result<(), StoreError> {
+        let Some(task) = self.tasks.get(&no).map(|held| &held.task) else { return Ok(()) };
+        let (device, slot) = (task.device, task.due_at);
+        match task.status {
+            TaskStatus::Queued => {
+                let listening = self.app.link.listening(device);
+                let started = self.batches.get(&no.job).is_some_and(|batch| terms(batch, self.app).started);
+                if listening && started && slot.is_some_and(|slot| pace::is_usable(slot, self.now)) {
+                    return self.push(no);
+                }
+                self.apply(no, &Event::SlotLost)?;
+                if listening { self.offer(no) } else { Ok(()) }
+            }
+            TaskStatus::InProgress => self.apply(no, &Event::Timeout).map(|_| ()),
+            TaskStatus::Confirm
+            | TaskStatus::Notified
+            | TaskStatus::Succeeded
+            | TaskStatus::Failed
+            | TaskStatus::Canceled => {
+                Err(StoreError::Corrupt { place: "task.due_at", detail: format!("task {no} must have none") })
+            }
+        }
+    }
+
+    fn push(&mut self, no: TaskNo) -> Result<(), StoreError> {
+        if self.apply(no, &Event::Push)?
+            && let Some((revision, package, device)) = self.package(no)
+        {
+            let downlink = Downlink::Push { task: no, revision, package, id: self.now.0 };
+            self.effects.downlinks.push((device, downlink));
+        }
+        Ok(())
+    }
+
+    /// Answers a device's question about a module: the package of its task, or nothing.
+    pub fn answer_pull(&mut self, device: DeviceNo, module: &str, id: &str) -> Result<(), StoreError> {
+        let open: Vec<TaskNo> = self
+            .tasks_of(device, module)
+            .into_iter()
+            .filter(|no| self.status(*no).is_some_and(TaskStatus::is_open))
+            .collect();
+        let mut package = None;
+        for no in open {
+            if package.is_none() && self.apply(no, &Event::Pull)? {
+                package = self.package(no).map(|(revision, package, _)| (no, revision, package));
+            }
+        }
+        let downlink = Downlink::PullReply { id: id.to_owned(), package };
+        self.effects.downlinks.push((device, downlink));
+        Ok(())
+    }
+
+    fn package(&mut self, no: TaskNo) -> Option<(i64, Arc<Package>, DeviceNo)> {
+        let held = self.tasks.get(&no)?;
+        let batch = self.batches.get_mut(&no.job)?;
+        let package = match &batch.package {
+            Some(package) => Arc::clone(package),
+            None => Arc::clone(batch.package.insert(Arc::new(Package {
+                version: batch.firmware.dest_version.clone(),
+                module: batch.firmware.module.clone(),
+                size: batch.firmware.size,
+                path: self.app.addresses.download_path(&batch.firmware.object_key, self.now),
+                sign_method: batch.firmware.sign_method,
+                sign: batch.firmware.sign.clone(),
+                md5: batch.firmware.file_md5.clone(),
+                tags: batch.job.tags.clone(),
+                udi: batch.firmware.udi.clone(),
+            }))),
+        };
+        Some((held.task.revision, package, held.task.device))
+    }
+
+    /// Writes what changed and ends the batches whose last task ended.
+    pub fn close(mut self) -> Result<Effects, StoreError> {
+        let mut changed = Vec::new();
+        let mut counts: BTreeMap<(JobNo, TaskStatus), i64> = BTreeMap::new();
+        let mut ended: BTreeSet<JobNo> = BTreeSet::new();
+        for (no, held) in std::mem::take(&mut self.tasks) {
+            if held.task.revision == held.revision_before {
+                continue;
+            }
+            if held.task.status != held.status_before {
+                *counts.entry((no.job, held.status_before)).or_default() -= 1;
+                *counts.entry((no.job, held.task.status)).or_default() += 1;
+                if !held.task.status.is_open() {
+                    ended.insert(no.job);
+                }
+            }
+            changed.push((held.revision_before, held.task));
+        }
+        self.tx.tasks_apply(&changed)?;
+        self.tx.counts_add(&counts)?;
+        for batch in self.batches.values().filter(|batch| batch.pace_changed) {
+            self.tx.job_pace_set(batch.job.no, batch.job.pace)?;
+        }
+        let jobs: Vec<&Job> =
+            self.batches.values().map(|batch| &batch.job).filter(|job| ended.contains(&job.no)).collect();
+        end_jobs(self.tx, &jobs, self.now)?;
+        Ok(self.effects)
+    }
+}
+
+/// Ends those of these running batches that have no open task left, and judges the packages that they verify.
+pub fn end_jobs(tx: &mut Tx<'_>, jobs: &[&Job], now: Timestamp) -> Result<(), StoreError> {
+    let numbers: Vec<JobNo> =
+        jobs.iter().filter(|job| job.expanded && !job.status.is_ended()).map(|job| job.no).collect();
+    let all = tx.counts_load(&numbers)?;
+    for job in jobs.iter().filter(|job| numbers.contains(&job.no)) {
+        let counts = all.get(&job.no).copied().unwrap_or_default();
+        let Some(status) = job::ending(&counts) else { continue };
+        tx.job_end(job.no, status, now)?;
+        if job.job_type == JobType::Verify {
+            tx.firmware_status_set(job.firmware, FirmwareStatus::after_verification(&counts), now)?;
+        }
+        tracing::info!(job.id = job.job_id, tasks = counts.total(), ?status, "a batch ended");
+    }
+    Ok(())
+}
+
+fn terms<'b>(batch: &'b Batch, app: &App) -> Terms<'b> {
+    Terms {
+        dest_version: &batch.firmware.dest_version,
+        need_push: batch.job.need_push,
+        timeout_ms: batch.job.timeout_minutes.map(|minutes| minutes.saturating_mul(app.config.minute_ms)),
+        // From the moment that a cancellation is stored no further device starts.
+        started: batch.job.status == JobStatus::InProgress && batch.job.cancel == Cancel::default(),
+    }
+}

@@ -1,0 +1,223 @@
+//! What devices did, taken in groups: one transaction for all messages that came in while the last one was
+//! committed.
+//!
+//! One queue keeps the order of a device's messages. A message is acknowledged to its device only after its
+//! group is durable.
+
+use crate::api::device::register_device::SEAL_PURPOSE;
+use crate::app::App;
+use crate::device::link::{Backend, DeviceEvent, Happened, KnownDevice, Unavailable};
+use crate::engine::advance::{Door, Effects};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use updraft_core::device::DEFAULT_MODULE;
+use updraft_core::id::{DeviceNo, TaskNo};
+use updraft_core::limits::MODULES_PER_DEVICE_MAX;
+use updraft_core::task::{Event, TaskStatus};
+use updraft_core::time::Timestamp;
+use updraft_store::{Lane, OnlineDevice, StoreError, Tx};
+
+/// Messages waiting for their group; beyond it connections stop reading.
+const QUEUE_MAX: usize = 8_192;
+/// Messages of one group.
+const GROUP_MAX: usize = 1_000;
+
+/// Events of one connection, and where to say that they are durable.
+pub struct Delivery {
+    events: Vec<Happened>,
+    done: oneshot::Sender<Result<(), Unavailable>>,
+}
+
+/// The way from the device endpoint into the engine.
+pub struct Ingest {
+    app: Arc<App>,
+    queue: mpsc::Sender<Delivery>,
+}
+
+impl Ingest {
+    /// The door for the endpoint, and the queue that [`run`] empties.
+    pub fn new(app: Arc<App>) -> (Self, mpsc::Receiver<Delivery>) {
+        let (queue, deliveries) = mpsc::channel(QUEUE_MAX);
+        (Self { app, queue }, deliveries)
+    }
+}
+
+impl Backend for Ingest {
+    async fn login(&self, product_key: &str, device_name: &str) -> Result<Option<KnownDevice>, Unavailable> {
+        let names = (product_key.to_owned(), device_name.to_owned());
+        let found = self
+            .app
+            .store
+            .read(move |tx| tx.device_login(&names.0, &names.1))
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let Some((no, sealed)) = found else { return Ok(None) };
+        match self.app.master.open(SEAL_PURPOSE, &sealed) {
+            Ok(secret) => Ok(Some(KnownDevice { no, secret })),
+            Err(error) => {
+                tracing::error!(device = no.0, %error, "a device cannot log in");
+                Err(Unavailable)
+            }
+        }
+    }
+
+    async fn happened(&self, events: Vec<Happened>) -> Result<(), Unavailable> {
+        let (done, answer) = oneshot::channel();
+        self.queue.send(Delivery { events, done }).await.map_err(|_| Unavailable)?;
+        answer.await.map_err(|_| Unavailable)?
+    }
+}
+
+fn unavailable(error: &StoreError) -> Unavailable {
+    tracing::error!(%error, "the database did not take what a device sent");
+    Unavailable
+}
+
+/// Takes deliveries in groups until the endpoint is gone.
+pub async fn run(app: Arc<App>, mut deliveries: mpsc::Receiver<Delivery>) {
+    let mut group = Vec::new();
+    while deliveries.recv_many(&mut group, GROUP_MAX).await > 0 {
+        let events: Vec<Happened> = group.iter().flat_map(|delivery| delivery.events.clone()).collect();
+        let outcome = take(&app, events).await;
+        match outcome {
+            Err(error) if !error.is_retryable() && group.len() > 1 => {
+                // One message that the database cannot stomach must not take its neighbours along.
+                tracing::error!(%error, messages = group.len(), "a group failed; each message is taken alone");
+                for delivery in group.drain(..) {
+                    let alone = take(&app, delivery.events).await.map_err(|error| unavailable(&error));
+                    let _ = delivery.done.send(alone);
+                }
+            }
+            outcome => {
+                let answer = outcome.map_err(|error| unavailable(&error));
+                for delivery in group.drain(..) {
+                    // The connection may be gone by now; what it sent stands.
+                    let _ = delivery.done.send(answer);
+                }
+            }
+        }
+    }
+}
+
+/// Takes events in one transaction and performs their effects.
+pub async fn take(app: &Arc<App>, events: Vec<Happened>) -> Result<(), StoreError> {
+    let now = app.now();
+    let shared = Arc::clone(app);
+    let link = Arc::clone(&app.link);
+    let wake = Arc::clone(app);
+    metrics::counter!("updraft_device_events_total").increment(events.len() as u64);
+    app.store
+        .write_then(
+            Lane::Interactive,
+            move |tx| decide(tx, &shared, &events, now),
+            move |effects: &Effects| {
+                effects.perform(link.as_ref());
+                if effects.wake {
+                    wake.wake.notify_one();
+                }
+            },
+        )
+        .await?;
+    Ok(())
+}
+
+fn decide(tx: &mut Tx<'_>, app: &App, events: &[Happened], now: Timestamp) -> Result<Effects, StoreError> {
+    presence(tx, events, now)?;
+    let reports = reports(tx, events)?;
+    tx.versions_put(&reports, now)?;
+    let mut devices: Vec<DeviceNo> = events
+        .iter()
+        .filter(|happened| {
+            !matches!(happened.event, DeviceEvent::Online { .. } | DeviceEvent::Offline { .. })
+        })
+        .map(|happened| happened.device)
+        .collect();
+    devices.sort_unstable();
+    devices.dedup();
+    let mut door = Door::open(tx, app, now);
+    door.load_devices(&devices)?;
+    for happened in events {
+        one(&mut door, happened)?;
+    }
+    door.close()
+}
+
+/// Writes who came and went. Of several logins of a device only the last one counts.
+fn presence(tx: &mut Tx<'_>, events: &[Happened], now: Timestamp) -> Result<(), StoreError> {
+    let mut online: BTreeMap<DeviceNo, OnlineDevice> = BTreeMap::new();
+    let mut offline = Vec::new();
+    for Happened { device, event } in events {
+        match event {
+            DeviceEvent::Online { session, ip } => {
+                let newer = online.get(device).is_none_or(|known| known.session < *session);
+                if newer {
+                    let login = OnlineDevice { device: *device, session: *session, ip: ip.clone() };
+                    online.insert(*device, login);
+                }
+            }
+            DeviceEvent::Offline { session } => offline.push((*device, *session)),
+            _ => {}
+        }
+    }
+    tx.devices_online(&online.into_values().collect::<Vec<_>>(), now)?;
+    tx.devices_offline(&offline)
+}
+
+/// The version reports to remember. A device may invent only so many module names.
+fn reports(tx: &mut Tx<'_>, events: &[Happened]) -> Result<Vec<(DeviceNo, String, String)>, StoreError> {
+    let mut reports = Vec::new();
+    for Happened { device, event } in events {
+        let DeviceEvent::Report { module, version } = event else { continue };
+        if module != DEFAULT_MODULE
+            && tx.version_find(*device, module)?.is_none()
+            && tx.version_count(*device)? >= MODULES_PER_DEVICE_MAX
+        {
+            tracing::info!(device = device.0, module, "a version report was refused: too many modules");
+            continue;
+        }
+        reports.push((*device, module.clone(), version.clone()));
+    }
+    Ok(reports)
+}
+
+fn one(door: &mut Door<'_, '_>, happened: &Happened) -> Result<(), StoreError> {
+    let device = happened.device;
+    match &happened.event {
+        DeviceEvent::Online { .. } | DeviceEvent::Offline { .. } => Ok(()),
+        DeviceEvent::Listening => {
+            for task in door.all_tasks_of(device) {
+                door.offer(task)?;
+            }
+            Ok(())
+        }
+        DeviceEvent::Report { module, version } => {
+            for task in door.tasks_of(device, module) {
+                door.apply(task, &Event::Version(version))?;
+            }
+            Ok(())
+        }
+        DeviceEvent::Progress { module, percent, desc } => {
+            let event = Event::Progress { percent: *percent, desc };
+            current(door, device, module).map_or(Ok(()), |task| door.apply(task, &event).map(|_| ()))
+        }
+        DeviceEvent::Failure { module, step, desc } => {
+            let event = Event::Failure { step: *step, desc };
+            current(door, device, module).map_or(Ok(()), |task| door.apply(task, &event).map(|_| ()))
+        }
+        DeviceEvent::Pull { module, id } => door.answer_pull(device, module, id),
+    }
+}
+
+/// The task that a progress message belongs to: it carries no version, so it is the one that the device was
+/// told of, else the oldest open one. Without one the message is ignored, as the platform does.
+fn current(door: &Door<'_, '_>, device: DeviceNo, module: &str) -> Option<TaskNo> {
+    let open: Vec<TaskNo> = door
+        .tasks_of(device, module)
+        .into_iter()
+        .filter(|task| door.status(*task).is_some_and(TaskStatus::is_open))
+        .collect();
+    let told =
+        |task: &&TaskNo| matches!(door.status(**task), Some(TaskStatus::Notified | TaskStatus::InProgress));
+    open.iter().find(told).or_else(|| open.first()).copied()
+}

@@ -1,0 +1,195 @@
+//! Addresses that carry their own permission: upload tickets and download paths. Pure but for the keys.
+
+use crate::api::answer::utc;
+use crate::api::sign::{hmac_sha1, hmac_sha256, same};
+use crate::config::Config;
+use crate::seal::MasterKey;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use updraft_core::time::{SECOND_MS, Timestamp};
+
+/// Signs and checks addresses.
+pub struct Addresses {
+    upload_key: [u8; 32],
+    download_key: [u8; 32],
+    ticket_ms: i64,
+    download_ms: i64,
+    file_bytes_max: i64,
+}
+
+/// What GenerateOTAUploadURL hands out, besides the key: an OSS form policy.
+pub struct UploadTicket {
+    /// Base64 of the policy's JSON.
+    pub policy: String,
+    /// The name of the key that signed it.
+    pub access_key_id: String,
+    /// Base64 of HMAC-SHA1 over `policy`.
+    pub signature: String,
+}
+
+/// Why an upload is refused before it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TicketRefusal {
+    /// The signature, key name or policy is not ours.
+    NotOurs,
+    /// It came too late.
+    Expired,
+    /// The policy is for another key.
+    OtherKey,
+}
+
+/// The name under which form uploads are signed; there is one such key per server.
+const UPLOAD_KEY_ID: &str = "updraft-upload";
+
+impl Addresses {
+    /// Addresses signed with keys derived from the master key.
+    pub fn new(master: &MasterKey, config: &Config) -> Self {
+        Self {
+            upload_key: master.derive("upload"),
+            download_key: master.derive("download"),
+            ticket_ms: config.upload_ticket_seconds * SECOND_MS,
+            download_ms: config.download_url_seconds * SECOND_MS,
+            file_bytes_max: config.file_bytes_max,
+        }
+    }
+
+    /// A ticket to upload one file under `object_key`.
+    pub fn upload_ticket(&self, object_key: &str, now: Timestamp) -> UploadTicket {
+        let policy = json!({
+            "expiration": utc(now.plus_ms(self.ticket_ms)),
+            "conditions": [["eq", "$key", object_key], ["content-length-range", 0, self.file_bytes_max]],
+        });
+        let policy = STANDARD.encode(policy.to_string());
+        let signature = STANDARD.encode(hmac_sha1(&self.upload_key, policy.as_bytes()));
+        UploadTicket { policy, access_key_id: UPLOAD_KEY_ID.to_owned(), signature }
+    }
+
+    /// Checks a form's ticket for `object_key`; answers the most bytes that the file may have.
+    pub fn check_ticket(
+        &self,
+        object_key: &str,
+        access_key_id: &str,
+        policy: &str,
+        signature: &str,
+        now: Timestamp,
+    ) -> Result<i64, TicketRefusal> {
+        let expected = STANDARD.encode(hmac_sha1(&self.upload_key, policy.as_bytes()));
+        if access_key_id != UPLOAD_KEY_ID || !same(signature, &expected) {
+            return Err(TicketRefusal::NotOurs);
+        }
+        // What we signed we can read.
+        let policy: Value = STANDARD
+            .decode(policy)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .ok_or(TicketRefusal::NotOurs)?;
+        let expires: jiff::Timestamp =
+            policy["expiration"].as_str().and_then(|text| text.parse().ok()).ok_or(TicketRefusal::NotOurs)?;
+        if expires.as_millisecond() < now.0 {
+            return Err(TicketRefusal::Expired);
+        }
+        if policy["conditions"][0][2].as_str() != Some(object_key) {
+            return Err(TicketRefusal::OtherKey);
+        }
+        policy["conditions"][1][2].as_i64().ok_or(TicketRefusal::NotOurs)
+    }
+
+    /// The path and query under which a file can be fetched for a while.
+    pub fn download_path(&self, object_key: &str, now: Timestamp) -> String {
+        let expires = now.plus_ms(self.download_ms).0 / SECOND_MS;
+        format!("/{object_key}?Expires={expires}&Signature={}", self.download_signature(object_key, expires))
+    }
+
+    /// Whether a download's query is ours, for this key, and still good.
+    pub fn check_download(&self, object_key: &str, query: &str, now: Timestamp) -> bool {
+        let mut expires = None;
+        let mut signature = "";
+        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            match name {
+                "Expires" => expires = value.parse::<i64>().ok(),
+                "Signature" => signature = value,
+                _ => {}
+            }
+        }
+        let Some(expires) = expires else { return false };
+        same(signature, &self.download_signature(object_key, expires))
+            && expires.saturating_mul(SECOND_MS) >= now.0
+    }
+
+    fn download_signature(&self, object_key: &str, expires: i64) -> String {
+        let mac = hmac_sha256(&self.download_key, format!("GET\n{object_key}\n{expires}").as_bytes());
+        // 128 bits are plenty, and devices have short buffers.
+        hex::encode(&mac[..16])
+    }
+}
+
+/// The key in an address that GenerateOTAUploadURL gave; whatever host the caller saw in front of it.
+pub fn object_key_of(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+    let key = rest.split_once('/')?.1;
+    let key = key.split(['?', '#']).next()?;
+    is_object_key(key).then_some(key)
+}
+
+/// Whether a text has the form of our keys.
+pub fn is_object_key(key: &str) -> bool {
+    key.starts_with("ota/")
+        && key.len() <= 128
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || "/.".contains(c))
+        && !key.contains("..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses() -> Addresses {
+        Addresses::new(&MasterKey::new(&[1; 32]).unwrap(), &Config::default())
+    }
+
+    const KEY: &str = "ota/00/abc.bin";
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    #[test]
+    fn a_ticket_is_good_for_its_key_and_time() {
+        let a = addresses();
+        let t = a.upload_ticket(KEY, NOW);
+        let check = |key: &str, id: &str, policy: &str, signature: &str, at: Timestamp| {
+            a.check_ticket(key, id, policy, signature, at)
+        };
+        assert_eq!(check(KEY, &t.access_key_id, &t.policy, &t.signature, NOW), Ok(1_048_576_000));
+        let late = NOW.plus_ms(61_000);
+        assert_eq!(check(KEY, &t.access_key_id, &t.policy, &t.signature, late), Err(TicketRefusal::Expired));
+        assert_eq!(
+            check("ota/00/other.bin", &t.access_key_id, &t.policy, &t.signature, NOW),
+            Err(TicketRefusal::OtherKey)
+        );
+        assert_eq!(check(KEY, "someone", &t.policy, &t.signature, NOW), Err(TicketRefusal::NotOurs));
+        let forged = STANDARD.encode(r#"{"expiration":"2100-01-01T00:00:00.000Z","conditions":[]}"#);
+        assert_eq!(check(KEY, &t.access_key_id, &forged, &t.signature, NOW), Err(TicketRefusal::NotOurs));
+    }
+
+    #[test]
+    fn a_download_path_is_good_for_its_key_and_time() {
+        let a = addresses();
+        let path = a.download_path(KEY, NOW);
+        let (key, query) = path[1..].split_once('?').unwrap();
+        assert_eq!(key, KEY);
+        assert!(a.check_download(KEY, query, NOW));
+        assert!(!a.check_download("ota/00/other.bin", query, NOW));
+        assert!(!a.check_download(KEY, query, NOW.plus_ms(86_401_000)));
+        assert!(!a.check_download(KEY, &query.replace("Expires=1", "Expires=2"), NOW));
+        assert!(!a.check_download(KEY, "", NOW));
+        assert!(path.len() < 200, "devices have short buffers");
+    }
+
+    #[test]
+    fn keys_are_found_behind_any_host() {
+        assert_eq!(object_key_of("http://10.0.0.1:8080/ota/a/b.bin"), Some("ota/a/b.bin"));
+        assert_eq!(object_key_of("https://h/ota/a/b.bin?x=1"), Some("ota/a/b.bin"));
+        for bad in ["ota/a/b.bin", "http://h/other/b.bin", "http://h/ota/../x", "http://h", "ftp://h/ota/a"] {
+            assert_eq!(object_key_of(bad), None, "{bad}");
+        }
+    }
+}

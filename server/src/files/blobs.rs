@@ -1,0 +1,97 @@
+//! Where uploaded bytes are: a local folder. A blob appears under its name only when it is complete and on
+//! the disk.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The folder of blobs.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    root: PathBuf,
+}
+
+/// A blob that is being written; removed again unless it is kept.
+#[derive(Debug)]
+pub struct Incoming {
+    blobs: Blobs,
+    name: String,
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Blobs {
+    /// Opens the folder, making it if absent, and removes what unfinished uploads left behind.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        let blobs = Self { root: root.to_owned() };
+        std::fs::create_dir_all(blobs.incoming_dir())?;
+        for entry in std::fs::read_dir(blobs.incoming_dir())? {
+            std::fs::remove_file(entry?.path())?;
+        }
+        Ok(blobs)
+    }
+
+    /// Starts a new blob.
+    pub async fn create(&self, name: String) -> io::Result<(Incoming, tokio::fs::File)> {
+        let path = self.incoming_dir().join(&name);
+        let file = tokio::fs::OpenOptions::new().write(true).create_new(true).open(&path).await?;
+        Ok((Incoming { blobs: self.clone(), name, path, kept: false }, file))
+    }
+
+    /// Opens a blob for reading.
+    pub fn read(&self, name: &str) -> io::Result<File> {
+        File::open(self.path(name))
+    }
+
+    /// Removes a blob.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path(name))
+    }
+
+    /// The names of all complete blobs.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for shard in std::fs::read_dir(&self.root)? {
+            let shard = shard?;
+            if shard.file_type()?.is_dir() && shard.file_name() != "incoming" {
+                for entry in std::fs::read_dir(shard.path())? {
+                    names.extend(entry?.file_name().into_string());
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    fn incoming_dir(&self) -> PathBuf {
+        self.root.join("incoming")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        // Two characters spread a million files over 256 and more folders.
+        self.root.join(name.get(..2).unwrap_or("xx")).join(name)
+    }
+}
+
+impl Incoming {
+    /// Makes a complete, synced file a blob; durable when this returns. Answers its name.
+    pub fn keep(mut self) -> io::Result<String> {
+        let target = self.blobs.path(&self.name);
+        let folder = target.parent().unwrap_or(&self.blobs.root);
+        std::fs::create_dir_all(folder)?;
+        std::fs::rename(&self.path, &target)?;
+        self.kept = true;
+        File::open(folder)?.sync_all()?;
+        File::open(&self.blobs.root)?.sync_all()?;
+        Ok(std::mem::take(&mut self.name))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(%error, path = %self.path.display(), "an unfinished upload could not be removed");
+        }
+    }
+}

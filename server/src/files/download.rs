@@ -1,0 +1,155 @@
+//! Downloads: signed addresses, ranges, HEAD.
+//!
+//! What C SDKs need: `200` or `206`, an exact `Content-Length`, no chunks, no compression, no redirect.
+
+use crate::app::App;
+use crate::files::{FileBody, address};
+use crate::http::{Reply, plain_reply};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+
+/// Answers GET and HEAD of `/ota/…`.
+pub async fn answer(app: &App, method: &Method, object_key: &str, query: &str, headers: &HeaderMap) -> Reply {
+    if method != Method::GET && method != Method::HEAD {
+        let mut reply = plain_reply(StatusCode::METHOD_NOT_ALLOWED, "Use GET or HEAD.\n");
+        reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return reply;
+    }
+    if !address::is_object_key(object_key) || !app.addresses.check_download(object_key, query, app.now()) {
+        return plain_reply(
+            StatusCode::FORBIDDEN,
+            "The address is not signed, or its time is over: ask for a new one.\n",
+        );
+    }
+    let wanted = object_key.to_owned();
+    let file = match app.store.read(move |tx| tx.file_find_any(&wanted)).await {
+        Ok(Some(file)) => file,
+        Ok(None) => return plain_reply(StatusCode::NOT_FOUND, "There is no such file.\n"),
+        Err(error) => {
+            tracing::error!(%error, "a download could not be looked up");
+            return plain_reply(StatusCode::SERVICE_UNAVAILABLE, "Try again later.\n");
+        }
+    };
+    let opened = app.blobs.read(&file.blob);
+    let Ok(opened) =
+        opened.inspect_err(|error| tracing::error!(%error, blob = file.blob, "a blob is missing"))
+    else {
+        return plain_reply(StatusCode::NOT_FOUND, "The file is gone.\n");
+    };
+    let total = file.size.unsigned_abs();
+    let etag = format!("\"{}\"", file.md5);
+    let range = match wanted_range(headers, &etag, total) {
+        Ok(range) => range,
+        Err(Unsatisfiable) => {
+            let mut reply = plain_reply(StatusCode::RANGE_NOT_SATISFIABLE, "");
+            set(reply.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{total}"));
+            return reply;
+        }
+    };
+    let (start, length) = range.map_or((0, total), |(first, last)| (first, last - first + 1));
+    metrics::counter!("updraft_downloads_total").increment(1);
+    let body = if method == Method::HEAD {
+        Full::new(Bytes::new()).map_err(|never| match never {}).boxed()
+    } else {
+        FileBody::new(opened, start, length).boxed()
+    };
+    let mut reply = Reply::new(body);
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    set(headers, header::ETAG, &etag);
+    if let Some((first, last)) = range {
+        set(headers, header::CONTENT_RANGE, &format!("bytes {first}-{last}/{total}"));
+        *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    reply
+}
+
+fn set(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// A range that lies wholly behind the end.
+#[derive(Debug, PartialEq, Eq)]
+struct Unsatisfiable;
+
+/// First and last byte of the one range asked for; `None`: the whole file.
+fn wanted_range(headers: &HeaderMap, etag: &str, total: u64) -> Result<Option<(u64, u64)>, Unsatisfiable> {
+    let Some(range) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else {
+        return Ok(None);
+    };
+    // A part of another file than the one begun with would brick a device.
+    if headers.get(header::IF_RANGE).is_some_and(|known| known.as_bytes() != etag.as_bytes()) {
+        return Ok(None);
+    }
+    parse_range(range, total)
+}
+
+fn parse_range(range: &str, total: u64) -> Result<Option<(u64, u64)>, Unsatisfiable> {
+    // Several ranges, other units and what cannot be read get the whole file, as RFC 9110 allows.
+    let Some((first, last)) = range.strip_prefix("bytes=").and_then(|spec| spec.trim().split_once('-'))
+    else {
+        return Ok(None);
+    };
+    let number = |text: &str| text.parse::<u64>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+    match (first, last) {
+        ("", suffix) => match number(suffix) {
+            None => Ok(None),
+            Some(0) => Err(Unsatisfiable),
+            Some(_) if total == 0 => Err(Unsatisfiable),
+            Some(n) => Ok(Some((total.saturating_sub(n), total - 1))),
+        },
+        (first, last) => {
+            let Some(first) = number(first) else { return Ok(None) };
+            let last = if last.is_empty() { Some(u64::MAX) } else { number(last) };
+            match last {
+                Some(last) if last < first => Ok(None),
+                Some(_) if first >= total => Err(Unsatisfiable),
+                Some(last) => Ok(Some((first, last.min(total - 1)))),
+                None => Ok(None),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_devices_send_them() {
+        let table = [
+            ("bytes=0-", Ok(Some((0, 99)))),
+            ("bytes=10-19", Ok(Some((10, 19)))),
+            ("bytes=90-1000", Ok(Some((90, 99)))),
+            ("bytes=99-", Ok(Some((99, 99)))),
+            ("bytes=100-", Err(Unsatisfiable)),
+            ("bytes=-10", Ok(Some((90, 99)))),
+            ("bytes=-1000", Ok(Some((0, 99)))),
+            ("bytes=-0", Err(Unsatisfiable)),
+            ("bytes=5-2", Ok(None)),
+            ("bytes=0-1,5-6", Ok(None)),
+            ("bytes=a-b", Ok(None)),
+            ("bytes=+1-2", Ok(None)),
+            ("bytes=18446744073709551616-", Ok(None)),
+            ("lines=1-2", Ok(None)),
+        ];
+        for (range, expected) in table {
+            assert_eq!(parse_range(range, 100), expected, "{range}");
+        }
+        assert_eq!(parse_range("bytes=0-", 0), Err(Unsatisfiable));
+    }
+
+    #[test]
+    fn another_files_part_is_never_sent() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RANGE, HeaderValue::from_static("bytes=5-"));
+        headers.insert(header::IF_RANGE, HeaderValue::from_static("\"old\""));
+        assert_eq!(wanted_range(&headers, "\"new\"", 10), Ok(None));
+        assert_eq!(wanted_range(&headers, "\"old\"", 10), Ok(Some((5, 9))));
+    }
+}

@@ -1,0 +1,207 @@
+//! Uploads: the form target that GenerateOTAUploadURL's answer points to (an OSS PostObject).
+//!
+//! The ticket is checked when the upload starts; the size while it streams. The file is acknowledged only
+//! when its bytes and its row are durable.
+
+use crate::api::answer::Object;
+use crate::app::App;
+use crate::files::address::TicketRefusal;
+use crate::http::{Reply, plain_reply, xml_reply};
+use bytes::Bytes;
+use http::StatusCode;
+use md5::{Digest as _, Md5};
+use multer::{Field, Multipart};
+use sha2::Sha256;
+use std::collections::BTreeMap;
+use tokio::io::AsyncWriteExt as _;
+use updraft_core::id;
+use updraft_store::Lane;
+
+/// Longest text field of a form, in bytes.
+const FIELD_BYTES_MAX: u64 = 16 * 1024;
+/// Most text fields before the file.
+const FIELDS_MAX: usize = 32;
+
+/// Why an upload is refused: OSS's status and code, and words.
+struct Refusal(StatusCode, &'static str, String);
+
+/// Answers `POST /` with a multipart form.
+pub async fn answer<B, E>(app: &App, request_id: &str, host: &str, content_type: &str, body: B) -> Reply
+where
+    B: futures_util::Stream<Item = Result<Bytes, E>> + Send + 'static,
+    E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+{
+    match receive(app, content_type, body).await {
+        Ok(status) => {
+            metrics::counter!("updraft_uploads_total", "outcome" => "ok").increment(1);
+            plain_reply(status, "")
+        }
+        Err(Refusal(status, code, message)) => {
+            metrics::counter!("updraft_uploads_total", "outcome" => "refused").increment(1);
+            tracing::info!(request.id = request_id, code, message, "an upload was refused");
+            let body = Object::new()
+                .text("Code", code)
+                .text("Message", message)
+                .text("RequestId", request_id)
+                .text("HostId", host);
+            xml_reply(status, &body, "Error")
+        }
+    }
+}
+
+async fn receive<B, E>(app: &App, content_type: &str, body: B) -> Result<StatusCode, Refusal>
+where
+    B: futures_util::Stream<Item = Result<Bytes, E>> + Send + 'static,
+    E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+{
+    let boundary = multer::parse_boundary(content_type).map_err(|error| malformed(&error))?;
+    let limits =
+        multer::SizeLimit::new().per_field(app.config.file_bytes_max.unsigned_abs().saturating_add(1));
+    let mut form = Multipart::with_constraints(body, boundary, multer::Constraints::new().size_limit(limits));
+    let mut fields: BTreeMap<String, String> = BTreeMap::new();
+    while let Some(field) = form.next_field().await.map_err(|error| malformed(&error))? {
+        let name = field.name().unwrap_or_default().to_ascii_lowercase();
+        if name == "file" {
+            return store_file(app, &fields, field).await;
+        }
+        if fields.len() >= FIELDS_MAX {
+            return Err(Refusal(
+                StatusCode::BAD_REQUEST,
+                "MalformedPOSTRequest",
+                "Too many fields.".to_owned(),
+            ));
+        }
+        let value = text(field).await?;
+        fields.insert(name, value);
+    }
+    Err(Refusal(
+        StatusCode::BAD_REQUEST,
+        "IncorrectNumberOfFilesInPOSTRequest",
+        "The form must have one file, in the field `file`, behind all others.".to_owned(),
+    ))
+}
+
+fn malformed(error: &dyn std::error::Error) -> Refusal {
+    Refusal(StatusCode::BAD_REQUEST, "MalformedPOSTRequest", format!("The form cannot be read: {error}."))
+}
+
+fn too_large() -> Refusal {
+    Refusal(
+        StatusCode::BAD_REQUEST,
+        "EntityTooLarge",
+        "The file is larger than its policy allows.".to_owned(),
+    )
+}
+
+async fn text(mut field: Field<'_>) -> Result<String, Refusal> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = field.chunk().await.map_err(|error| malformed(&error))? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() as u64 > FIELD_BYTES_MAX {
+            return Err(Refusal(
+                StatusCode::BAD_REQUEST,
+                "FieldItemTooLong",
+                "A field is too long.".to_owned(),
+            ));
+        }
+    }
+    String::from_utf8(bytes).map_err(|error| malformed(&error))
+}
+
+async fn store_file(
+    app: &App,
+    fields: &BTreeMap<String, String>,
+    mut field: Field<'_>,
+) -> Result<StatusCode, Refusal> {
+    let (object_key, bytes_max) = check(app, fields).await?;
+    let unavailable = |error: std::io::Error| {
+        tracing::error!(%error, "an upload cannot be stored");
+        Refusal(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            "The file cannot be stored now.".to_owned(),
+        )
+    };
+    let name = id::alphanumeric(&app.random.bytes::<24>("blob"));
+    let (incoming, mut file) = app.blobs.create(name).await.map_err(unavailable)?;
+    let (mut md5, mut sha256, mut size) = (Md5::new(), Sha256::new(), 0_i64);
+    while let Some(chunk) = field.chunk().await.map_err(|error| match error {
+        multer::Error::FieldSizeExceeded { .. } => too_large(),
+        other => malformed(&other),
+    })? {
+        size += chunk.len() as i64;
+        if size > bytes_max {
+            return Err(too_large());
+        }
+        md5.update(&chunk);
+        sha256.update(&chunk);
+        file.write_all(&chunk).await.map_err(unavailable)?;
+    }
+    file.flush().await.map_err(unavailable)?;
+    file.sync_all().await.map_err(unavailable)?;
+    drop(file);
+    let blob = tokio::task::spawn_blocking(move || incoming.keep())
+        .await
+        .map_err(std::io::Error::other)
+        .flatten()
+        .map_err(unavailable)?;
+    let (md5, sha256) = (hex::encode(md5.finalize()), hex::encode(sha256.finalize()));
+    let row = (object_key, blob.clone());
+    let stored = app
+        .store
+        .write(Lane::Interactive, move |tx| tx.file_uploaded(&row.0, &row.1, size, &md5, &sha256))
+        .await
+        .map_err(|error| unavailable(std::io::Error::other(error)))?;
+    if !stored {
+        let _ = app.blobs.remove(&blob);
+        return Err(Refusal(
+            StatusCode::CONFLICT,
+            "FileAlreadyExists",
+            "A firmware uses this key.".to_owned(),
+        ));
+    }
+    Ok(match fields.get("success_action_status").map(String::as_str) {
+        Some("200") => StatusCode::OK,
+        Some("201") => StatusCode::CREATED,
+        _ => StatusCode::NO_CONTENT,
+    })
+}
+
+/// Checks the ticket; answers the key and the most bytes.
+async fn check(app: &App, fields: &BTreeMap<String, String>) -> Result<(String, i64), Refusal> {
+    let field = |name: &str| {
+        fields.get(name).map(String::as_str).ok_or_else(|| {
+            Refusal(
+                StatusCode::BAD_REQUEST,
+                "InvalidArgument",
+                format!("The field {name} must stand before the file."),
+            )
+        })
+    };
+    let object_key = field("key")?;
+    let bytes_max = app
+        .addresses
+        .check_ticket(object_key, field("ossaccesskeyid")?, field("policy")?, field("signature")?, app.now())
+        .map_err(|refusal| {
+            let (code, words) = match refusal {
+                TicketRefusal::NotOurs => {
+                    ("SignatureDoesNotMatch", "The ticket was not given by this server.")
+                }
+                TicketRefusal::Expired => ("AccessDenied", "The ticket's time is over: ask for a new one."),
+                TicketRefusal::OtherKey => ("AccessDenied", "The ticket is for another key."),
+            };
+            Refusal(StatusCode::FORBIDDEN, code, words.to_owned())
+        })?;
+    let wanted = object_key.to_owned();
+    let ticket = app.store.read(move |tx| tx.file_ticket_find(&wanted)).await.map_err(|error| {
+        tracing::error!(%error, "an upload ticket could not be looked up");
+        Refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "Try again later.".to_owned())
+    })?;
+    match ticket {
+        Some(None) => Ok((object_key.to_owned(), bytes_max)),
+        Some(Some(_)) => {
+            Err(Refusal(StatusCode::CONFLICT, "FileAlreadyExists", "A firmware uses this key.".to_owned()))
+        }
+        None => Err(Refusal(StatusCode::FORBIDDEN, "AccessDenied", "There is no such ticket.".to_owned())),
+    }
+}

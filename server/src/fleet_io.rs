@@ -1,0 +1,183 @@
+//! Virtual devices on real sockets: one light task a device, MQTT over TCP, downloads over HTTP.
+//!
+//! What a device does is decided in `updraft_fleet`; this module only carries it out. It knows nothing
+//! of the server that it talks to, so it works against any.
+//!
+//! [`Fleet::start`] runs whole devices; [`load`] holds cruder clients for benchmarks.
+
+mod counters;
+mod fetch;
+pub mod load;
+mod run;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use updraft_core::time::Timestamp;
+use updraft_fleet::DeviceConfig;
+
+use counters::Counters;
+pub use counters::Snapshot;
+use run::Runner;
+
+/// How a fleet is driven.
+#[derive(Debug, Clone, Copy)]
+pub struct FleetOptions {
+    /// Connection attempts a second, of all devices together; 0 for no limit.
+    pub connects_per_second: u32,
+    /// How many times faster than real the devices' own time runs (waits, backoff, slow downloads).
+    pub speed: f64,
+    /// Downloads at the same time; the others wait. Each takes a file descriptor and a buffer.
+    pub max_downloads: usize,
+    /// How long connecting, a write, or the next piece of a download may take.
+    pub io_timeout: Duration,
+}
+
+impl Default for FleetOptions {
+    fn default() -> Self {
+        Self {
+            connects_per_second: 1_000,
+            speed: 1.0,
+            max_downloads: 1_000,
+            io_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What all devices of a fleet share.
+struct Shared {
+    mqtt_addr: SocketAddr,
+    options: FleetOptions,
+    clock: Clock,
+    gate: Gate,
+    downloads: Semaphore,
+    counters: Counters,
+}
+
+/// Starts fleets.
+#[derive(Debug)]
+pub struct Fleet;
+
+impl Fleet {
+    /// Switches the devices on. They run until [`FleetHandle::stop`], or until the handle is dropped.
+    pub fn start(devices: Vec<DeviceConfig>, mqtt_addr: SocketAddr, options: FleetOptions) -> FleetHandle {
+        let shared = Arc::new(Shared {
+            mqtt_addr,
+            options,
+            clock: Clock::new(options.speed),
+            gate: Gate::new(options.connects_per_second),
+            downloads: Semaphore::new(options.max_downloads.clamp(1, Semaphore::MAX_PERMITS)),
+            counters: Counters::new(devices.len() as u64),
+        });
+        let (stop, stopped) = watch::channel(());
+        let mut tasks = JoinSet::new();
+        for config in devices {
+            let runner = Runner::new(config, Arc::clone(&shared));
+            tasks.spawn(run_until(runner, stopped.clone()));
+        }
+        FleetHandle { shared, stop, tasks }
+    }
+}
+
+async fn run_until(mut runner: Runner, mut stopped: watch::Receiver<()>) {
+    tokio::select! {
+        _ = stopped.changed() => {}
+        () = runner.run() => {}
+    }
+    runner.switch_off().await;
+}
+
+/// A running fleet.
+pub struct FleetHandle {
+    shared: Arc<Shared>,
+    stop: watch::Sender<()>,
+    tasks: JoinSet<()>,
+}
+
+impl FleetHandle {
+    /// What the fleet is doing now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.counters.snapshot()
+    }
+
+    /// Waits until the fleet looks like this.
+    pub async fn wait_until(&self, mut reached: impl FnMut(&Snapshot) -> bool) -> Snapshot {
+        loop {
+            let changed = self.shared.counters.changed();
+            let snapshot = self.snapshot();
+            if reached(&snapshot) {
+                return snapshot;
+            }
+            changed.await;
+        }
+    }
+
+    /// Switches all devices off; they say goodbye to the server first.
+    pub async fn stop(mut self) -> Snapshot {
+        // Fails only if every device has ended already.
+        let _ = self.stop.send(());
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a device's task ended badly");
+            }
+        }
+        self.snapshot()
+    }
+}
+
+/// The devices' time: it starts at zero and may run faster than the real one.
+#[derive(Debug)]
+struct Clock {
+    start: Instant,
+    speed: f64,
+}
+
+impl Clock {
+    fn new(speed: f64) -> Self {
+        Self { start: Instant::now(), speed: if speed.is_finite() && speed > 0.0 { speed } else { 1.0 } }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp((self.start.elapsed().as_secs_f64() * 1_000.0 * self.speed) as i64)
+    }
+
+    /// The first instant at which [`Clock::now`] has reached `at`.
+    fn instant(&self, at: Timestamp) -> Instant {
+        // A year is as good as never, and any instant can take it.
+        let seconds = (at.0.max(0) as f64 / 1_000.0 / self.speed).min(31_536_000.0);
+        self.start + Duration::from_secs_f64(seconds) + Duration::from_millis(1)
+    }
+}
+
+/// Lets connection attempts through one by one, so that a fleet does not arrive in one instant.
+#[derive(Debug)]
+struct Gate {
+    interval: Duration,
+    next: parking_lot::Mutex<Instant>,
+}
+
+impl Gate {
+    fn new(per_second: u32) -> Self {
+        let interval = Duration::from_secs(1).checked_div(per_second).unwrap_or(Duration::ZERO);
+        Self { interval, next: parking_lot::Mutex::new(Instant::now()) }
+    }
+
+    async fn pass(&self) {
+        let slot = {
+            let mut next = self.next.lock();
+            let slot = (*next).max(Instant::now());
+            *next = slot + self.interval;
+            slot
+        };
+        if !self.interval.is_zero() {
+            sleep_until(slot).await;
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What a fleet is doing, counted while it does it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+use updraft_fleet::{Phase, Stats};
+
+/// Shared by all devices of a fleet.
+#[derive(Debug)]
+pub(super) struct Counters {
+    devices: u64,
+    connected: AtomicU64,
+    phases: [AtomicU64; Phase::ALL.len()],
+    bytes_downloaded: AtomicU64,
+    connections: AtomicU64,
+    refused: AtomicU64,
+    started: AtomicU64,
+    upgraded: AtomicU64,
+    failed: AtomicU64,
+    changed: std::sync::Arc<Notify>,
+}
+
+/// What a fleet is doing at one moment. The numbers are read one after another, so a device that is
+/// just moving may be seen twice or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// All devices.
+    pub devices: u64,
+    /// Devices with a connection.
+    pub connected: u64,
+    /// Devices in each phase, in the order of [`Phase::ALL`].
+    pub phases: [u64; Phase::ALL.len()],
+    /// Bytes of packages, of all downloads.
+    pub bytes_downloaded: u64,
+    /// Accepted connections so far.
+    pub connections: u64,
+    /// Connections so far that could not be made or were refused.
+    pub refused: u64,
+    /// Updates taken up so far.
+    pub started: u64,
+    /// Reboots into the offered version so far.
+    pub upgraded: u64,
+    /// Updates given up so far.
+    pub failed: u64,
+}
+
+impl Snapshot {
+    /// Devices in this phase.
+    pub fn of(&self, phase: Phase) -> u64 {
+        self.phases[phase as usize]
+    }
+}
+
+impl Counters {
+    pub(super) fn new(devices: u64) -> Self {
+        let phases: [AtomicU64; Phase::ALL.len()] = Default::default();
+        phases[Phase::Waiting as usize].store(devices, Relaxed);
+        Self {
+            devices,
+            connected: AtomicU64::new(0),
+            phases,
+            bytes_downloaded: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            started: AtomicU64::new(0),
+            upgraded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            changed: std::sync::Arc::default(),
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let mut phases = [0; Phase::ALL.len()];
+        for (number, counter) in phases.iter_mut().zip(&self.phases) {
+            *number = counter.load(Relaxed);
+        }
+        Snapshot {
+            devices: self.devices,
+            connected: self.connected.load(Relaxed),
+            phases,
+            bytes_downloaded: self.bytes_downloaded.load(Relaxed),
+            connections: self.connections.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            started: self.started.load(Relaxed),
+            upgraded: self.upgraded.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+        }
+    }
+
+    /// Ready after the next change; changes count from this call on.
+    pub(super) fn changed(&self) -> OwnedNotified {
+        std::sync::Arc::clone(&self.changed).notified_owned()
+    }
+
+    pub(super) fn downloaded(&self, bytes: u64) {
+        self.bytes_downloaded.fetch_add(bytes, Relaxed);
+    }
+
+    pub(super) fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+        self.changed.notify_waiters();
+    }
+
+    /// A device has changed from the first state to the second.
+    pub(super) fn moved(&self, before: &State, after: &State) {
+        if before == after {
+            return;
+        }
+        if before.phase != after.phase {
+            self.phases[before.phase as usize].fetch_sub(1, Relaxed);
+            self.phases[after.phase as usize].fetch_add(1, Relaxed);
+        }
+        match (before.connected, after.connected) {
+            (false, true) => self.connected.fetch_add(1, Relaxed),
+            (true, false) => self.connected.fetch_sub(1, Relaxed),
+            _ => 0,
+        };
+        self.connections.fetch_add(after.stats.connections - before.stats.connections, Relaxed);
+        self.started.fetch_add(after.stats.started - before.stats.started, Relaxed);
+        self.upgraded.fetch_add(after.stats.upgraded - before.stats.upgraded, Relaxed);
+        self.failed.fetch_add(after.stats.failed - before.stats.failed, Relaxed);
+        self.changed.notify_waiters();
+    }
+}
+
+/// A device as the counters see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) connected: bool,
+    pub(super) stats: Stats,
+}

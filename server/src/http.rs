@@ -1,0 +1,166 @@
+//! The HTTP port: which path leads where. Knows no operation and no file.
+
+use crate::api::answer::{Format, Object};
+use crate::api::error::{ApiError, Code};
+use crate::api::rpc;
+use crate::app::App;
+use crate::files::{download, upload};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, BodyStream, Full, Limited};
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// An answer on its way out.
+pub type Reply = Response<BoxBody<Bytes, std::io::Error>>;
+
+/// How long the body of a call may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What `/errors` shows: the page that `Recommend` points to.
+const ERRORS_PAGE: &str = include_str!("../../docs/errors.md");
+
+/// Where a request came in.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// Our end of the connection.
+    pub local: SocketAddr,
+    /// Whether it is encrypted.
+    pub tls: bool,
+}
+
+/// The HTTP port.
+pub struct Http {
+    /// The application.
+    pub app: Arc<App>,
+    /// Renders `/metrics`.
+    pub metrics: Option<PrometheusHandle>,
+    /// Whether `/readyz` says so: not before the start is complete, not while draining.
+    pub ready: AtomicBool,
+}
+
+impl Http {
+    /// Answers one request.
+    pub async fn answer<B>(&self, caller: Caller, request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        let path = request.uri().path();
+        if let Some(object_key) = path.strip_prefix('/').filter(|key| key.starts_with("ota/")) {
+            let query = request.uri().query().unwrap_or_default();
+            return download::answer(&self.app, request.method(), object_key, query, request.headers()).await;
+        }
+        match path {
+            "/" => self.root(caller, request).await,
+            "/healthz" => plain_reply(StatusCode::OK, "alive\n"),
+            "/readyz" if self.ready.load(Ordering::Relaxed) => plain_reply(StatusCode::OK, "ready\n"),
+            "/readyz" => plain_reply(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/metrics" => match &self.metrics {
+                Some(metrics) => plain_reply(StatusCode::OK, &metrics.render()),
+                None => plain_reply(StatusCode::NOT_FOUND, ""),
+            },
+            "/errors" => {
+                plain_reply(StatusCode::OK, error_section(request.uri().query().unwrap_or_default()))
+            }
+            _ => {
+                let error = ApiError::new(Code::PathNotFound);
+                let body = Object::new()
+                    .text("RequestId", self.app.random.request_id())
+                    .text("Code", error.code.as_ref())
+                    .text("Message", error.message);
+                xml_reply(StatusCode::NOT_FOUND, &body, "Error")
+            }
+        }
+    }
+
+    async fn root<B>(&self, caller: Caller, request: Request<B>) -> Reply
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        let host = request_host(&request, caller);
+        let content_type = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
+        if request.method() == Method::POST && content_type.starts_with("multipart/form-data") {
+            let request_id = self.app.random.request_id();
+            let frames = BodyStream::new(request.into_body());
+            let chunks = futures_util::StreamExt::filter_map(frames, |frame| async move {
+                frame.map(|frame| frame.into_data().ok()).transpose()
+            });
+            return upload::answer(&self.app, &request_id, &host, &content_type, Box::pin(chunks)).await;
+        }
+        let base = self
+            .app
+            .config
+            .public_base()
+            .map_or_else(|| format!("{}://{host}", if caller.tls { "https" } else { "http" }), str::to_owned);
+        let (parts, body) = request.into_parts();
+        let limited = Limited::new(body, self.app.config.api_body_bytes_max as usize);
+        let body = match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) | Err(_) => {
+                let error = ApiError::new(Code::InvalidBody);
+                let body = Object::new()
+                    .text("RequestId", self.app.random.request_id())
+                    .text("HostId", host)
+                    .text("Code", error.code.as_ref())
+                    .text("Message", error.message);
+                return xml_reply(StatusCode::BAD_REQUEST, &body, "Error");
+            }
+        };
+        let reply = rpc::answer(Arc::clone(&self.app), base, parts, body).await;
+        reply.map(|body| Full::new(body).map_err(|never| match never {}).boxed())
+    }
+}
+
+/// The host that the caller named, if it is a plausible one; else our end of the connection.
+fn request_host<B>(request: &Request<B>, caller: Caller) -> String {
+    request
+        .headers()
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok())
+        .filter(|host| {
+            !host.is_empty()
+                && host.len() <= 255
+                && host.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]_".contains(c))
+        })
+        .map_or_else(|| caller.local.to_string(), str::to_owned)
+}
+
+/// The section of the errors page about the code in `q=`, or the whole page.
+fn error_section(query: &str) -> &'static str {
+    let Some(code) = query.strip_prefix("q=") else { return ERRORS_PAGE };
+    let heading = format!("### {code}\n");
+    let Some(start) = ERRORS_PAGE.find(&heading) else { return ERRORS_PAGE };
+    let section = &ERRORS_PAGE[start..];
+    let end = section[4..].find("\n#").map_or(section.len(), |at| at + 5);
+    &section[..end]
+}
+
+/// A short plain-text answer.
+pub fn plain_reply(status: StatusCode, text: &str) -> Reply {
+    let body = Full::new(Bytes::copy_from_slice(text.as_bytes())).map_err(|never| match never {}).boxed();
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=utf-8"));
+    reply
+}
+
+/// An XML answer.
+pub fn xml_reply(status: StatusCode, object: &Object, root: &str) -> Reply {
+    let bytes = Bytes::from(object.render(Format::Xml, root));
+    let mut reply = Response::new(Full::new(bytes).map_err(|never| match never {}).boxed());
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(Format::Xml.content_type()));
+    reply
+}

@@ -1,0 +1,268 @@
+//! A running server: puts the parts together, opens the ports, and takes it all down again in order.
+
+use crate::app::App;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::device::connection::{Endpoint, Limits as DeviceLimits};
+use crate::device::session::{BaseUrl, Sessions};
+use crate::engine::{self, ingest};
+use crate::files::Blobs;
+use crate::http::{Caller, Http};
+use crate::net::{self, Limits, Peer, Stream};
+use crate::random::Random;
+use crate::setup;
+use crate::tls::Identity;
+use anyhow::Context as _;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::PrometheusHandle;
+use rustls::ServerConfig;
+use serde_json::json;
+use std::convert::Infallible;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use updraft_store::Store;
+
+/// How often silent sessions are looked for.
+const KEEPALIVE_SWEEP: Duration = Duration::from_secs(5);
+/// How long the head of a request may take to arrive.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections that wait to be accepted: a fleet comes back all at once after a restart.
+const BACKLOG: i32 = 4_096;
+
+/// A server that runs.
+pub struct Server {
+    /// Where the API is.
+    pub api_addr: SocketAddr,
+    /// Where devices connect.
+    pub mqtt_addr: SocketAddr,
+    /// Where the root account's key was written, if it was.
+    pub root_key_file: Option<PathBuf>,
+    /// The certificate that clients must trust, if a local authority made the server's.
+    pub ca_file: Option<PathBuf>,
+    /// The data folder.
+    pub data_dir: PathBuf,
+    app: Arc<App>,
+    http: Arc<Http>,
+    sessions: Arc<Sessions>,
+    stop: watch::Sender<bool>,
+    stop_engine: watch::Sender<bool>,
+    ports: Vec<JoinHandle<usize>>,
+    workers: Vec<JoinHandle<()>>,
+    _lock: File,
+}
+
+impl Server {
+    /// Starts a server. Returns when it serves.
+    pub async fn start(mut config: Config, metrics: Option<PrometheusHandle>) -> anyhow::Result<Self> {
+        config.data_dir = setup::data_dir(&config)?;
+        let lock = setup::lock(&config.data_dir)?;
+        let clock = Arc::new(SystemClock);
+        let random = Random::from_system().context("the operating system gives no randomness")?;
+        let master = setup::master_key(&config, &random)?;
+        let location = config.database()?;
+        let store = tokio::task::spawn_blocking(move || Store::open(&location))
+            .await?
+            .context("cannot open the database")?;
+        let root_key_file = setup::root_account(&config, &store, &master, &random, clock.now()).await?;
+        let offline = store.write(updraft_store::Lane::Interactive, |tx| tx.devices_all_offline()).await?;
+        tracing::info!(
+            devices = offline,
+            "devices that were online before the start are offline until they return"
+        );
+        let blobs = open_blobs(&config, &store).await?;
+
+        let api = listen(config.api_addr).context("cannot open the API's port")?;
+        let mqtt = listen(config.mqtt_addr).context("cannot open the devices' port")?;
+        let (api_addr, mqtt_addr) = (api.local_addr()?, mqtt.local_addr()?);
+        let (http_tls, mqtt_tls, ca_file) = tls(&config, clock.as_ref())?;
+
+        let base = match config.public_base() {
+            Some(url) => BaseUrl::Public(url.to_owned()),
+            None => BaseUrl::Connection { port: api_addr.port() },
+        };
+        // Above every number of an earlier run, as long as the clock was not set back by more than it ran.
+        let sessions = Arc::new(Sessions::new(clock.now().0.saturating_mul(1_000), base));
+        let data_dir = config.data_dir.clone();
+        let app = App::new(config, store, clock, random, master, blobs, sessions.clone());
+        let http = Arc::new(Http { app: Arc::clone(&app), metrics, ready: AtomicBool::new(false) });
+        let (stop, stopped) = watch::channel(false);
+        let (stop_engine, engine_stopped) = watch::channel(false);
+        let mut server = Self {
+            api_addr,
+            mqtt_addr,
+            root_key_file,
+            ca_file,
+            data_dir,
+            app,
+            http,
+            sessions,
+            stop,
+            stop_engine,
+            ports: Vec::new(),
+            workers: Vec::new(),
+            _lock: lock,
+        };
+        server.open_ports(api, http_tls, mqtt, mqtt_tls, &stopped, engine_stopped);
+        server.write_run_file()?;
+        server.http.ready.store(true, Ordering::Relaxed);
+        Ok(server)
+    }
+
+    fn open_ports(
+        &mut self,
+        api: TcpListener,
+        http_tls: Arc<ServerConfig>,
+        mqtt: TcpListener,
+        mqtt_tls: Arc<ServerConfig>,
+        stopped: &watch::Receiver<bool>,
+        engine_stopped: watch::Receiver<bool>,
+    ) {
+        let config = &self.app.config;
+        let drain = Duration::from_secs(config.drain_seconds.into());
+        let limits = Limits { drain, ..Limits::default() };
+        let http = Arc::clone(&self.http);
+        let closing = stopped.clone();
+        let answer = move |stream, peer| serve_http(Arc::clone(&http), stream, peer, closing.clone());
+        self.ports.push(tokio::spawn(net::serve(api, Some(http_tls), limits, stopped.clone(), answer)));
+
+        let (door, deliveries) = ingest::Ingest::new(Arc::clone(&self.app));
+        let device_limits = DeviceLimits {
+            connect_within: Duration::from_secs(config.mqtt_connect_seconds.into()),
+            uplinks_per_second: config.mqtt_uplink_per_second,
+        };
+        let endpoint = Arc::new(Endpoint::new(Arc::new(door), Arc::clone(&self.sessions), device_limits));
+        let talk = move |stream, peer| {
+            let endpoint = Arc::clone(&endpoint);
+            async move { endpoint.handle(stream, peer).await }
+        };
+        self.ports.push(tokio::spawn(net::serve(mqtt, Some(mqtt_tls), limits, stopped.clone(), talk)));
+
+        self.workers.push(tokio::spawn(ingest::run(Arc::clone(&self.app), deliveries)));
+        self.workers.push(tokio::spawn(engine::run(Arc::clone(&self.app), engine_stopped)));
+        let (sessions, stopped) = (Arc::clone(&self.sessions), stopped.clone());
+        self.workers.push(tokio::spawn(async move {
+            sessions.watch_keepalive(KEEPALIVE_SWEEP, stopped).await;
+        }));
+    }
+
+    /// Where commands and tests find this server.
+    fn write_run_file(&self) -> anyhow::Result<()> {
+        let run = json!({
+            "pid": std::process::id(),
+            "api_addr": self.api_addr.to_string(),
+            "mqtt_addr": self.mqtt_addr.to_string(),
+            "ca_file": self.ca_file,
+        });
+        let path = self.data_dir.join("run.json");
+        let fresh = self.data_dir.join("run.json.new");
+        std::fs::write(&fresh, run.to_string())
+            .and_then(|()| std::fs::rename(&fresh, &path))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Drains and stops: no new work, then what is in progress, then the engine, then the database.
+    pub async fn stop(self) {
+        self.http.ready.store(false, Ordering::Relaxed);
+        let _ = std::fs::remove_file(self.data_dir.join("run.json"));
+        let _ = self.stop.send(true);
+        self.sessions.drain();
+        for port in self.ports {
+            match port.await {
+                Ok(0) => {}
+                Ok(open) => tracing::warn!(connections = open, "connections did not end in time"),
+                Err(error) => tracing::error!(%error, "a port had failed"),
+            }
+        }
+        let _ = self.stop_engine.send(true);
+        self.app.wake.notify_one();
+        for worker in self.workers {
+            if let Err(error) = worker.await {
+                tracing::error!(%error, "a worker had failed");
+            }
+        }
+        let app = Arc::clone(&self.app);
+        let _ = tokio::task::spawn_blocking(move || app.store.close()).await;
+    }
+}
+
+async fn open_blobs(config: &Config, store: &Store) -> anyhow::Result<Blobs> {
+    let blobs = Blobs::open(&config.data_dir.join("blobs")).context("cannot open the folder of blobs")?;
+    // A crash between a blob and its row leaves a blob that nothing names.
+    for name in blobs.names()? {
+        let wanted = name.clone();
+        if !store.read(move |tx| tx.file_blob_exists(&wanted)).await? {
+            blobs.remove(&name)?;
+            tracing::info!(blob = name, "removed an upload that was never acknowledged");
+        }
+    }
+    Ok(blobs)
+}
+
+fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into()).with_context(|| format!("cannot listen on {addr}"))?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into())?)
+}
+
+type Tls = (Arc<ServerConfig>, Arc<ServerConfig>, Option<PathBuf>);
+
+fn tls(config: &Config, clock: &SystemClock) -> anyhow::Result<Tls> {
+    let (identity, ca_file) = if let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) {
+        (Identity::load(cert, key)?, None)
+    } else {
+        let dir = config.data_dir.join("tls");
+        let now = UNIX_EPOCH + Duration::from_millis(clock.now().0.unsigned_abs());
+        let mut names = Vec::new();
+        for addr in [config.api_addr, config.mqtt_addr] {
+            if !addr.ip().is_unspecified() {
+                names.push(addr.ip().to_string());
+            }
+        }
+        names.extend(config.public_base().and_then(host_of));
+        (Identity::local(&dir, &names, now)?, Some(dir.join("ca.pem")))
+    };
+    Ok((identity.server_config(&[b"http/1.1"])?, identity.server_config(&[])?, ca_file))
+}
+
+/// The host in a base address, without port.
+fn host_of(base: &str) -> Option<String> {
+    let uri: ::http::Uri = base.parse().ok()?;
+    uri.host().map(|host| host.trim_matches(['[', ']']).to_owned())
+}
+
+async fn serve_http(http: Arc<Http>, stream: Stream, peer: Peer, mut closing: watch::Receiver<bool>) {
+    let caller = Caller { local: peer.local, tls: peer.tls };
+    let service = hyper::service::service_fn(move |request| {
+        let http = Arc::clone(&http);
+        async move { Ok::<_, Infallible>(http.answer(caller, request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        // C SDKs look for `Content-Length` in exactly this spelling.
+        .title_case_headers(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let stopping = async move { closing.wait_for(|stop| *stop).await.map(|_| ()) };
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        _ = stopping => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(peer = %peer.remote, %error, "a connection ended");
+    }
+}

@@ -1,0 +1,80 @@
+//! Accounts and access keys.
+
+use crate::harness::cases;
+use crate::help::{NOW, read, write};
+use updraft_core::id::AccountNo;
+use updraft_store::{AccessKey, Store};
+
+cases! {
+    Store:
+        an_account_is_made_once,
+        an_unknown_account_is_not_found,
+        an_access_key_comes_back_as_it_was_put,
+        putting_a_key_again_replaces_its_secret_and_switch,
+        only_a_key_without_ram_user_is_a_root_key;
+}
+
+fn key(id: &str, account: AccountNo, ram_user: Option<&str>) -> AccessKey {
+    AccessKey {
+        id: id.to_owned(),
+        account,
+        ram_user: ram_user.map(str::to_owned),
+        secret_sealed: vec![0, 255, 0, 1],
+        enabled: true,
+    }
+}
+
+fn put(store: &Store, key: &AccessKey) {
+    let key = key.clone();
+    write(store, move |tx| tx.access_key_put(&key, NOW));
+}
+
+fn account(store: &Store, name: &'static str) -> AccountNo {
+    write(store, move |tx| tx.account_ensure(name, NOW))
+}
+
+fn an_account_is_made_once(store: &Store) {
+    let first = account(store, "first");
+    let second = account(store, "second");
+    assert_ne!(first, second);
+    assert_eq!(account(store, "first"), first);
+    assert_eq!(read(store, |tx| tx.account_find("first")), Some(first));
+    assert_eq!(read(store, |tx| tx.account_find("second")), Some(second));
+}
+
+fn an_unknown_account_is_not_found(store: &Store) {
+    account(store, "first");
+    assert_eq!(read(store, |tx| tx.account_find("First")), None);
+}
+
+fn an_access_key_comes_back_as_it_was_put(store: &Store) {
+    let owner = account(store, "owner");
+    let (root, user) = (key("root", owner, None), key("user", owner, Some("alice")));
+    put(store, &root);
+    put(store, &user);
+    assert_eq!(read(store, |tx| tx.access_key_find("root")), Some(root));
+    assert_eq!(read(store, |tx| tx.access_key_find("user")), Some(user));
+    assert_eq!(read(store, |tx| tx.access_key_find("nobody")), None);
+}
+
+fn putting_a_key_again_replaces_its_secret_and_switch(store: &Store) {
+    let owner = account(store, "owner");
+    let stranger = account(store, "stranger");
+    put(store, &key("id", owner, Some("alice")));
+    let again =
+        AccessKey { secret_sealed: b"new".to_vec(), enabled: false, ..key("id", stranger, Some("mallory")) };
+    put(store, &again);
+    // Whom it acts for never changes.
+    let expected = AccessKey { account: owner, ram_user: Some("alice".to_owned()), ..again };
+    assert_eq!(read(store, |tx| tx.access_key_find("id")), Some(expected));
+}
+
+fn only_a_key_without_ram_user_is_a_root_key(store: &Store) {
+    let owner = account(store, "owner");
+    let other = account(store, "other");
+    put(store, &key("user", owner, Some("alice")));
+    put(store, &key("others", other, None));
+    assert!(!read(store, move |tx| tx.access_key_root_exists(owner)));
+    put(store, &key("root", owner, None));
+    assert!(read(store, move |tx| tx.access_key_root_exists(owner)));
+}

@@ -1,0 +1,238 @@
+//! Update batches.
+
+use crate::harness::cases;
+use crate::help::{NOW, read, try_write, write};
+use crate::shop::Shop;
+use updraft_core::id::{DeviceNo, FirmwareNo, JobNo};
+use updraft_core::job::{JobStatus, JobType, Tag, TargetSelection};
+use updraft_core::pace::Pace;
+use updraft_core::page::Page;
+use updraft_core::task::Cancel;
+use updraft_core::time::Timestamp;
+use updraft_store::{Job, NewJob, Store, StoreError};
+
+cases! {
+    Store:
+        a_new_batch_runs_and_comes_back_as_it_was_added,
+        another_accounts_batch_is_not_found,
+        ordinals_are_gapless_per_package,
+        a_refused_batch_takes_no_ordinal,
+        a_batch_of_an_unknown_package_is_refused,
+        pages_of_a_packages_batches_come_newest_first,
+        batches_load_in_the_order_asked_for,
+        tags_survive_unicode_and_quotes,
+        every_cancel_mask_survives,
+        batches_being_cancelled_are_found_in_order,
+        unexpanded_batches_are_found_until_expanded,
+        the_pace_is_kept,
+        every_ending_is_kept;
+}
+
+const LATER: Timestamp = Timestamp(NOW.0 + 1);
+
+fn load(store: &Store, no: JobNo) -> Job {
+    read(store, move |tx| tx.jobs_load(&[no])).pop().expect("the batch exists")
+}
+
+fn numbers(jobs: &[Job]) -> Vec<JobNo> {
+    jobs.iter().map(|job| job.no).collect()
+}
+
+/// A package with so many batches, oldest first.
+fn batches(store: &Store, shop: Shop, count: usize) -> (FirmwareNo, Vec<JobNo>) {
+    let firmware = shop.firmware(store, "package");
+    (firmware, (1..=count).map(|n| shop.job(store, firmware, &format!("batch {n}"))).collect())
+}
+
+fn a_new_batch_runs_and_comes_back_as_it_was_added(store: &Store) {
+    let shop = Shop::open(store);
+    let new = NewJob {
+        job_type: JobType::Verify,
+        target_selection: TargetSelection::All,
+        need_push: false,
+        per_minute: None,
+        timeout_minutes: Some(1_440),
+        tags: Vec::new(),
+        expanded: false,
+        expand_upto: DeviceNo(i64::MAX),
+        ..shop.new_job(shop.firmware(store, "package"), "batch")
+    };
+    let added = new.clone();
+    let no = write(store, move |tx| tx.job_insert(&added, NOW));
+    let expected = Job {
+        no,
+        job_id: new.job_id,
+        firmware: new.firmware,
+        product: shop.product,
+        job_type: new.job_type,
+        status: JobStatus::InProgress,
+        target_selection: new.target_selection,
+        need_push: false,
+        per_minute: None,
+        timeout_minutes: Some(1_440),
+        tags: Vec::new(),
+        pace: Pace::default(),
+        expanded: false,
+        expand_after: DeviceNo(0),
+        expand_upto: DeviceNo(i64::MAX),
+        task_count: 0,
+        cancel: Cancel::default(),
+        created_at: NOW,
+        modified_at: NOW,
+        start_at: Some(NOW),
+        end_at: None,
+    };
+    assert_eq!(load(store, no), expected);
+    assert_eq!(read(store, move |tx| tx.job_find(shop.account, "batch")), Some(expected));
+}
+
+fn another_accounts_batch_is_not_found(store: &Store) {
+    let shop = Shop::open(store);
+    batches(store, shop, 1);
+    let stranger = write(store, |tx| tx.account_ensure("stranger", NOW));
+    assert!(read(store, move |tx| tx.job_find(shop.account, "batch 1")).is_some());
+    assert_eq!(read(store, move |tx| tx.job_find(stranger, "batch 1")), None);
+}
+
+fn ordinals_are_gapless_per_package(store: &Store) {
+    let shop = Shop::open(store);
+    let (first, second) = (shop.firmware(store, "first"), shop.firmware(store, "second"));
+    let jobs =
+        [(first, "a"), (second, "b"), (first, "c")].map(|(firmware, id)| shop.job(store, firmware, id));
+    let list =
+        |firmware, low, high| numbers(&read(store, move |tx| tx.job_list_by_firmware(firmware, low, high)));
+    assert_eq!(list(first, 1, 1), [jobs[0]]);
+    assert_eq!(list(first, 2, 2), [jobs[2]]);
+    assert_eq!(list(second, 1, 1), [jobs[1]]);
+    let loaded = read(store, move |tx| tx.firmwares_load(&[first, second]));
+    assert_eq!(loaded.iter().map(|firmware| firmware.job_count).sum::<i64>(), 3);
+}
+
+fn a_refused_batch_takes_no_ordinal(store: &Store) {
+    let shop = Shop::open(store);
+    let (firmware, jobs) = batches(store, shop, 1);
+    let taken = shop.new_job(firmware, "batch 1");
+    let refused = try_write(store, move |tx| tx.job_insert(&taken, NOW));
+    assert!(matches!(refused, Err(StoreError::Internal(_))), "{refused:?}");
+    let next = shop.job(store, firmware, "batch 2");
+    assert_eq!(numbers(&read(store, move |tx| tx.job_list_by_firmware(firmware, 1, 9))), [next, jobs[0]]);
+    assert_eq!(read(store, move |tx| tx.firmwares_load(&[firmware]))[0].job_count, 2);
+}
+
+fn a_batch_of_an_unknown_package_is_refused(store: &Store) {
+    let shop = Shop::open(store);
+    let new = shop.new_job(FirmwareNo(i64::MAX), "batch");
+    assert!(try_write(store, move |tx| tx.job_insert(&new, NOW)).is_err());
+    assert_eq!(read(store, move |tx| tx.job_find(shop.account, "batch")), None);
+}
+
+fn pages_of_a_packages_batches_come_newest_first(store: &Store) {
+    let shop = Shop::open(store);
+    let (firmware, mut newest_first) = batches(store, shop, 5);
+    newest_first.reverse();
+    let page = |number| {
+        let (low, high) = Page::new(number, 2, 200).expect("the page is in range").newest_first(5);
+        numbers(&read(store, move |tx| tx.job_list_by_firmware(firmware, low, high)))
+    };
+    assert_eq!(page(1), newest_first[..2]);
+    assert_eq!(page(2), newest_first[2..4]);
+    assert_eq!(page(3), newest_first[4..]);
+    assert_eq!(page(4), []);
+}
+
+fn batches_load_in_the_order_asked_for(store: &Store) {
+    let shop = Shop::open(store);
+    let (_, jobs) = batches(store, shop, 3);
+    let asked = [jobs[2], JobNo(i64::MAX), jobs[0], jobs[1]];
+    let found = read(store, move |tx| tx.jobs_load(&asked));
+    assert_eq!(numbers(&found), [jobs[2], jobs[0], jobs[1]]);
+    assert_eq!(read(store, |tx| tx.jobs_load(&[])), []);
+}
+
+fn tags_survive_unicode_and_quotes(store: &Store) {
+    let shop = Shop::open(store);
+    let firmware = shop.firmware(store, "package");
+    let tag = |key: &str, value: &str| Tag { key: key.to_owned(), value: value.to_owned() };
+    let tags = vec![
+        tag("b", "\"double\" 'single' \\back\\ ?1 $1"),
+        tag("a", "路灯 🔥 e\u{301} \u{1} \n\t"),
+        tag("a", "the same key again"),
+        tag("", "[]"),
+    ];
+    let new = NewJob { tags: tags.clone(), ..shop.new_job(firmware, "batch") };
+    let no = write(store, move |tx| tx.job_insert(&new, NOW));
+    assert_eq!(load(store, no).tags, tags);
+}
+
+fn every_cancel_mask_survives(store: &Store) {
+    let shop = Shop::open(store);
+    let no = batches(store, shop, 1).1[0];
+    for mask in 0..16 {
+        let cancel = Cancel {
+            confirm: mask & 1 != 0,
+            queued: mask & 2 != 0,
+            notified: mask & 4 != 0,
+            in_progress: mask & 8 != 0,
+        };
+        write(store, move |tx| tx.job_cancel_set(no, cancel, LATER));
+        let found = load(store, no);
+        assert_eq!((found.cancel, found.modified_at), (cancel, LATER));
+        let canceling = read(store, |tx| tx.jobs_canceling(10));
+        assert_eq!(canceling, if mask == 0 { vec![] } else { vec![no] });
+    }
+}
+
+fn batches_being_cancelled_are_found_in_order(store: &Store) {
+    let shop = Shop::open(store);
+    let (_, jobs) = batches(store, shop, 4);
+    for no in [jobs[3], jobs[0], jobs[2]] {
+        let cancel = Cancel { queued: true, ..Cancel::default() };
+        write(store, move |tx| tx.job_cancel_set(no, cancel, NOW));
+    }
+    assert_eq!(read(store, |tx| tx.jobs_canceling(10)), [jobs[0], jobs[2], jobs[3]]);
+    assert_eq!(read(store, |tx| tx.jobs_canceling(2)), [jobs[0], jobs[2]]);
+}
+
+fn unexpanded_batches_are_found_until_expanded(store: &Store) {
+    let shop = Shop::open(store);
+    let firmware = shop.firmware(store, "package");
+    shop.job(store, firmware, "expanded");
+    let jobs = ["a", "b", "c"].map(|id| {
+        let new = NewJob { expanded: false, ..shop.new_job(firmware, id) };
+        write(store, move |tx| tx.job_insert(&new, NOW))
+    });
+    assert_eq!(read(store, |tx| tx.jobs_unexpanded(10)), jobs);
+    assert_eq!(read(store, |tx| tx.jobs_unexpanded(1)), [jobs[0]]);
+    write(store, move |tx| {
+        tx.job_expansion_set(jobs[0], DeviceNo(17), false, 2_000)?;
+        tx.job_expansion_set(jobs[1], DeviceNo(i64::MAX), true, 3)
+    });
+    assert_eq!(read(store, |tx| tx.jobs_unexpanded(10)), [jobs[0], jobs[2]]);
+    let half = load(store, jobs[0]);
+    assert_eq!((half.expand_after, half.expanded, half.task_count), (DeviceNo(17), false, 2_000));
+    let whole = load(store, jobs[1]);
+    assert_eq!((whole.expand_after, whole.expanded, whole.task_count), (DeviceNo(i64::MAX), true, 3));
+}
+
+fn the_pace_is_kept(store: &Store) {
+    let shop = Shop::open(store);
+    let (_, jobs) = batches(store, shop, 2);
+    let mut pace = Pace::default();
+    pace.reserve(600, NOW);
+    let (no, kept) = (jobs[0], pace);
+    write(store, move |tx| tx.job_pace_set(no, kept));
+    assert_eq!(load(store, jobs[0]).pace, pace);
+    assert_eq!(load(store, jobs[1]).pace, Pace::default());
+}
+
+fn every_ending_is_kept(store: &Store) {
+    let shop = Shop::open(store);
+    let (_, jobs) = batches(store, shop, 3);
+    for (no, status) in jobs.iter().copied().zip([JobStatus::Completed, JobStatus::Canceled]) {
+        write(store, move |tx| tx.job_end(no, status, LATER));
+        let found = load(store, no);
+        assert_eq!((found.status, found.end_at, found.modified_at), (status, Some(LATER), LATER));
+    }
+    let running = load(store, jobs[2]);
+    assert_eq!((running.status, running.end_at, running.modified_at), (JobStatus::InProgress, None, NOW));
+}

@@ -1,0 +1,164 @@
+//! Ready-made rows: one account with a product, devices, packages, batches and tasks.
+
+use crate::help::{NOW, write};
+use updraft_core::firmware::{FirmwareStatus, SignMethod};
+use updraft_core::id::{AccountNo, DeviceNo, FileNo, FirmwareNo, JobNo, ProductNo, TaskNo};
+use updraft_core::job::{JobType, Tag, TargetSelection};
+use updraft_core::task::{Task, TaskStatus};
+use updraft_store::{NewDevice, NewFirmware, NewJob, NewProduct, Store};
+
+/// An account and its product.
+#[derive(Clone, Copy)]
+pub struct Shop {
+    pub account: AccountNo,
+    pub product: ProductNo,
+}
+
+/// A product to add.
+pub fn new_product(account: AccountNo, product_key: &str, name: &str) -> NewProduct {
+    NewProduct {
+        account,
+        product_key: product_key.to_owned(),
+        name: name.to_owned(),
+        secret_sealed: b"sealed".to_vec(),
+        node_type: 0,
+        data_format: 1,
+        net_type: "WIFI".to_owned(),
+        commodity_code: "iothub_senior".to_owned(),
+        description: None,
+    }
+}
+
+/// A device to add.
+pub fn new_device(product: ProductNo, name: &str) -> NewDevice {
+    NewDevice {
+        product,
+        name: name.to_owned(),
+        iot_id: format!("iot-{product}-{name}"),
+        secret_sealed: name.as_bytes().to_vec(),
+        nickname: None,
+    }
+}
+
+impl Shop {
+    /// The account `owner` with the product `key`.
+    pub fn open(store: &Store) -> Self {
+        write(store, |tx| {
+            let account = tx.account_ensure("owner", NOW)?;
+            let product = tx.product_insert(&new_product(account, "key", "lamps"), NOW)?;
+            Ok(Self { account, product: product.expect("the name is free") })
+        })
+    }
+
+    /// Adds another product of the account.
+    pub fn product(self, store: &Store, key: &str) -> ProductNo {
+        let new = new_product(self.account, key, key);
+        write(store, move |tx| tx.product_insert(&new, NOW)).expect("the name is free")
+    }
+
+    /// Adds the devices `dev1`, `dev2`, …
+    pub fn devices(self, store: &Store, count: usize) -> Vec<DeviceNo> {
+        write(store, move |tx| {
+            (1..=count)
+                .map(|n| {
+                    let added = tx.device_insert(&new_device(self.product, &format!("dev{n}")), NOW)?;
+                    Ok(added.expect("the name is free"))
+                })
+                .collect()
+        })
+    }
+
+    /// Adds an uploaded file.
+    pub fn file(self, store: &Store, object_key: &str) -> FileNo {
+        let key = object_key.to_owned();
+        write(store, move |tx| {
+            tx.file_ticket_insert(self.account, &key, NOW)?;
+            tx.file_uploaded(&key, &format!("blob of {key}"), 7, "md5 of it", "sha256 of it")?;
+            Ok(tx.file_find(self.account, &key)?.expect("the file was just uploaded").no)
+        })
+    }
+
+    /// A package to add.
+    pub fn new_firmware(self, name: &str, file: FileNo) -> NewFirmware {
+        NewFirmware {
+            account: self.account,
+            product: self.product,
+            firmware_id: format!("id of {name}"),
+            name: name.to_owned(),
+            description: None,
+            dest_version: "2.0.0".to_owned(),
+            module: "default".to_owned(),
+            status: FirmwareStatus::NoVerification,
+            sign_method: SignMethod::Md5,
+            sign: "md5 of it".to_owned(),
+            size: 7,
+            file,
+            udi: None,
+        }
+    }
+
+    /// Adds a package with a file of its own.
+    pub fn firmware(self, store: &Store, name: &str) -> FirmwareNo {
+        let new = self.new_firmware(name, self.file(store, name));
+        write(store, move |tx| tx.firmware_insert(&new, NOW)).expect("the name is free")
+    }
+
+    /// A batch to add.
+    pub fn new_job(self, firmware: FirmwareNo, job_id: &str) -> NewJob {
+        NewJob {
+            account: self.account,
+            job_id: job_id.to_owned(),
+            firmware,
+            product: self.product,
+            job_type: JobType::Upgrade,
+            target_selection: TargetSelection::Specific,
+            need_push: true,
+            per_minute: Some(600),
+            timeout_minutes: None,
+            tags: vec![Tag { key: "k".to_owned(), value: "v".to_owned() }],
+            expanded: true,
+            expand_upto: DeviceNo(0),
+        }
+    }
+
+    /// Adds a batch.
+    pub fn job(self, store: &Store, firmware: FirmwareNo, job_id: &str) -> JobNo {
+        let new = self.new_job(firmware, job_id);
+        write(store, move |tx| tx.job_insert(&new, NOW))
+    }
+
+    /// Adds a package with a batch of `count` queued tasks for new devices.
+    pub fn batch(self, store: &Store, count: usize) -> (JobNo, Vec<DeviceNo>) {
+        let firmware = self.firmware(store, "package");
+        let job = self.job(store, firmware, "batch");
+        let devices = self.devices(store, count);
+        insert(store, queued(job, &devices));
+        (job, devices)
+    }
+}
+
+/// Queued tasks for these devices, from ordinal 1.
+pub fn queued(job: JobNo, devices: &[DeviceNo]) -> Vec<Task> {
+    devices.iter().zip(1..).map(|(device, ordinal)| task(job, ordinal, *device, TaskStatus::Queued)).collect()
+}
+
+/// A task in a state.
+pub fn task(job: JobNo, ordinal: i64, device: DeviceNo, status: TaskStatus) -> Task {
+    Task {
+        no: TaskNo { job, ordinal },
+        device,
+        status,
+        src_version: None,
+        progress: 0,
+        desc: String::new(),
+        due_at: None,
+        revision: 0,
+        created_at: NOW,
+        modified_at: NOW,
+    }
+}
+
+/// Stores tasks.
+pub fn insert(store: &Store, tasks: Vec<Task>) {
+    write(store, move |tx| tx.tasks_insert(&tasks));
+}
