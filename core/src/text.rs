@@ -16,7 +16,7 @@ fn is_kana(c: char) -> bool {
 
 /// Length with a Chinese character counted as two (product names, nicknames).
 fn double_width_len(text: &str) -> usize {
-    text.chars().map(|c| if is_chinese(c) || is_kana(c) { 2 } else { 1 }).sum()
+    text.chars().map(|c| if is_chinese(c) { 2 } else { 1 }).sum()
 }
 
 fn ascii_within(text: &str, max: usize, extra: &str) -> bool {
@@ -26,13 +26,13 @@ fn ascii_within(text: &str, max: usize, extra: &str) -> bool {
 /// ProductName: 4–30 (a Chinese character counts 2) of Chinese, letters, digits, `_`.
 pub fn product_name(text: &str) -> bool {
     (4..=30).contains(&double_width_len(text))
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || is_chinese(c) || is_kana(c))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || is_chinese(c))
 }
 
 /// Nickname: 4–64 (a Chinese character counts 2) of Chinese, letters, digits, `_`.
 pub fn nickname(text: &str) -> bool {
     (4..=64).contains(&double_width_len(text))
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || is_chinese(c) || is_kana(c))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || is_chinese(c))
 }
 
 /// DeviceName: 4–32 of `A-Za-z0-9-_@.:`.

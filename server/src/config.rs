@@ -267,7 +267,7 @@ pub fn documentation() -> String {
     out += "environment: UPDRAFT_DATA_DIR and so on.\n";
     for key in KEYS {
         out.push('\n');
-        for line in key.doc.trim().split("\n") {
+        for line in key.doc.trim().lines() {
             let _ = writeln!(out, "# {}", line.trim());
         }
         let default = (key.default)();

@@ -62,20 +62,20 @@ where
 async fn story(options: Options, server: &Server) -> anyhow::Result<()> {
     let show = Show::new();
     let api = ApiClient::of(server)?;
-    show.line(&format!("A server runs: API on {}, MQTT on {}.", server.api_addr, server.mqtt_addr));
+    show::line(&format!("A server runs: API on {}, MQTT on {}.", server.api_addr, server.mqtt_addr));
 
     let product = api.call("CreateProduct", &[("ProductName", "demo_lamp"), ("NodeType", "0")]).await?;
     let product_key = text(&product, "/ProductKey")?;
     let identities = register(&api, &product_key, options.devices, &show).await?;
     let first_name = identities.first().context("no devices")?.device_name.clone();
     let fleet = start_fleet(server, identities);
-    show.line(&format!("{} devices are registered; all but the late ones connect.", options.devices));
+    show::line(&format!("{} devices are registered; all but the late ones connect.", options.devices));
     let late = late_devices(options.devices);
     let online = u64::from(options.devices) - late;
     within(Duration::from_secs(20), fleet.wait_until(move |s| s.connected >= online)).await?;
 
     let firmware_id = package(&api, &product_key).await?;
-    show.line("A package is uploaded. It must prove itself on one device first:");
+    show::line("A package is uploaded. It must prove itself on one device first:");
     let verify = api
         .call(
             "CreateOTAVerifyJob",
@@ -90,7 +90,7 @@ async fn story(options: Options, server: &Server) -> anyhow::Result<()> {
     let status = api.call("QueryOTAFirmware", &[("FirmwareId", &firmware_id)]).await?;
     ensure!(status.pointer("/FirmwareInfo/Status") == Some(&Value::from(1)), "the package was not verified");
 
-    show.line("Verified. Now the whole fleet, with a few devices that fail, are slow or come late:");
+    show::line("Verified. Now the whole fleet, with a few devices that fail, are slow or come late:");
     let batch = api
         .call(
             "CreateOTAStaticUpgradeJob",
@@ -109,8 +109,8 @@ async fn story(options: Options, server: &Server) -> anyhow::Result<()> {
     fleet.stop().await;
 
     let list = [("FirmwareId", firmware_id.as_str()), ("CurrentPage", "1"), ("PageSize", "10")];
-    show.answer("ListOTAJobByFirmware, as JSON:", &api.raw("ListOTAJobByFirmware", &list, "JSON").await?);
-    show.answer("The same, as XML:", &api.raw("ListOTAJobByFirmware", &list, "XML").await?);
+    show::answer("ListOTAJobByFirmware, as JSON:", &api.raw("ListOTAJobByFirmware", &list, "JSON").await?);
+    show::answer("The same, as XML:", &api.raw("ListOTAJobByFirmware", &list, "XML").await?);
     Ok(())
 }
 
@@ -201,7 +201,7 @@ async fn watch(api: &ApiClient, job_id: &str, tasks: u64, show: &Show) -> anyhow
     };
     let result = within(BATCH_WITHIN, ended).await??;
     bar.finish_and_clear();
-    show.line(&format!("  the batch has ended: {result}"));
+    show::line(&format!("  the batch has ended: {result}"));
     Ok(())
 }
 

@@ -69,12 +69,9 @@ impl Http {
                 plain_reply(StatusCode::OK, error_section(request.uri().query().unwrap_or_default()))
             }
             _ => {
-                let error = ApiError::new(Code::PathNotFound);
-                let body = Object::new()
-                    .text("RequestId", self.app.random.request_id())
-                    .text("Code", error.code.as_ref())
-                    .text("Message", error.message);
-                xml_reply(StatusCode::NOT_FOUND, &body, "Error")
+                let host = request_host(&request, caller);
+                let base = self.base(caller, &host);
+                whole(rpc::refuse(&self.app, &host, &base, &ApiError::new(Code::PathNotFound)))
             }
         }
     }
@@ -99,28 +96,34 @@ impl Http {
             });
             return upload::answer(&self.app, &request_id, &host, &content_type, Box::pin(chunks)).await;
         }
-        let base = self
-            .app
+        let base = self.base(caller, &host);
+        let (parts, body) = request.into_parts();
+        let bytes_max = self.app.config.api_body_bytes_max as usize;
+        // Not one byte of a body is read that says it is too large.
+        let body = if body.size_hint().lower() > bytes_max as u64 {
+            None
+        } else {
+            let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, bytes_max).collect()).await;
+            collected.ok().and_then(Result::ok)
+        };
+        let Some(body) = body.map(http_body_util::Collected::to_bytes) else {
+            return whole(rpc::refuse(&self.app, &host, &base, &ApiError::new(Code::InvalidBody)));
+        };
+        whole(rpc::answer(Arc::clone(&self.app), base, parts, body).await)
+    }
+
+    /// The base of addresses that the caller can reach, without a final `/`.
+    fn base(&self, caller: Caller, host: &str) -> String {
+        self.app
             .config
             .public_base()
-            .map_or_else(|| format!("{}://{host}", if caller.tls { "https" } else { "http" }), str::to_owned);
-        let (parts, body) = request.into_parts();
-        let limited = Limited::new(body, self.app.config.api_body_bytes_max as usize);
-        let body = match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) | Err(_) => {
-                let error = ApiError::new(Code::InvalidBody);
-                let body = Object::new()
-                    .text("RequestId", self.app.random.request_id())
-                    .text("HostId", host)
-                    .text("Code", error.code.as_ref())
-                    .text("Message", error.message);
-                return xml_reply(StatusCode::BAD_REQUEST, &body, "Error");
-            }
-        };
-        let reply = rpc::answer(Arc::clone(&self.app), base, parts, body).await;
-        reply.map(|body| Full::new(body).map_err(|never| match never {}).boxed())
+            .map_or_else(|| format!("{}://{host}", if caller.tls { "https" } else { "http" }), str::to_owned)
     }
+}
+
+/// An answer whose body is complete.
+fn whole(reply: Response<Bytes>) -> Reply {
+    reply.map(|body| Full::new(body).map_err(|never| match never {}).boxed())
 }
 
 /// The host that the caller named, if it is a plausible one; else our end of the connection.
@@ -140,8 +143,9 @@ fn request_host<B>(request: &Request<B>, caller: Caller) -> String {
 /// The section of the errors page about the code in `q=`, or the whole page.
 fn error_section(query: &str) -> &'static str {
     let Some(code) = query.strip_prefix("q=") else { return ERRORS_PAGE };
-    let heading = format!("### {code}\n");
-    let Some(start) = ERRORS_PAGE.find(&heading) else { return ERRORS_PAGE };
+    let family = if code.starts_with("Missing") { "Missing{Parameter}" } else { "Invalid{Parameter}" };
+    let start = [code, family].iter().find_map(|name| ERRORS_PAGE.find(&format!("### {name}\n")));
+    let Some(start) = start else { return ERRORS_PAGE };
     let section = &ERRORS_PAGE[start..];
     let end = section[4..].find("\n#").map_or(section.len(), |at| at + 5);
     &section[..end]

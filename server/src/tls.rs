@@ -264,6 +264,10 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + DAY * 20_000
+    }
+
     fn read(dir: &Path, name: &str) -> String {
         std::fs::read_to_string(dir.join(name)).unwrap()
     }
@@ -272,7 +276,7 @@ mod tests {
     fn certificates_are_kept_until_they_no_longer_serve() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("tls");
-        let now = SystemTime::now();
+        let now = now();
         let names = vec!["ota.example.com".to_owned(), "10.1.2.3".to_owned()];
         Identity::local(&dir, &names, now).unwrap();
         let (ca, server) = (read(&dir, "ca.pem"), read(&dir, "server.pem"));
@@ -299,7 +303,7 @@ mod tests {
     #[test]
     fn an_authority_without_key_is_not_replaced_in_silence() {
         let dir = tempfile::tempdir().unwrap();
-        let now = SystemTime::now();
+        let now = now();
         Identity::local(dir.path(), &[], now).unwrap();
         std::fs::remove_file(dir.path().join("ca-key.pem")).unwrap();
         Identity::local(dir.path(), &[], now).unwrap();
@@ -316,7 +320,7 @@ mod tests {
         std::fs::write(&cert, "nothing").unwrap();
         let error = Identity::load(&cert, &key).unwrap_err().to_string();
         assert!(error.contains("c.pem"), "{error}");
-        let error = Identity::local(dir.path(), &["a b".to_owned()], SystemTime::now()).unwrap_err();
+        let error = Identity::local(dir.path(), &["a b".to_owned()], now()).unwrap_err();
         assert!(error.to_string().contains("\"a b\""), "{error}");
     }
 }

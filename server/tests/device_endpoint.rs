@@ -102,7 +102,7 @@ async fn strangers_get_no_answer_to_nonsense() {
 async fn a_second_login_ends_the_first_connection() {
     let world = World::new().await;
     let mut first = world.login(&Connect::python()).await;
-    let mut second = world.login(&Connect::javascript()).await;
+    let mut second = world.login(&Connect::javascript().clean()).await;
     assert_eq!(first.rest().await, [0; 0]);
     second.nothing_else().await;
     second.send(&[0xe0, 0]).await;
@@ -131,7 +131,7 @@ async fn a_login_that_cannot_be_noted_is_no_login() {
 #[tokio::test]
 async fn messages_become_events_and_are_acknowledged_in_order() {
     let world = World::new().await;
-    let mut client = world.login(&Connect::javascript()).await;
+    let mut client = world.login(&Connect::javascript().clean()).await;
     let all = [
         publish(INFORM, Some(7), r#"{"id": 1, "params": {"version": "1.0.0"}}"#),
         publish(PROGRESS, None, r#"{"id":2, "params":{"step":"0","desc":""}}"#),
@@ -165,7 +165,7 @@ async fn messages_become_events_and_are_acknowledged_in_order() {
 #[tokio::test]
 async fn nothing_is_acknowledged_that_is_not_durable() {
     let world = World::new().await;
-    let mut client = world.login(&Connect::javascript()).await;
+    let mut client = world.login(&Connect::javascript().clean()).await;
     world.memory.broken.store(true, Ordering::SeqCst);
     client.send(&publish(INFORM, Some(1), r#"{"params":{"version":"1"}}"#)).await;
     assert_eq!(client.rest().await, [0; 0]);
@@ -180,10 +180,10 @@ async fn protocol_errors_end_the_connection() {
     let too_long = [0x30, 0x80, 0x80, 0x80, 0x01].to_vec();
     let bad_text = packet(0x30, &[vec![0, 2, 0xff, 0xff], b"{}".to_vec()].concat());
     let pubrel = packet(0x62, &[0, 1]);
-    let connect = Connect::javascript().bytes();
+    let connect = Connect::javascript().clean().bytes();
     let no_filters = packet(0x82, &[0, 1]);
     for bytes in [qos2, qos3, no_id, too_long, bad_text, pubrel, connect, no_filters, vec![0; 2]] {
-        let mut client = world.login(&Connect::javascript()).await;
+        let mut client = world.login(&Connect::javascript().clean()).await;
         // What came before is still answered.
         client.send(&[PINGREQ.to_vec(), bytes].concat()).await;
         assert_eq!(client.rest().await, [0xd0, 0]);
@@ -193,7 +193,7 @@ async fn protocol_errors_end_the_connection() {
 #[tokio::test]
 async fn a_large_message_is_taken_after_the_login() {
     let world = World::new().await;
-    let mut client = world.login(&Connect::javascript()).await;
+    let mut client = world.login(&Connect::javascript().clean()).await;
     let payload = format!(r#"{{"params":{{"version":"1","x":"{}"}}}}"#, "y".repeat(250 * 1024));
     client.send(&publish(INFORM, Some(1), &payload)).await;
     assert_eq!(client.receive().await, (0x40, vec![0, 1]));
@@ -204,7 +204,7 @@ async fn a_large_message_is_taken_after_the_login() {
 async fn messages_beyond_the_rate_are_acknowledged_and_dropped() {
     let limits = Limits { uplinks_per_second: 1, ..Limits::default() };
     let world = World::with(limits, None).await;
-    let mut client = world.login(&Connect::javascript()).await;
+    let mut client = world.login(&Connect::javascript().clean()).await;
     let message = |id: u16| publish(INFORM, Some(id), &format!(r#"{{"params":{{"version":"{id}"}}}}"#));
     client.send(&(1..=40).flat_map(message).collect::<Vec<u8>>()).await;
     for id in 1..=40 {
@@ -218,7 +218,7 @@ async fn messages_beyond_the_rate_are_acknowledged_and_dropped() {
 #[tokio::test]
 async fn a_panic_leaves_no_ghost() {
     let world = World::new().await;
-    let mut client = world.login(&Connect::javascript()).await;
+    let mut client = world.login(&Connect::javascript().clean()).await;
     world.memory.panics.store(true, Ordering::SeqCst);
     client.send(&publish(INFORM, Some(1), r#"{"params":{"version":"1"}}"#)).await;
     assert_eq!(client.rest().await, [0; 0]);
@@ -229,7 +229,7 @@ async fn a_panic_leaves_no_ghost() {
 #[tokio::test]
 async fn a_silent_device_is_taken_for_gone() {
     let world = World::new().await;
-    let mut client = world.login(&Connect::javascript()).await;
+    let mut client = world.login(&Connect::javascript().clean()).await;
     world.sessions.sweep(Instant::now() + Duration::from_secs(80));
     client.nothing_else().await;
     world.sessions.sweep(Instant::now() + Duration::from_secs(100));
@@ -257,9 +257,19 @@ async fn a_push_reaches_a_device_that_never_subscribed_and_comes_once() {
 }
 
 #[tokio::test]
+async fn a_device_that_keeps_its_session_is_taken_to_be_subscribed() {
+    let world = World::new().await;
+    // The SDK for JavaScript subscribes on its first connection only and relies on the server's memory.
+    let mut client = world.login(&Connect::javascript()).await;
+    assert_eq!(world.memory.of(DEV01), [online(1), DeviceEvent::Listening]);
+    assert_eq!(world.sessions.send(DEV01, push(1)), Sent::Queued);
+    assert_eq!(client.message().await.2, pushed(1));
+}
+
+#[tokio::test]
 async fn a_device_without_automatic_delivery_has_to_subscribe() {
     let world = World::new().await;
-    let mut client = world.login(&Connect::javascript()).await;
+    let mut client = world.login(&Connect::javascript().clean()).await;
     assert!(!world.sessions.listening(DEV01));
     assert_eq!(world.sessions.send(DEV01, push(1)), Sent::NotListening);
     let filters = [
@@ -289,7 +299,7 @@ async fn a_device_without_automatic_delivery_has_to_subscribe() {
 #[tokio::test]
 async fn a_question_is_answered_to_whoever_asks() {
     let world = World::new().await;
-    let mut client = world.login(&Connect::javascript()).await;
+    let mut client = world.login(&Connect::javascript().clean()).await;
     let nothing = Downlink::PullReply { id: "\"3|x\"".to_owned(), package: None };
     assert_eq!(world.sessions.send(DEV01, nothing), Sent::Queued);
     let answer = r#"{"code":200,"data":{},"id":"3|x","message":"success"}"#.to_owned();
@@ -361,7 +371,9 @@ fn tls_client(dir: &Path) -> TlsConnector {
 #[tokio::test]
 async fn one_port_speaks_plain_and_tls() {
     let dir = tempfile::tempdir().unwrap();
-    let identity = Identity::local(dir.path(), &[], SystemTime::now()).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "the client checks certificates by the machine's clock")]
+    let now = SystemTime::now();
+    let identity = Identity::local(dir.path(), &[], now).unwrap();
     let world = World::with(Limits::default(), Some(identity.server_config(&[]).unwrap())).await;
     let mut plain = world.login(&Connect::by_hand()).await;
     for name in ["localhost", "127.0.0.1"] {

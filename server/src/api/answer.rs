@@ -250,7 +250,7 @@ mod tests {
                 match reader.read_event_into(&mut buffer) {
                     Ok(quick_xml::events::Event::Eof) => break,
                     Ok(quick_xml::events::Event::Text(text)) => {
-                        prop_assert!(text.iter().all(|byte| *byte >= 0x20 || matches!(byte, 9 | 10 | 13)));
+                        prop_assert!(text.as_bytes().iter().all(|byte| *byte >= 0x20 || matches!(byte, 9 | 10 | 13)));
                     }
                     Ok(_) => {}
                     Err(error) => prop_assert!(false, "{error}"),

@@ -180,7 +180,7 @@ codes! {
     /// A test device already runs the version.
     DeviceOnDestVersion = Kind::Business, "iot.ota.DeviceOnDestVersion",
         "A test device already runs the firmware's version, so it would prove nothing.";
-    /// Target devices do not fit: none, too many, given twice, or given where they must not be.
+    /// Target devices do not fit: none, given twice, or given where they must not be.
     InvalidTargets = Kind::Business, "iot.ota.InvalidTargetDevices", "The target devices do not fit.";
     /// Some target devices do not exist.
     TargetNotFound = Kind::Business, "iot.ota.TargetDeviceNotFound", "Some target devices do not exist.";

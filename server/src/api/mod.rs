@@ -41,6 +41,8 @@ pub struct Operation {
     pub name: &'static str,
     /// Calls per second of an account and its RAM users together.
     pub qps: u32,
+    /// Parameters without which a call is refused before anything else is looked at.
+    pub required: &'static [&'static str],
     /// Parameters of the platform that this release does not serve, each with the one value that it may have
     /// all the same because it changes nothing. Others are refused by name, never ignored.
     pub not_served: &'static [(&'static str, Option<&'static str>)],

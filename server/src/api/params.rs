@@ -14,9 +14,16 @@ pub struct Params(BTreeMap<String, String>);
 impl Params {
     /// Reads a query string and a form body.
     pub fn read(query: &str, body: &[u8]) -> Result<Self, ApiError> {
-        let mut merged = pairs(query.as_bytes())?;
-        merged.append(&mut pairs(body)?);
-        Ok(Self(merged))
+        let (params, spoilt) = Self::read_leniently(query, body);
+        spoilt.map_or(Ok(params), Err)
+    }
+
+    /// Reads what can be read, and says what cannot: a refusal should still be in the format asked for.
+    pub fn read_leniently(query: &str, body: &[u8]) -> (Self, Option<ApiError>) {
+        let mut spoilt = None;
+        let mut merged = pairs(query.as_bytes(), &mut spoilt);
+        merged.append(&mut pairs(body, &mut spoilt));
+        (Self(merged), spoilt)
     }
 
     /// Parameters from pairs, for tests and clients of our own.
@@ -139,20 +146,26 @@ fn without_gaps(name: &str, max: usize, indices: impl Iterator<Item = usize>) ->
     Ok(())
 }
 
-fn pairs(text: &[u8]) -> Result<BTreeMap<String, String>, ApiError> {
+fn pairs(text: &[u8], spoilt: &mut Option<ApiError>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for pair in text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
         let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
             Some(at) => (&pair[..at], &pair[at + 1..]),
             None => (pair, &[][..]),
         };
-        let name = decode(name).ok_or_else(|| ApiError::invalid("Name", "A parameter name is not UTF-8."))?;
-        let value = decode(value).ok_or_else(|| ApiError::invalid(&name, "Its value is not UTF-8 text."))?;
+        let Some(name) = decode(name) else {
+            *spoilt = Some(ApiError::invalid("Name", "A parameter name is not UTF-8."));
+            continue;
+        };
+        let Some(value) = decode(value) else {
+            *spoilt = Some(ApiError::invalid(&name, "Its value is not UTF-8 text."));
+            continue;
+        };
         if found.insert(name.clone(), value).is_some() {
-            return Err(ApiError::invalid(&name, "It is given twice."));
+            *spoilt = Some(ApiError::invalid(&name, "It is given twice."));
         }
     }
-    Ok(found)
+    found
 }
 
 fn decode(text: &[u8]) -> Option<String> {
@@ -187,7 +200,8 @@ mod tests {
     #[test]
     fn lists_are_numbered_from_one_without_gaps() {
         assert_eq!(params("N.2=b&N.1=a&N.10=x").list("N", 200).unwrap_err().code, "InvalidN");
-        let ten: String = (1..=10).map(|n| format!("N.{n}=v{n}&")).collect();
+        let ten: Vec<String> = (1..=10).map(|n| format!("N.{n}=v{n}")).collect();
+        let ten = ten.join("&");
         assert_eq!(params(&ten).list("N", 10).unwrap()[9], "v10");
         assert!(params(&ten).list("N", 9).is_err());
         for bad in ["N.0=a", "N.x=a", "N.01=a", "N.1.K=a", "N.99999999999999999999=a"] {

@@ -47,19 +47,15 @@ enum Scheme {
 /// Answers one request; `base` is where this caller reaches the server.
 pub async fn answer(app: Arc<App>, base: String, parts: Parts, body: Bytes) -> Response<Bytes> {
     let request_id = app.random.request_id();
-    let params = Params::read(parts.uri.query().unwrap_or_default(), form_body(&parts.headers, &body));
+    let (params, spoilt) =
+        Params::read_leniently(parts.uri.query().unwrap_or_default(), form_body(&parts.headers, &body));
     let acs3 = header(&parts.headers, "authorization").is_some_and(|value| value.starts_with("ACS3-"));
-    let action = match &params {
-        Ok(params) => action_name(&parts.headers, params, acs3).unwrap_or_default().to_owned(),
-        Err(_) => String::new(),
-    };
-    let (format, outcome) = match params {
-        Ok(params) => {
-            let format = format(&parts.headers, &params, acs3);
-            let shown = format.unwrap_or(if acs3 { Format::Json } else { Format::Xml });
-            (shown, run(&app, &base, &parts, &body, params, acs3, format.is_none()).await)
-        }
-        Err(error) => (if acs3 { Format::Json } else { Format::Xml }, Err(error)),
+    let action = action_name(&parts.headers, &params, acs3).unwrap_or_default().to_owned();
+    let wanted = format(&parts.headers, &params, acs3);
+    let format = wanted.unwrap_or(if acs3 { Format::Json } else { Format::Xml });
+    let outcome = match spoilt {
+        Some(error) => Err(error),
+        None => run(&app, &base, &parts, &body, params, acs3, wanted.is_none()).await,
     };
     let host = header(&parts.headers, "host").unwrap_or_default();
     match outcome {
@@ -105,6 +101,9 @@ async fn run(
         verify(app, &claim).await?
     };
     throttle(app, operation, &signer)?;
+    if let Some(missing) = operation.required.iter().find(|name| !params.has(name)) {
+        return Err(ApiError::missing(missing));
+    }
     if params.has("IotInstanceId") {
         // Only the public instance exists, and it has no id.
         return Err(Code::InstanceNotFound.into());
@@ -172,9 +171,13 @@ fn v1_claim<'a>(method: &Method, params: &'a Params) -> Result<Claim<'a>, ApiErr
 
 fn acs3_claim<'a>(parts: &'a Parts, body: &Bytes) -> Result<Claim<'a>, ApiError> {
     let headers = &parts.headers;
-    let need = |name: &'static str| header(headers, name).ok_or_else(|| ApiError::missing(name));
-    let authorization = sign::acs3_authorization(need("authorization")?)
+    // Missing headers are named like the parameters that they stand for.
+    let need = |name: &str, called: &str| header(headers, name).ok_or_else(|| ApiError::missing(called));
+    let authorization = sign::acs3_authorization(need("authorization", "Authorization")?)
         .ok_or_else(|| ApiError::new(Code::IncompleteSignature))?;
+    let timestamp = need("x-acs-date", "Timestamp")?;
+    let nonce = need("x-acs-signature-nonce", "SignatureNonce")?;
+    let claimed_hash = need("x-acs-content-sha256", "ContentSha256")?;
     let covered = |name: &&str| authorization.signed_headers.iter().any(|signed| signed == *name);
     if let Some(bare) = ACS3_COVERED.iter().find(|name| !covered(name)) {
         return Err(ApiError::with(
@@ -186,7 +189,7 @@ fn acs3_claim<'a>(parts: &'a Parts, body: &Bytes) -> Result<Claim<'a>, ApiError>
         return Err(Code::SecurityTokenMalformed.into());
     }
     let hash = hex::encode(Sha256::digest(body));
-    if need("x-acs-content-sha256")? != hash {
+    if claimed_hash != hash {
         return Err(ApiError::with(
             Code::SignatureDoesNotMatch,
             format!("{}x-acs-content-sha256 is not the hash of the body", Code::SignatureDoesNotMatch.text()),
@@ -203,8 +206,8 @@ fn acs3_claim<'a>(parts: &'a Parts, body: &Bytes) -> Result<Claim<'a>, ApiError>
     Ok(Claim {
         scheme: Scheme::Acs3,
         key_id: Cow::Owned(authorization.credential),
-        timestamp: need("x-acs-date")?,
-        nonce: need("x-acs-signature-nonce")?,
+        timestamp,
+        nonce,
         signature: Cow::Owned(authorization.signature),
         string_to_sign,
     })
@@ -222,7 +225,8 @@ async fn verify(app: &App, claim: &Claim<'_>) -> Result<Arc<Signer>, ApiError> {
     let signer = app
         .access_keys
         .find(&app.store, &app.master, &claim.key_id, now)
-        .await?
+        .await
+        .map_err(before_the_operation)?
         .ok_or_else(|| ApiError::new(Code::AccessKeyNotFound).because("unknown access key"))?;
     if !signer.enabled {
         return Err(Code::AccessKeyInactive.into());
@@ -256,8 +260,17 @@ async fn verify(app: &App, claim: &Claim<'_>) -> Result<Arc<Signer>, ApiError> {
         Ok(()) => Ok(signer),
         Err(Refusal::Used) => Err(Code::NonceUsed.into()),
         Err(Refusal::Full) => {
-            Err(ApiError::new(Code::Throttling).because("the memory for nonces is full (nonce_max)"))
+            let full = ApiError::new(Code::Throttling).because("the memory for nonces is full (nonce_max)");
+            Err(ApiError { retry_after_ms: Some(updraft_core::time::MINUTE_MS), ..full })
         }
+    }
+}
+
+/// A fault of ours before the operation began travels as a gateway error.
+fn before_the_operation(error: ApiError) -> ApiError {
+    match error.kind {
+        Kind::Gateway(_) => error,
+        Kind::Business => ApiError { internal: error.internal, ..ApiError::new(Code::InternalError) },
     }
 }
 
@@ -290,6 +303,13 @@ fn refuse_not_served(operation: &Operation, params: &Params) -> Result<(), ApiEr
         ));
     }
     Ok(())
+}
+
+/// Answers a request that never becomes a call: a path that does not exist, a body that cannot be read.
+pub fn refuse(app: &App, host: &str, base: &str, error: &ApiError) -> Response<Bytes> {
+    let request_id = app.random.request_id();
+    log(&request_id, "", error);
+    failure(Format::Xml, "", &request_id, host, base, error)
 }
 
 fn success(format: Format, operation: &Operation, request_id: &str, object: Object) -> Response<Bytes> {

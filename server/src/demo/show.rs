@@ -45,23 +45,23 @@ impl Show {
         Self { style }
     }
 
-    /// A line of the story.
-    #[expect(clippy::print_stderr, reason = "the story is for people; stdout has the answers")]
-    pub fn line(&self, text: &str) {
-        eprintln!("{text}");
-    }
-
     /// A progress bar; invisible where there is no terminal.
     pub fn bar(&self, length: u64, message: &'static str) -> ProgressBar {
         ProgressBar::new(length).with_style(self.style.clone()).with_message(message)
     }
+}
 
-    /// An answer of the server, as it came.
-    #[expect(clippy::print_stdout, reason = "the answers are the demo's data")]
-    pub fn answer(&self, title: &str, body: &str) {
-        self.line(&format!("\n{title}"));
-        println!("{body}");
-    }
+/// A line of the story.
+#[expect(clippy::print_stderr, reason = "the story is for people; stdout has the answers")]
+pub fn line(text: &str) {
+    eprintln!("{text}");
+}
+
+/// An answer of the server, as it came: data, so to stdout.
+#[expect(clippy::print_stdout, reason = "the answers are the demo's data")]
+pub fn answer(title: &str, body: &str) {
+    line(&format!("\n{title}"));
+    println!("{body}");
 }
 
 /// Where the kept server is, and how to call it.

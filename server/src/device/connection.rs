@@ -171,7 +171,10 @@ impl<B: Backend> Endpoint<B> {
             owner: Owner { product_key: login.product_key, device_name: login.device_name },
             local: peer.local,
             keepalive: connect.keep_alive,
-            auto_subscribe: login.auto_subscribe,
+            // A device that keeps its session does not subscribe again after a reconnect: the SDK for
+            // JavaScript relies on the server's memory. We have none across connections, so it is taken to
+            // be subscribed; a push too many is harmless, one too few leaves a task open for ever.
+            auto_subscribe: login.auto_subscribe || !connect.clean_session,
         };
         self.sessions.insert(new, Instant::now()).ok_or(Refusal::Unavailable)
     }

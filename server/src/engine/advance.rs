@@ -12,7 +12,7 @@ use updraft_core::firmware::FirmwareStatus;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
 use updraft_core::job::{self, JobStatus, JobType};
 use updraft_core::pace;
-use updraft_core::task::{Cancel, Event, PushNeed, Refused, Step, Task, TaskStatus, Terms, push_need, step};
+use updraft_core::task::{Event, PushNeed, Refused, Step, Task, TaskStatus, Terms, push_need, step};
 use updraft_core::time::Timestamp;
 use updraft_store::{Firmware, Job, StoreError, Tx};
 
@@ -152,7 +152,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let (Some(held), Some(batch)) = (self.tasks.get_mut(&no), self.batches.get(&no.job)) else {
             return Ok(false);
         };
-        match step(&held.task, &terms(batch, self.app), event, self.now) {
+        match step(&held.task, &terms(batch, held.task.status, self.app), event, self.now) {
             Ok(Step::Same) => Ok(true),
             Ok(Step::Next(after)) => {
                 if after.status == TaskStatus::Canceled {
@@ -176,7 +176,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let (Some(held), Some(batch)) = (self.tasks.get(&no), self.batches.get_mut(&no.job)) else {
             return Ok(());
         };
-        match push_need(&held.task, &terms(batch, self.app)) {
+        match push_need(&held.task, &terms(batch, held.task.status, self.app)) {
             PushNeed::Nothing | PushNeed::WaitForSlot => Ok(()),
             PushNeed::Repeat => self.push(no),
             PushNeed::Slot => {
@@ -199,7 +199,10 @@ impl<'a, 'tx> Door<'a, 'tx> {
         match task.status {
             TaskStatus::Queued => {
                 let listening = self.app.link.listening(device);
-                let started = self.batches.get(&no.job).is_some_and(|batch| terms(batch, self.app).started);
+                let started = self
+                    .batches
+                    .get(&no.job)
+                    .is_some_and(|batch| terms(batch, task.status, self.app).started);
                 if listening && started && slot.is_some_and(|slot| pace::is_usable(slot, self.now)) {
                     return self.push(no);
                 }
@@ -312,12 +315,12 @@ pub fn end_jobs(tx: &mut Tx<'_>, jobs: &[&Job], now: Timestamp) -> Result<(), St
     Ok(())
 }
 
-fn terms<'b>(batch: &'b Batch, app: &App) -> Terms<'b> {
+fn terms<'b>(batch: &'b Batch, status: TaskStatus, app: &App) -> Terms<'b> {
     Terms {
         dest_version: &batch.firmware.dest_version,
         need_push: batch.job.need_push,
         timeout_ms: batch.job.timeout_minutes.map(|minutes| minutes.saturating_mul(app.config.minute_ms)),
-        // From the moment that a cancellation is stored no further device starts.
-        started: batch.job.status == JobStatus::InProgress && batch.job.cancel == Cancel::default(),
+        // A task that a stored cancellation will reach is not pushed any more.
+        started: batch.job.status == JobStatus::InProgress && !batch.job.cancel.reaches(status),
     }
 }

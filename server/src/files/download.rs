@@ -39,13 +39,10 @@ pub async fn answer(app: &App, method: &Method, object_key: &str, query: &str, h
     };
     let total = file.size.unsigned_abs();
     let etag = format!("\"{}\"", file.md5);
-    let range = match wanted_range(headers, &etag, total) {
-        Ok(range) => range,
-        Err(Unsatisfiable) => {
-            let mut reply = plain_reply(StatusCode::RANGE_NOT_SATISFIABLE, "");
-            set(reply.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{total}"));
-            return reply;
-        }
+    let Ok(range) = wanted_range(headers, &etag, total) else {
+        let mut reply = plain_reply(StatusCode::RANGE_NOT_SATISFIABLE, "");
+        set(reply.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{total}"));
+        return reply;
     };
     let (start, length) = range.map_or((0, total), |(first, last)| (first, last - first + 1));
     metrics::counter!("updraft_downloads_total").increment(1);

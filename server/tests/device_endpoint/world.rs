@@ -174,6 +174,11 @@ impl Connect {
         Self { flags: 0xc0, ..connect }
     }
 
+    /// The same without a persistent session.
+    pub fn clean(self) -> Self {
+        Self { flags: self.flags | 0b10, ..self }
+    }
+
     /// Link SDK for C: HMAC-SHA256 in upper case, automatic delivery.
     pub fn c() -> Self {
         let connect = Self::new(

@@ -7,8 +7,13 @@ use crate::api::{Call, Operation};
 use updraft_core::device::DEFAULT_MODULE;
 
 /// The table's entry.
-pub const OPERATION: Operation =
-    Operation { name: "QueryDeviceDetail", qps: 50, not_served: &[], run: |call| Box::pin(run(call)) };
+pub const OPERATION: Operation = Operation {
+    name: "QueryDeviceDetail",
+    qps: 50,
+    required: &[],
+    not_served: &[],
+    run: |call| Box::pin(run(call)),
+};
 
 /// What `Region` says: a server of one's own is in no region of the platform.
 const REGION: &str = "local";

@@ -15,6 +15,7 @@ use updraft_store::{Lane, NewFirmware, Tx, UploadedFile};
 pub const OPERATION: Operation = Operation {
     name: "CreateOTAFirmware",
     qps: 10,
+    required: &["FirmwareName", "DestVersion", "ProductKey"],
     not_served: &[("MultiFiles", None), ("Type", Some("0")), ("SrcVersion", None)],
     run: |call| Box::pin(run(call)),
 };

@@ -7,8 +7,13 @@ use updraft_core::id;
 use updraft_store::Lane;
 
 /// The table's entry.
-pub const OPERATION: Operation =
-    Operation { name: "GenerateOTAUploadURL", qps: 10, not_served: &[], run: |call| Box::pin(run(call)) };
+pub const OPERATION: Operation = Operation {
+    name: "GenerateOTAUploadURL",
+    qps: 10,
+    required: &[],
+    not_served: &[],
+    run: |call| Box::pin(run(call)),
+};
 
 /// File suffixes that the page and the platform's console accept.
 const SUFFIXES: [&str; 10] = ["bin", "dav", "apk", "tar", "gz", "tar.gz", "zip", "gzip", "tar.xz", "pack"];

@@ -6,8 +6,13 @@ use crate::api::{Call, Operation};
 use updraft_core::firmware::FirmwareStatus;
 
 /// The table's entry.
-pub const OPERATION: Operation =
-    Operation { name: "QueryOTAFirmware", qps: 20, not_served: &[], run: |call| Box::pin(run(call)) };
+pub const OPERATION: Operation = Operation {
+    name: "QueryOTAFirmware",
+    qps: 20,
+    required: &["FirmwareId"],
+    not_served: &[],
+    run: |call| Box::pin(run(call)),
+};
 
 async fn run(call: Call) -> Result<Object, ApiError> {
     let account = call.account;
@@ -21,7 +26,9 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             let product = tx.product_load(firmware.product)?.ok_or_else(missing)?;
             let percent = match firmware.verify_job {
                 None => 0,
-                Some(job) => tx.counts_load(&[job])?.get(&job).map_or(0, |counts| counts.percent_ended()),
+                Some(job) => {
+                    tx.counts_load(&[job])?.get(&job).map_or(0, updraft_core::job::Counts::percent_ended)
+                }
             };
             Ok::<_, ApiError>((firmware, product, percent))
         })

@@ -18,6 +18,7 @@ use updraft_store::{Lane, NewJob};
 pub const OPERATION: Operation = Operation {
     name: "CreateOTAStaticUpgradeJob",
     qps: 20,
+    required: &["FirmwareId", "ProductKey", "TargetSelection"],
     not_served: &[
         ("DnListFileUrl", None),
         ("DownloadProtocol", Some("HTTPS")),

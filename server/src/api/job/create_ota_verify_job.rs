@@ -15,6 +15,7 @@ use updraft_store::{Lane, NewJob};
 pub const OPERATION: Operation = Operation {
     name: "CreateOTAVerifyJob",
     qps: 10,
+    required: &["FirmwareId", "ProductKey", "TargetDeviceName"],
     not_served: &NOT_SERVED,
     run: |call| Box::pin(run(call)),
 };

@@ -10,8 +10,13 @@ use crate::api::{Call, Operation, page};
 use updraft_core::limits::JOB_PAGE_SIZE_MAX;
 
 /// The table's entry.
-pub const OPERATION: Operation =
-    Operation { name: "ListOTAJobByFirmware", qps: 10, not_served: &[], run: |call| Box::pin(run(call)) };
+pub const OPERATION: Operation = Operation {
+    name: "ListOTAJobByFirmware",
+    qps: 10,
+    required: &["FirmwareId", "CurrentPage", "PageSize"],
+    not_served: &[],
+    run: |call| Box::pin(run(call)),
+};
 
 async fn run(call: Call) -> Result<Object, ApiError> {
     let account = call.account;

@@ -6,8 +6,13 @@ use crate::api::job::wording::{SELECTION_STATIC, Wording, with_tags};
 use crate::api::{Call, Operation};
 
 /// The table's entry.
-pub const OPERATION: Operation =
-    Operation { name: "QueryOTAJob", qps: 10, not_served: &[], run: |call| Box::pin(run(call)) };
+pub const OPERATION: Operation = Operation {
+    name: "QueryOTAJob",
+    qps: 10,
+    required: &["JobId"],
+    not_served: &[],
+    run: |call| Box::pin(run(call)),
+};
 
 async fn run(call: Call) -> Result<Object, ApiError> {
     let account = call.account;

@@ -1,7 +1,7 @@
 //! CancelOTATaskByJob: ends the tasks of a batch that are in the states named by flags.
 //!
 //! The wish is stored with the batch and carried out in bounded chunks; a crash in between resumes it. From
-//! the moment it is stored no further push of the batch goes out.
+//! the moment it is stored, tasks that it reaches are not pushed any more.
 
 use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
@@ -11,8 +11,13 @@ use updraft_core::task::Cancel;
 use updraft_store::Lane;
 
 /// The table's entry.
-pub const OPERATION: Operation =
-    Operation { name: "CancelOTATaskByJob", qps: 5, not_served: &[], run: |call| Box::pin(run(call)) };
+pub const OPERATION: Operation = Operation {
+    name: "CancelOTATaskByJob",
+    qps: 5,
+    required: &["JobId"],
+    not_served: &[],
+    run: |call| Box::pin(run(call)),
+};
 
 async fn run(call: Call) -> Result<Object, ApiError> {
     let params = &call.params;

@@ -15,8 +15,13 @@ use updraft_core::{id, job};
 use updraft_store::{Firmware, Job, ListedTask, Product, TaskFilter, Tx};
 
 /// The table's entry.
-pub const OPERATION: Operation =
-    Operation { name: "ListOTATaskByJob", qps: 10, not_served: &[], run: |call| Box::pin(run(call)) };
+pub const OPERATION: Operation = Operation {
+    name: "ListOTATaskByJob",
+    qps: 10,
+    required: &["JobId"],
+    not_served: &[],
+    run: |call| Box::pin(run(call)),
+};
 
 /// Rows per page if the caller does not say (the page leaves it open).
 const PAGE_SIZE_DEFAULT: i64 = 10;
@@ -33,8 +38,11 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let account = call.account;
     let id = call.params.need("JobId")?.to_owned();
     let status = call.params.text("TaskStatus").map(read_status).transpose()?;
-    let names: Vec<String> =
+    let mut names: Vec<String> =
         call.params.list("DeviceNames", TASK_DEVICE_NAMES_MAX)?.into_iter().map(str::to_owned).collect();
+    // A name given twice is still one device.
+    names.sort_unstable();
+    names.dedup();
     let wanted = read_page(&call.params)?;
     let by_name = !names.is_empty();
     let found = call
