@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pytest
 import requests
+from alibabacloud_tea_openapi.exceptions import ClientException
 
 from support.backend import Backend, unique, upload
 from support.raw import get
@@ -125,7 +126,9 @@ def test_a_ticket_keeps_the_files_suffix(backend, suffix):
 
 def test_the_default_suffix_is_bin_and_an_unknown_one_is_refused(backend):
     assert backend.ticket().key.endswith(".bin")
-    assert backend.refused("GenerateOTAUploadURL", file_suffix="exe")
+    with pytest.raises(ClientException) as refusal:
+        backend.call("GenerateOTAUploadURL", file_suffix="exe")
+    assert refusal.value.code == "InvalidFileSuffix"
 
 
 @pytest.mark.parametrize("size", [1, 65_536, 3_000_001])

@@ -38,10 +38,11 @@ def tags(**pairs):
     return [models.CreateOTAStaticUpgradeJobRequestTag(key=k, value=v) for k, v in pairs.items()]
 
 
-def upload(ticket, content, **changes):
+def upload(ticket, content, ca=None, **changes):
     """Posts `content` with a ticket of GenerateOTAUploadURL, as the page's sample does; the HTTP answer.
 
-    `changes` replace form fields; None leaves one out.
+    `changes` replace form fields; None leaves one out. `ca` is the CA to trust: who calls by HTTPS is given
+    an HTTPS address to upload to.
     """
     fields = {
         "key": ticket.key,
@@ -53,7 +54,8 @@ def upload(ticket, content, **changes):
     fields |= changes
     fields = {name: value for name, value in fields.items() if value is not None}
     # requests writes the fields first and the file last, which is what the form asks for.
-    return requests.post(ticket.host, data=fields, files={"file": ("package.bin", content)}, timeout=30)
+    files = {"file": ("package.bin", content)}
+    return requests.post(ticket.host, data=fields, files=files, timeout=30, verify=ca)
 
 
 class Backend:
@@ -61,6 +63,7 @@ class Backend:
 
     def __init__(self, server, key=None, **config):
         key_id, secret = key or server.root_key()
+        self.ca = str(server.ca_file)
         config = {"protocol": "http"} | config
         config = {name: value for name, value in config.items() if value is not None}
         self.client = Client(
@@ -122,7 +125,7 @@ class Backend:
     def uploaded(self, content, **fields):
         """Uploads `content`; the FirmwareUrl that CreateOTAFirmware takes."""
         ticket = self.ticket(**fields)
-        answer = upload(ticket, content)
+        answer = upload(ticket, content, self.ca)
         assert answer.status_code == 200, answer.text
         return ticket.firmware_url
 

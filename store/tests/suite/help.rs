@@ -20,8 +20,8 @@ impl Wake for Unpark {
     }
 }
 
-/// Waits for a future; the store needs no runtime.
-pub fn block_on<F: Future>(future: F) -> F::Output {
+/// Waits for a future; the store needs no runtime. Handlers need its futures to be [`Send`].
+pub fn block_on<F: Future + Send>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = std::pin::pin!(future);
@@ -66,11 +66,11 @@ pub fn read<T: Send + 'static>(
 }
 
 /// A write that waits in the queue.
-pub type Queued<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + 'a>>;
+pub type Queued<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Queues a write without waiting for it; `Err` if it was answered at once.
 pub fn queue<'a, T: Send + 'static>(
-    write: impl Future<Output = Result<T, StoreError>> + 'a,
+    write: impl Future<Output = Result<T, StoreError>> + Send + 'a,
 ) -> Result<Queued<'a, T>, Result<T, StoreError>> {
     let mut write: Queued<'a, T> = Box::pin(write);
     match write.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
