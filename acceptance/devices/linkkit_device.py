@@ -86,7 +86,12 @@ def publish(kind, params):
     payload = json.dumps({"id": str(next(message_ids)), "params": params})
     while True:
         connected.wait()
-        code, _ = kit.publish_topic(topic, payload, qos=1)
+        try:
+            code, _ = kit.publish_topic(topic, payload, qos=1)
+        except OSError:
+            # Over TLS the SDK writes and reads from two threads, which Python's ssl does not always survive;
+            # the SDK then connects again.
+            code = None
         if code == 0:
             return
         connected.clear()

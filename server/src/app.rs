@@ -19,8 +19,8 @@ use updraft_store::Store;
 pub struct App {
     /// The configuration.
     pub config: Config,
-    /// The database.
-    pub store: Store,
+    /// The database. Shared, so that a simulated server can die while its database stays.
+    pub store: Arc<Store>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Identifiers and secrets.
@@ -47,7 +47,7 @@ impl App {
     /// Puts an application together on an open store.
     pub fn new(
         config: Config,
-        store: Store,
+        store: Arc<Store>,
         clock: Arc<dyn Clock>,
         random: Random,
         master: MasterKey,

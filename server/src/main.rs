@@ -160,6 +160,11 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 fn serve(config: Config) -> anyhow::Result<()> {
     log(&config.log, config.log_format == "json")?;
+    // A connection takes a descriptor, and the usual soft limit is a thousand.
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::info!(limit, "file descriptors: so many connections and files at most"),
+        Err(error) => tracing::warn!(%error, "the limit of file descriptors could not be raised"),
+    }
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder()?;
     runtime()?.block_on(async move {
         let server = Server::start(config, Some(metrics)).await?;

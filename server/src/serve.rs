@@ -27,7 +27,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use updraft_store::Store;
+use updraft_store::{Lane, Store, StoreError};
 
 /// How often silent sessions are looked for.
 const KEEPALIVE_SWEEP: Duration = Duration::from_secs(5);
@@ -71,7 +71,9 @@ impl Server {
             .await?
             .context("cannot open the database")?;
         let root_key_file = setup::root_account(&config, &store, &master, &random, clock.now()).await?;
-        let offline = store.write(updraft_store::Lane::Interactive, |tx| tx.devices_all_offline()).await?;
+        let (starts, offline) = store
+            .write(Lane::Interactive, |tx| Ok::<_, StoreError>((tx.node_start()?, tx.devices_all_offline()?)))
+            .await?;
         tracing::info!(
             devices = offline,
             "devices that were online before the start are offline until they return"
@@ -87,10 +89,10 @@ impl Server {
             Some(url) => BaseUrl::Public(url.to_owned()),
             None => BaseUrl::Connection { port: api_addr.port() },
         };
-        // Above every number of an earlier run, as long as the clock was not set back by more than it ran.
-        let sessions = Arc::new(Sessions::new(clock.now().0.saturating_mul(1_000), base));
+        // Above every number of an earlier run: no run sees a trillion logins.
+        let sessions = Arc::new(Sessions::new(starts << 40, base));
         let data_dir = config.data_dir.clone();
-        let app = App::new(config, store, clock, random, master, blobs, sessions.clone());
+        let app = App::new(config, Arc::new(store), clock, random, master, blobs, sessions.clone());
         let http = Arc::new(Http { app: Arc::clone(&app), metrics, ready: AtomicBool::new(false) });
         let (stop, stopped) = watch::channel(false);
         let (stop_engine, engine_stopped) = watch::channel(false);

@@ -1,5 +1,12 @@
 -- The first slice: accounts, products, devices, files, packages, batches, tasks.
 -- Times are milliseconds since the epoch; booleans are 0 and 1; *_sealed columns are encrypted.
+-- The processes that serve this database; `starts` counts theirs, so that logins are numbered upwards even
+-- if the clock is set back.
+CREATE TABLE node (
+  id INTEGER NOT NULL PRIMARY KEY,
+  starts INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE account (
   id INTEGER PRIMARY KEY,
   name TEXT NOT NULL,

@@ -10,7 +10,7 @@ use updraft_core::job::Counts;
 use updraft_core::task::TaskStatus;
 
 /// The node whose rows this process writes; several nodes come with their own numbers.
-const NODE: i64 = 0;
+pub(crate) const NODE: i64 = 0;
 
 const ADD: Hot = Hot {
     row: "INSERT INTO job_count (job, status, node, n) VALUES (?1, ?2, ?3, ?4)

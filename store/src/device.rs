@@ -265,6 +265,17 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Counts a start of this node; answers how many there were, this one included.
+    pub fn node_start(&mut self) -> Result<i64, StoreError> {
+        let starts = self.query_one(
+            "INSERT INTO node (id, starts) VALUES (?1, 1)
+             ON CONFLICT (id) DO UPDATE SET starts = node.starts + 1 RETURNING starts",
+            &[crate::count::NODE.into()],
+            |row| row.int(0),
+        )?;
+        starts.ok_or_else(|| StoreError::Internal("a start could not be counted".to_owned()))
+    }
+
     /// Marks every device offline: after a start, no connection of before exists. Answers how many.
     pub fn devices_all_offline(&mut self) -> Result<usize, StoreError> {
         self.exec("UPDATE device SET status = 2 WHERE status = 1", &[])

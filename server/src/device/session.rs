@@ -168,7 +168,7 @@ pub struct Sessions {
 
 impl Sessions {
     /// An empty registry. Logins are numbered from `first_number` on, which must lie above every number of
-    /// earlier runs; milliseconds since the epoch times 1,000 will do.
+    /// earlier runs.
     pub fn new(first_number: i64, base: BaseUrl) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -298,7 +298,10 @@ impl Sessions {
         loop {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => return,
-                _ = ticks.tick() => self.sweep(Instant::now()),
+                _ = ticks.tick() => {
+                    self.sweep(Instant::now());
+                    metrics::gauge!("updraft_device_sessions").set(self.len() as f64);
+                }
             }
         }
     }

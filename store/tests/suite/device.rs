@@ -25,6 +25,7 @@ cases! {
         a_set_of_presence_changes_touches_each_named_device,
         after_a_restart_no_device_is_online,
         a_restart_keeps_session_numbers,
+        starts_are_counted,
         the_last_of_several_versions_in_one_set_counts,
         a_newer_version_replaces_the_older,
         versions_of_modules_are_apart,
@@ -50,7 +51,6 @@ fn set_offline(store: &Store, devices: Vec<(DeviceNo, i64)>) {
     write(store, move |tx| tx.devices_offline(&devices));
 }
 
-#[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself has one lifetime only")]
 fn all_offline(store: &Store) -> usize {
     write(store, |tx| tx.devices_all_offline())
 }
@@ -241,6 +241,11 @@ fn a_restart_keeps_session_numbers(store: &Store) {
     assert_eq!(find(store, shop.product, "dev1").status, DeviceStatus::Offline);
     set_online(store, vec![online(device, 8)], LATER);
     assert_eq!(find(store, shop.product, "dev1").status, DeviceStatus::Online);
+}
+
+fn starts_are_counted(store: &Store) {
+    let start = || write(store, |tx| tx.node_start());
+    assert_eq!([start(), start(), start()], [1, 2, 3]);
 }
 
 fn the_last_of_several_versions_in_one_set_counts(store: &Store) {

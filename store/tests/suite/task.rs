@@ -205,7 +205,6 @@ fn due_tasks_come_earliest_first(store: &Store) {
     assert_eq!(due(9, 100), []);
 }
 
-#[expect(clippy::redundant_closure_for_method_calls, reason = "the method itself has one lifetime only")]
 fn next_due(store: &Store) -> Option<Timestamp> {
     read(store, |tx| tx.task_next_due())
 }
