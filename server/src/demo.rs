@@ -187,7 +187,7 @@ async fn package(api: &ApiClient, product_key: &str) -> anyhow::Result<String> {
 /// Shows a batch until it has ended.
 async fn watch(api: &ApiClient, job_id: &str, tasks: u64, show: &Show) -> anyhow::Result<()> {
     let bar = show.bar(tasks, "");
-    let mut shown = String::new();
+    let mut shown = None;
     let ended = async {
         loop {
             let job = api.call("QueryOTAJob", &[("JobId", job_id)]).await?;
@@ -195,10 +195,10 @@ async fn watch(api: &ApiClient, job_id: &str, tasks: u64, show: &Show) -> anyhow
             bar.set_position(counts.ended());
             bar.set_message(counts.to_string());
             // Where no terminal shows the bar, each step of a tenth is a line.
-            let step = format!("  {} of {tasks} tenths", counts.ended() * 10 / tasks.max(1));
-            if bar.is_hidden() && shown != step {
+            let tenth = Some(counts.ended() * 10 / tasks.max(1));
+            if bar.is_hidden() && shown != tenth {
                 show::line(&format!("  {}/{tasks}  {counts}", counts.ended()));
-                shown = step;
+                shown = tenth;
             }
             if text(&job, "/Data/JobStatus")? == "COMPLETED" {
                 return anyhow::Ok(counts.to_string());
