@@ -10,8 +10,11 @@ use crate::files::Blobs;
 use crate::files::address::Addresses;
 use crate::random::Random;
 use crate::seal::MasterKey;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::Notify;
+use updraft_core::id::TaskNo;
 use updraft_core::time::Timestamp;
 use updraft_store::Store;
 
@@ -39,6 +42,10 @@ pub struct App {
     pub quotas: Quotas,
     /// The way to connected devices.
     pub link: Arc<dyn DeviceLink>,
+    /// Refused events that the log knows already, by task and kind.
+    pub refusals_told: Mutex<BTreeSet<(TaskNo, &'static str)>>,
+    /// Keys that are being uploaded to at this moment.
+    pub uploads: Mutex<BTreeSet<String>>,
     /// Wakes the engine. It carries no data and may be lost: the engine looks at the rows.
     pub wake: Notify,
 }
@@ -59,6 +66,8 @@ impl App {
             access_keys: AccessKeys::default(),
             nonces: Nonces::new(config.nonce_max),
             quotas: Quotas::new(config.quota_scale),
+            refusals_told: Mutex::default(),
+            uploads: Mutex::default(),
             wake: Notify::new(),
             config,
             store,

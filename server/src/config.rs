@@ -143,6 +143,12 @@ config! {
     nonce_max: u32 = 4_000_000;
     /// Largest body of an API call, in bytes.
     api_body_bytes_max: u32 = 1_048_576;
+    /// How long the head of an HTTP request, the body of a call, or the next piece of an upload may take, in seconds.
+    http_seconds: u32 = 30;
+    /// How long a new connection may take to say its first byte, and then to finish a TLS handshake, in seconds.
+    handshake_seconds: u32 = 10;
+    /// A separate address for `GET /metrics`. Empty: on the API's port.
+    metrics_addr: Option<SocketAddr> = None;
     /// How long an upload may start after its ticket was given, in seconds.
     upload_ticket_seconds: i64 = 60;
     /// Largest uploaded file, in bytes.
@@ -151,6 +157,8 @@ config! {
     download_url_seconds: i64 = 86_400;
     /// Most packages of an account.
     firmware_max: i64 = 500;
+    /// Rows that one transaction of the engine touches at most: tasks made, pushed, timed out or cancelled.
+    engine_chunk_rows: u32 = 2_000;
     /// The length of a minute of `TimeoutInMinutes`, in milliseconds: for rehearsals and tests.
     minute_ms: i64 = 60_000;
     /// How long a new MQTT connection may take to log in, in seconds.
@@ -228,9 +236,14 @@ impl Config {
         if !(self.quota_scale.is_finite() && self.quota_scale >= 0.0) {
             return refuse("`quota_scale` must be 0 or more");
         }
-        if self.minute_ms < 1 || self.timestamp_skew_seconds < 1 || self.upload_ticket_seconds < 1 {
+        if self.minute_ms < 1
+            || self.timestamp_skew_seconds < 1
+            || self.upload_ticket_seconds < 1
+            || self.engine_chunk_rows < 1
+        {
             return refuse(
-                "`minute_ms`, `timestamp_skew_seconds` and `upload_ticket_seconds` must be 1 or more",
+                "`minute_ms`, `timestamp_skew_seconds`, `upload_ticket_seconds` and `engine_chunk_rows` must be \
+                 1 or more",
             );
         }
         if !matches!(self.log_format.as_str(), "text" | "json") {

@@ -19,9 +19,6 @@ use std::time::Duration;
 /// An answer on its way out.
 pub type Reply = Response<BoxBody<Bytes, std::io::Error>>;
 
-/// How long the body of a call may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// What `/errors` shows: the page that `Recommend` points to.
 const ERRORS_PAGE: &str = include_str!("../../docs/errors.md");
 
@@ -61,10 +58,7 @@ impl Http {
             "/healthz" => plain_reply(StatusCode::OK, "alive\n"),
             "/readyz" if self.ready.load(Ordering::Relaxed) => plain_reply(StatusCode::OK, "ready\n"),
             "/readyz" => plain_reply(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-            "/metrics" => match &self.metrics {
-                Some(metrics) => plain_reply(StatusCode::OK, &metrics.render()),
-                None => plain_reply(StatusCode::NOT_FOUND, ""),
-            },
+            "/metrics" if self.app.config.metrics_addr.is_none() => self.metrics(),
             "/errors" => {
                 plain_reply(StatusCode::OK, error_section(request.uri().query().unwrap_or_default()))
             }
@@ -73,6 +67,14 @@ impl Http {
                 let base = self.base(caller, &host);
                 whole(rpc::refuse(&self.app, &host, &base, &ApiError::new(Code::PathNotFound)))
             }
+        }
+    }
+
+    /// Answers `/metrics`, on whichever port it is.
+    pub fn metrics(&self) -> Reply {
+        match &self.metrics {
+            Some(metrics) => plain_reply(StatusCode::OK, &metrics.render()),
+            None => plain_reply(StatusCode::NOT_FOUND, ""),
         }
     }
 
@@ -103,7 +105,8 @@ impl Http {
         let body = if body.size_hint().lower() > bytes_max as u64 {
             None
         } else {
-            let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, bytes_max).collect()).await;
+            let patience = Duration::from_secs(self.app.config.http_seconds.into());
+            let collected = tokio::time::timeout(patience, Limited::new(body, bytes_max).collect()).await;
             collected.ok().and_then(Result::ok)
         };
         let Some(body) = body.map(http_body_util::Collected::to_bytes) else {

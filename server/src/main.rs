@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use updraft_server::clock::{Clock, SystemClock};
 use updraft_server::config::{Config, KEYS, documentation, env_name};
@@ -214,22 +214,15 @@ fn create_access_key(args: &ArgMatches) -> anyhow::Result<()> {
         updraft_core::text::module_name(user),
         "the user's name must be 1 to 64 letters, digits and . - _"
     );
-    refuse_unused(&config.data_dir)?;
     let random = Random::from_system()?;
-    let master = setup::master_key(&config, &random)?;
-    let store = Arc::new(Store::open(&config.database()?)?);
-    let key =
-        runtime()?.block_on(setup::create_ram_key(&store, &master, &random, user, SystemClock.now()))?;
-    say(&key.json());
-    Ok(())
-}
-
-/// A key made in a folder that no server uses would be of no use; most likely `--data-dir` is wrong.
-fn refuse_unused(data_dir: &Path) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        data_dir.join("master.key").exists() || !data_dir.join("run.json").exists() && data_dir.exists(),
-        "there is no updraft data in {}; give the server's --data-dir, or start it first",
-        data_dir.display()
+    let store = Arc::new(
+        Store::open_beside(&config.database()?)
+            .context("give the --data-dir or --database-url of a server that has run at least once")?,
     );
+    let key = runtime()?.block_on(async {
+        let master = setup::master_key(&config, &store, &random).await?;
+        setup::create_ram_key(&store, &master, &random, user, SystemClock.now()).await
+    })?;
+    say(&key.json());
     Ok(())
 }

@@ -84,10 +84,15 @@ where
             Ok((stream, remote)) => {
                 starved = false;
                 let (tls, handler, open) = (tls.clone(), handler.clone(), open.clone());
+                let mut stopping = shutdown.clone();
                 tokio::spawn(async move {
-                    if let Some((stream, peer)) =
-                        Box::pin(prepare(stream, remote, tls, limits.handshake)).await
-                    {
+                    let stopped = async move { stopping.wait_for(|stop| *stop).await.map(|_| ()) };
+                    // A connection that has not said a word yet does not hold up the stop.
+                    let ready = tokio::select! {
+                        ready = Box::pin(prepare(stream, remote, tls, limits.handshake)) => ready,
+                        _ = Box::pin(stopped) => None,
+                    };
+                    if let Some((stream, peer)) = ready {
                         handler(stream, peer).await;
                     }
                     drop(open);

@@ -27,12 +27,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use updraft_store::{Lane, Store, StoreError};
+use updraft_store::{Claim, Lane, Store, StoreError};
 
 /// How often silent sessions are looked for.
 const KEEPALIVE_SWEEP: Duration = Duration::from_secs(5);
-/// How long the head of a request may take to arrive.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the engine and the like get to finish their round at a stop.
+const WORKER_STOP: Duration = Duration::from_secs(5);
+/// What hyper buffers of a connection's input and output, at most.
+const HTTP_BUFFER_BYTES: usize = 64 * 1024;
 /// Connections that wait to be accepted: a fleet comes back all at once after a restart.
 const BACKLOG: i32 = 4_096;
 
@@ -55,6 +57,7 @@ pub struct Server {
     stop_engine: watch::Sender<bool>,
     ports: Vec<JoinHandle<usize>>,
     workers: Vec<JoinHandle<()>>,
+    claim: Claim,
     _lock: File,
 }
 
@@ -65,11 +68,14 @@ impl Server {
         let lock = setup::lock(&config.data_dir)?;
         let clock = Arc::new(SystemClock);
         let random = Random::from_system().context("the operating system gives no randomness")?;
-        let master = setup::master_key(&config, &random)?;
         let location = config.database()?;
-        let store = tokio::task::spawn_blocking(move || Store::open(&location))
-            .await?
-            .context("cannot open the database")?;
+        let (claim, store) = tokio::task::spawn_blocking(move || {
+            let claim = Claim::take(&location)?;
+            Ok::<_, StoreError>((claim, Store::open(&location)?))
+        })
+        .await?
+        .context("cannot open the database")?;
+        let master = setup::master_key(&config, &store, &random).await?;
         let root_key_file = setup::root_account(&config, &store, &master, &random, clock.now()).await?;
         let (starts, offline) = store
             .write(Lane::Interactive, |tx| Ok::<_, StoreError>((tx.node_start()?, tx.devices_all_offline()?)))
@@ -83,6 +89,8 @@ impl Server {
         let api = listen(config.api_addr).context("cannot open the API's port")?;
         let mqtt = listen(config.mqtt_addr).context("cannot open the devices' port")?;
         let (api_addr, mqtt_addr) = (api.local_addr()?, mqtt.local_addr()?);
+        let metrics_port =
+            config.metrics_addr.map(listen).transpose().context("cannot open the port of metrics")?;
         let (http_tls, mqtt_tls, ca_file) = tls(&config, clock.as_ref())?;
 
         let base = match config.public_base() {
@@ -109,9 +117,13 @@ impl Server {
             stop_engine,
             ports: Vec::new(),
             workers: Vec::new(),
+            claim,
             _lock: lock,
         };
         server.open_ports(api, http_tls, mqtt, mqtt_tls, &stopped, engine_stopped);
+        if let Some(port) = metrics_port {
+            server.open_metrics(port, stopped);
+        }
         server.write_run_file()?;
         server.http.ready.store(true, Ordering::Relaxed);
         Ok(server)
@@ -128,7 +140,8 @@ impl Server {
     ) {
         let config = &self.app.config;
         let drain = Duration::from_secs(config.drain_seconds.into());
-        let limits = Limits { drain, ..Limits::default() };
+        let handshake = Duration::from_secs(config.handshake_seconds.into());
+        let limits = Limits { handshake, drain };
         let http = Arc::clone(&self.http);
         let closing = stopped.clone();
         let answer = move |stream, peer| serve_http(Arc::clone(&http), stream, peer, closing.clone());
@@ -152,6 +165,30 @@ impl Server {
         self.workers.push(tokio::spawn(async move {
             sessions.watch_keepalive(KEEPALIVE_SWEEP, stopped).await;
         }));
+    }
+
+    /// `/metrics` on an address of its own, and nothing else.
+    fn open_metrics(&mut self, port: TcpListener, stopped: watch::Receiver<bool>) {
+        let http = Arc::clone(&self.http);
+        let answer = move |stream, _| {
+            let http = Arc::clone(&http);
+            let service = hyper::service::service_fn(move |request: ::http::Request<_>| {
+                let http = Arc::clone(&http);
+                async move {
+                    let _: hyper::body::Incoming = request.into_body();
+                    Ok::<_, Infallible>(http.metrics())
+                }
+            });
+            async move {
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .keep_alive(false)
+                    .serve_connection(TokioIo::new(stream), service);
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a metrics connection ended");
+                }
+            }
+        };
+        self.ports.push(tokio::spawn(net::serve(port, None, Limits::default(), stopped, answer)));
     }
 
     /// Where commands and tests find this server.
@@ -185,12 +222,20 @@ impl Server {
         let _ = self.stop_engine.send(true);
         self.app.wake.notify_one();
         for worker in self.workers {
-            if let Err(error) = worker.await {
-                tracing::error!(%error, "a worker had failed");
+            let abort = worker.abort_handle();
+            match tokio::time::timeout(WORKER_STOP, worker).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a worker had failed"),
+                // What it had not committed was not acknowledged to anybody.
+                Err(_) => abort.abort(),
             }
         }
-        let app = Arc::clone(&self.app);
-        let _ = tokio::task::spawn_blocking(move || app.store.close()).await;
+        let (app, claim) = (Arc::clone(&self.app), self.claim);
+        let _ = tokio::task::spawn_blocking(move || {
+            app.store.close();
+            drop(claim);
+        })
+        .await;
     }
 }
 
@@ -200,8 +245,8 @@ async fn open_blobs(config: &Config, store: &Store) -> anyhow::Result<Blobs> {
     for name in blobs.names()? {
         let wanted = name.clone();
         if !store.read(move |tx| tx.file_blob_exists(&wanted)).await? {
-            blobs.remove(&name)?;
-            tracing::info!(blob = name, "removed an upload that was never acknowledged");
+            blobs.put_aside(&name)?;
+            tracing::info!(blob = name, "put an upload aside that was never acknowledged: see blobs/lost");
         }
     }
     Ok(blobs)
@@ -245,6 +290,7 @@ fn host_of(base: &str) -> Option<String> {
 
 async fn serve_http(http: Arc<Http>, stream: Stream, peer: Peer, mut closing: watch::Receiver<bool>) {
     let caller = Caller { local: peer.local, tls: peer.tls };
+    let patience = Duration::from_secs(http.app.config.http_seconds.into());
     let service = hyper::service::service_fn(move |request| {
         let http = Arc::clone(&http);
         async move { Ok::<_, Infallible>(http.answer(caller, request).await) }
@@ -252,8 +298,10 @@ async fn serve_http(http: Arc<Http>, stream: Stream, peer: Peer, mut closing: wa
     let connection = hyper::server::conn::http1::Builder::new()
         // C SDKs look for `Content-Length` in exactly this spelling.
         .title_case_headers(true)
+        // What a slow client has not taken yet is held in here.
+        .max_buf_size(HTTP_BUFFER_BYTES)
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(patience)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let stopping = async move { closing.wait_for(|stop| *stop).await.map(|_| ()) };

@@ -46,9 +46,13 @@ pub fn lock(data_dir: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Makes the data folder if it is absent.
+/// Makes the data folder if it is absent, for its owner only.
 pub fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
-    std::fs::create_dir_all(&config.data_dir)
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
         .with_context(|| format!("cannot make the data folder {}", config.data_dir.display()))?;
     config
         .data_dir
@@ -56,13 +60,54 @@ pub fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("cannot find the data folder {}", config.data_dir.display()))
 }
 
-/// Opens the master key; makes the one in the data folder if there is none.
-pub fn master_key(config: &Config, random: &Random) -> anyhow::Result<MasterKey> {
-    let fresh = random.bytes::<32>("master_key");
-    match &config.master_key_file {
-        Some(path) => MasterKey::load(path, false, &fresh),
-        None => MasterKey::load(&config.data_dir.join("master.key"), true, &fresh),
+/// What the purpose of the sealed installation name is called.
+const INSTALLATION_PURPOSE: &str = "installation";
+
+/// Opens the master key and makes sure that database, data folder and key belong together; the first start
+/// ties them. A lost key, a mistyped database or folder is refused here, before anything is changed.
+pub async fn master_key(config: &Config, store: &Store, random: &Random) -> anyhow::Result<MasterKey> {
+    let sealed = store.read(|tx| tx.installation_find()).await?;
+    let own_key = config.data_dir.join("master.key");
+    let path = config.master_key_file.as_ref().unwrap_or(&own_key);
+    let name_file = config.data_dir.join("installation");
+    let folder = match std::fs::read_to_string(&name_file) {
+        Ok(name) => Some(name),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", name_file.display())),
+    };
+    let Some(sealed) = sealed else {
+        if folder.is_some() {
+            bail!(
+                "the data folder {} belongs to another database than this empty one; give the right \
+                 --database-url, or another --data-dir for a new installation",
+                config.data_dir.display()
+            );
+        }
+        let fresh = random.bytes::<32>("master_key");
+        let master = MasterKey::load(path, config.master_key_file.is_none(), &fresh)?;
+        let name = hex::encode(random.bytes::<16>("installation"));
+        let sealed = master.seal(INSTALLATION_PURPOSE, &name)?;
+        store.write(Lane::Interactive, move |tx| tx.installation_insert(&sealed)).await?;
+        write_private(&name_file, name.as_bytes())
+            .with_context(|| format!("cannot write {}", name_file.display()))?;
+        return Ok(master);
+    };
+    let master = MasterKey::load(path, false, &[0; 32])
+        .context("the database has secrets sealed with a master key: restore its file")?;
+    let name = master.open(INSTALLATION_PURPOSE, &sealed).with_context(|| {
+        format!("{} is not the master key of this database: restore the right one", path.display())
+    })?;
+    match folder {
+        Some(folder) if folder != name => bail!(
+            "the data folder {} belongs to another database; give the right --data-dir or --database-url",
+            config.data_dir.display()
+        ),
+        Some(_) => {}
+        // A folder that was never used with any database, or a crash at the first start.
+        None => write_private(&name_file, name.as_bytes())
+            .with_context(|| format!("cannot write {}", name_file.display()))?,
     }
+    Ok(master)
 }
 
 /// Makes the root account and its key if they are absent; answers where the key was written.

@@ -7,6 +7,12 @@ CREATE TABLE node (
   starts INTEGER NOT NULL
 ) STRICT;
 
+-- What ties the database to its data folder and master key: an id, sealed.
+CREATE TABLE installation (
+  id INTEGER NOT NULL PRIMARY KEY,
+  name_sealed BLOB NOT NULL
+) STRICT;
+
 CREATE TABLE account (
   id INTEGER PRIMARY KEY,
   name TEXT NOT NULL,

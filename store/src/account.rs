@@ -41,6 +41,17 @@ impl Tx<'_> {
         })
     }
 
+    /// The name of this installation, sealed with its master key; `None` in a new database.
+    pub fn installation_find(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.query_one("SELECT name_sealed FROM installation WHERE id = 0", &[], |row| row.blob(0))
+    }
+
+    /// Names this installation, for good.
+    pub fn installation_insert(&mut self, name_sealed: &[u8]) -> Result<(), StoreError> {
+        self.exec("INSERT INTO installation (id, name_sealed) VALUES (0, ?1)", &[Value::Blob(name_sealed)])?;
+        Ok(())
+    }
+
     /// Adds a key, or replaces the secret of the one with its id.
     pub fn access_key_put(&mut self, key: &AccessKey, now: Timestamp) -> Result<(), StoreError> {
         self.exec(

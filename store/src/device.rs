@@ -113,9 +113,9 @@ const ONLINE: Hot = Hot {
 };
 
 const OFFLINE: Hot = Hot {
-    row: "UPDATE device SET status = 2 WHERE id = ?1 AND session = ?2 AND status = 1",
+    row: "UPDATE device SET status = 2 WHERE id = ?1 AND session <= ?2 AND status = 1",
     set: "UPDATE device SET status = 2 FROM unnest($1::bigint[], $2::bigint[]) AS n(id, session)
-          WHERE device.id = n.id AND device.session = n.session AND device.status = 1",
+          WHERE device.id = n.id AND device.session <= n.session AND device.status = 1",
     columns: &[Column::Int, Column::Int],
 };
 
@@ -257,7 +257,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Marks devices offline whose session is still this one.
+    /// Marks devices offline whose session is this one or an older one: the end of a login whose beginning could
+    /// not be written ends the one before it too.
     pub fn devices_offline(&mut self, devices: &[(DeviceNo, i64)]) -> Result<(), StoreError> {
         let rows: Vec<Vec<Value<'_>>> =
             devices.iter().map(|(device, session)| vec![device.0.into(), (*session).into()]).collect();

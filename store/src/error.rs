@@ -31,6 +31,16 @@ pub enum StoreError {
         /// The newest one that this binary knows.
         known: i64,
     },
+    /// The database was made by an older release, and this command does not change schemas.
+    #[error(
+        "the database has schema {found}, this release needs {known}: start this release's server on it first"
+    )]
+    OlderSchema {
+        /// The schema found; 0: none.
+        found: i64,
+        /// The one that this binary needs.
+        known: i64,
+    },
     /// A closure panicked; its changes were rolled back.
     #[error("the operation failed inside: {0}")]
     Panicked(String),
@@ -44,7 +54,11 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::Full(_) | Self::Conflict(_) => true,
-            Self::Corrupt { .. } | Self::NewerSchema { .. } | Self::Panicked(_) | Self::Internal(_) => false,
+            Self::Corrupt { .. }
+            | Self::NewerSchema { .. }
+            | Self::OlderSchema { .. }
+            | Self::Panicked(_)
+            | Self::Internal(_) => false,
         }
     }
 }

@@ -46,7 +46,8 @@ impl Tx<'_> {
         })
     }
 
-    /// Notes a complete upload, unless a package uses the key already. Answers whether it did.
+    /// Notes a complete upload, unless a package uses the key already (`None`). Answers the blob that it
+    /// replaces, if any: that one belongs to nobody from now on.
     pub fn file_uploaded(
         &mut self,
         object_key: &str,
@@ -54,12 +55,18 @@ impl Tx<'_> {
         size: i64,
         md5: &str,
         sha256: &str,
-    ) -> Result<bool, StoreError> {
-        let changed = self.exec(
+    ) -> Result<Option<Option<String>>, StoreError> {
+        let before = self.query_one(
+            "SELECT blob FROM file WHERE object_key = ?1 AND firmware IS NULL",
+            &[object_key.into()],
+            |row| row.opt_text(0),
+        )?;
+        let Some(replaced) = before else { return Ok(None) };
+        self.exec(
             "UPDATE file SET blob = ?2, size = ?3, md5 = ?4, sha256 = ?5 WHERE object_key = ?1 AND firmware IS NULL",
             &[object_key.into(), blob.into(), size.into(), md5.into(), sha256.into()],
         )?;
-        Ok(changed == 1)
+        Ok(Some(replaced))
     }
 
     /// The account's uploaded file with this key.

@@ -15,6 +15,7 @@
 //! case to `tests/suite`: it runs on both engines.
 
 mod account;
+mod claim;
 mod count;
 mod device;
 mod engine;
@@ -30,6 +31,7 @@ mod value;
 mod writer;
 
 pub use account::AccessKey;
+pub use claim::Claim;
 pub use device::{Candidate, Device, NewDevice, OnlineDevice};
 pub use error::StoreError;
 pub use file::UploadedFile;
@@ -93,6 +95,21 @@ impl Location {
 impl Store {
     /// Opens the database and brings it to the newest schema. Blocks; call it outside async code.
     pub fn open(location: &Location) -> Result<Self, StoreError> {
+        Self::open_with(location, prepare)
+    }
+
+    /// Opens a database that a server of this release has made, for a command beside it: changes no schema.
+    /// Blocks.
+    pub fn open_beside(location: &Location) -> Result<Self, StoreError> {
+        if let Location::Sqlite(path) = location
+            && !path.exists()
+        {
+            return Err(StoreError::Unavailable(format!("there is no database at {}", path.display())));
+        }
+        Self::open_with(location, require_newest)
+    }
+
+    fn open_with(location: &Location, prepare: Prepare) -> Result<Self, StoreError> {
         match location {
             Location::Inline => {
                 let mut database = Database::Sqlite(sqlite::open_memory()?);
@@ -114,11 +131,11 @@ impl Store {
                     threads: Mutex::new(vec![writer]),
                 })
             }
-            Location::Postgres(url) => Self::open_postgres(url),
+            Location::Postgres(url) => Self::open_postgres(url, prepare),
         }
     }
 
-    fn open_postgres(url: &str) -> Result<Self, StoreError> {
+    fn open_postgres(url: &str, prepare: Prepare) -> Result<Self, StoreError> {
         let url = url.to_owned();
         let connect: Connect = Arc::new(move || Ok(Database::Postgres(Box::new(PgConn::connect(&url)?))));
         let first = Arc::clone(&connect);
@@ -237,9 +254,18 @@ fn run_here(database: &mut Database, begin: fn(&Database) -> &'static str, job: 
     job.answer();
 }
 
+/// What is done with a database before it is used.
+type Prepare = fn(&mut Database) -> Result<(), StoreError>;
+
 fn prepare(database: &mut Database) -> Result<(), StoreError> {
     database.batch(database.begin_write())?;
     migrate::migrate(&mut database.tx())?;
+    database.batch("COMMIT")
+}
+
+fn require_newest(database: &mut Database) -> Result<(), StoreError> {
+    database.batch(database.begin_read())?;
+    migrate::require_newest(&mut database.tx())?;
     database.batch("COMMIT")
 }
 

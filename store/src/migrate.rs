@@ -64,6 +64,21 @@ pub(crate) fn migrate(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Refuses a database whose schema is not exactly the newest one that this binary knows.
+pub(crate) fn require_newest(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    let known = MIGRATIONS.last().map_or(0, |migration| migration.number);
+    // A database without this table is none of ours, or one that no server has opened yet.
+    let found = tx
+        .query_one("SELECT COALESCE(MAX(number), 0) FROM migration", &[], |row| row.int(0))
+        .unwrap_or_default()
+        .unwrap_or_default();
+    match found.cmp(&known) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(StoreError::NewerSchema { found, known }),
+        std::cmp::Ordering::Less => Err(StoreError::OlderSchema { found, known }),
+    }
+}
+
 fn batch(tx: &mut Tx<'_>, sql: &str) -> Result<(), StoreError> {
     match &mut tx.conn {
         Conn::Sqlite(conn) => crate::engine::sqlite::batch(conn, sql),

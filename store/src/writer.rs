@@ -133,7 +133,9 @@ impl Queue {
     fn next_group(&self, max: usize) -> Option<Vec<Box<dyn Job>>> {
         let mut queues = self.queues.lock();
         loop {
-            let take = queues.interactive.len().min(max);
+            // One place is kept for bulk work: it yields, but it must not starve.
+            let places = if queues.bulk.is_empty() { max } else { max.saturating_sub(1).max(1) };
+            let take = queues.interactive.len().min(places);
             let mut group: Vec<Box<dyn Job>> = queues.interactive.drain(..take).collect();
             if group.len() < max
                 && let Some(chunk) = queues.bulk.pop_front()

@@ -185,6 +185,13 @@ fn acs3_claim<'a>(parts: &'a Parts, body: &Bytes) -> Result<Claim<'a>, ApiError>
             format!("{} The header {bare} must be signed.", Code::IncompleteSignature.text()),
         ));
     }
+    // Whether the body holds parameters depends on its type.
+    if !body.is_empty() && headers.contains_key("content-type") && !covered(&"content-type") {
+        return Err(ApiError::with(
+            Code::IncompleteSignature,
+            format!("{} The header content-type must be signed.", Code::IncompleteSignature.text()),
+        ));
+    }
     if headers.contains_key("x-acs-security-token") {
         return Err(Code::SecurityTokenMalformed.into());
     }

@@ -81,8 +81,11 @@ impl<'a> Talk<'a> {
                 return Ok(());
             }
             Packet::Subscribe { packet_id, topic_filters } => {
-                let status = topic_filters.iter().map(|(filter, qos)| self.subscribe(filter, *qos, heard));
-                Packet::SubscribeAck { packet_id, status: status.collect() }
+                let mut status = Vec::with_capacity(topic_filters.len());
+                for (filter, qos) in &topic_filters {
+                    status.push(self.subscribe(filter, *qos, heard)?);
+                }
+                Packet::SubscribeAck { packet_id, status }
             }
             Packet::Unsubscribe { packet_id, topic_filters } => {
                 for filter in topic_filters {
@@ -104,17 +107,21 @@ impl<'a> Talk<'a> {
         encode(answer, &mut heard.answers).map_err(|_| End::Protocol("an answer cannot be encoded"))
     }
 
-    fn subscribe(&self, filter: &str, qos: QoS, heard: &mut Heard) -> SubscribeReturnCode {
+    fn subscribe(&mut self, filter: &str, qos: QoS, heard: &mut Heard) -> Result<SubscribeReturnCode, End> {
         let outcome = self.session.subscribe(filter);
         if outcome.listening_began {
+            // Each time costs a look at the device's tasks: coming and going is no way to use a server up.
+            if !self.budget.allows(Instant::now()) {
+                return Err(End::Protocol("it subscribes and unsubscribes without end"));
+            }
             let event = DeviceEvent::Listening;
             heard.events.push(Happened { device: self.session.device, event });
         }
-        match (outcome.granted, qos) {
+        Ok(match (outcome.granted, qos) {
             (false, _) => SubscribeReturnCode::Failure,
             (true, QoS::AtMostOnce) => SubscribeReturnCode::Success(QoS::AtMostOnce),
             (true, QoS::AtLeastOnce | QoS::ExactlyOnce) => SubscribeReturnCode::Success(QoS::AtLeastOnce),
-        }
+        })
     }
 
     fn publish(&mut self, publish: &Publish, heard: &mut Heard) {

@@ -12,9 +12,14 @@ use updraft_core::firmware::FirmwareStatus;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
 use updraft_core::job::{self, JobStatus, JobType};
 use updraft_core::pace;
-use updraft_core::task::{Event, PushNeed, Refused, Step, Task, TaskStatus, Terms, push_need, step};
+use updraft_core::task::{Cancel, Event, PushNeed, Refused, Step, Task, TaskStatus, Terms, push_need, step};
 use updraft_core::time::Timestamp;
 use updraft_store::{Firmware, Job, StoreError, Tx};
+
+/// How soon a task is looked at again that waits for the end of a cancellation.
+const HOLD_MS: i64 = 1_000;
+/// Refusals that are remembered as told.
+const REFUSALS_REMEMBERED: usize = 10_000;
 
 /// What is to be done after the commit.
 #[derive(Debug, Default)]
@@ -38,15 +43,26 @@ impl Effects {
         for (device, downlink) in &self.downlinks {
             link.send(*device, downlink.clone());
         }
+    }
+
+    /// Counts refusals, and logs each kind once per task: a fleet that repeats itself must not fill the log.
+    pub fn report(&self, app: &App) {
         for (task, refused) in &self.refused {
             metrics::counter!("updraft_task_events_refused_total", "event" => refused.event).increment(1);
-            tracing::info!(
-                task = %task,
-                status = refused.status.name(),
-                event = refused.event,
-                why = refused.why,
-                "an event was refused"
-            );
+            let mut told = app.refusals_told.lock();
+            if told.len() >= REFUSALS_REMEMBERED {
+                told.clear();
+            }
+            if told.insert((*task, refused.event)) {
+                drop(told);
+                tracing::info!(
+                    task = %task,
+                    status = refused.status.name(),
+                    event = refused.event,
+                    why = refused.why,
+                    "an event was refused; more of its kind for this task are not told"
+                );
+            }
         }
     }
 }
@@ -176,17 +192,16 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let (Some(held), Some(batch)) = (self.tasks.get(&no), self.batches.get_mut(&no.job)) else {
             return Ok(());
         };
+        if held_up(batch, held.task.status) {
+            // It waits for the end of the cancellation, which does not reach it.
+            let slot = reserve(batch, self.now.plus_ms(HOLD_MS));
+            return self.apply(no, &Event::Slot(slot)).map(|_| ());
+        }
         match push_need(&held.task, &terms(batch, held.task.status, self.app)) {
             PushNeed::Nothing | PushNeed::WaitForSlot => Ok(()),
             PushNeed::Repeat => self.push(no),
             PushNeed::Slot => {
-                let slot = match batch.job.per_minute {
-                    None => self.now,
-                    Some(per_minute) => {
-                        batch.pace_changed = true;
-                        batch.job.pace.reserve(per_minute, self.now)
-                    }
-                };
+                let slot = reserve(batch, self.now);
                 if slot <= self.now { self.push(no) } else { self.apply(no, &Event::Slot(slot)).map(|_| ()) }
             }
         }
@@ -315,12 +330,36 @@ pub fn end_jobs(tx: &mut Tx<'_>, jobs: &[&Job], now: Timestamp) -> Result<(), St
     Ok(())
 }
 
+/// The next free push slot of a batch, from `earliest` on.
+fn reserve(batch: &mut Batch, earliest: Timestamp) -> Timestamp {
+    match batch.job.per_minute {
+        None => earliest,
+        Some(per_minute) => {
+            batch.pace_changed = true;
+            batch.job.pace.reserve(per_minute, earliest)
+        }
+    }
+}
+
+/// Whether a task waits for the end of a cancellation that does not reach it.
+fn held_up(batch: &Batch, status: TaskStatus) -> bool {
+    status == TaskStatus::Queued
+        && batch.job.need_push
+        && batch.job.cancel != Cancel::default()
+        && !batch.job.cancel.reaches(status)
+}
+
 fn terms<'b>(batch: &'b Batch, status: TaskStatus, app: &App) -> Terms<'b> {
     Terms {
         dest_version: &batch.firmware.dest_version,
         need_push: batch.job.need_push,
         timeout_ms: batch.job.timeout_minutes.map(|minutes| minutes.saturating_mul(app.config.minute_ms)),
-        // A task that a stored cancellation will reach is not pushed any more.
-        started: batch.job.status == JobStatus::InProgress && !batch.job.cancel.reaches(status),
+        // While a cancellation is carried out no further device is told; see `held_up`.
+        started: batch.job.status == JobStatus::InProgress
+            && if status == TaskStatus::Queued {
+                batch.job.cancel == Cancel::default()
+            } else {
+                !batch.job.cancel.reaches(status)
+            },
     }
 }

@@ -7,8 +7,9 @@
 use crate::api::device::register_device::SEAL_PURPOSE;
 use crate::app::App;
 use crate::device::link::{Backend, DeviceEvent, Happened, KnownDevice, Unavailable};
+use crate::engine;
 use crate::engine::advance::{Door, Effects};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use updraft_core::device::DEFAULT_MODULE;
@@ -102,24 +103,10 @@ pub async fn run(app: Arc<App>, mut deliveries: mpsc::Receiver<Delivery>) {
 
 /// Takes events in one transaction and performs their effects.
 pub async fn take(app: &Arc<App>, events: Vec<Happened>) -> Result<(), StoreError> {
-    let now = app.now();
     let shared = Arc::clone(app);
-    let link = Arc::clone(&app.link);
-    let wake = Arc::clone(app);
     metrics::counter!("updraft_device_events_total").increment(events.len() as u64);
-    app.store
-        .write_then(
-            Lane::Interactive,
-            move |tx| decide(tx, &shared, &events, now),
-            move |effects: &Effects| {
-                effects.perform(link.as_ref());
-                if effects.wake {
-                    wake.wake.notify_one();
-                }
-            },
-        )
-        .await?;
-    Ok(())
+    engine::write(app, Lane::Interactive, move |tx| Ok(((), decide(tx, &shared, &events, shared.now())?)))
+        .await
 }
 
 fn decide(tx: &mut Tx<'_>, app: &App, events: &[Happened], now: Timestamp) -> Result<Effects, StoreError> {
@@ -167,14 +154,17 @@ fn presence(tx: &mut Tx<'_>, events: &[Happened], now: Timestamp) -> Result<(), 
 /// The version reports to remember. A device may invent only so many module names.
 fn reports(tx: &mut Tx<'_>, events: &[Happened]) -> Result<Vec<(DeviceNo, String, String)>, StoreError> {
     let mut reports = Vec::new();
+    let mut new_modules: BTreeSet<(DeviceNo, &str)> = BTreeSet::new();
     for Happened { device, event } in events {
         let DeviceEvent::Report { module, version } = event else { continue };
-        if module != DEFAULT_MODULE
-            && tx.version_find(*device, module)?.is_none()
-            && tx.version_count(*device)? >= MODULES_PER_DEVICE_MAX
-        {
-            tracing::info!(device = device.0, module, "a version report was refused: too many modules");
-            continue;
+        if module != DEFAULT_MODULE && tx.version_find(*device, module)?.is_none() {
+            new_modules.insert((*device, module));
+            let new = new_modules.range((*device, "")..).take_while(|(of, _)| of == device).count();
+            if tx.version_count(*device)? + new as i64 > MODULES_PER_DEVICE_MAX {
+                new_modules.remove(&(*device, module.as_str()));
+                tracing::debug!(device = device.0, module, "a version report was refused: too many modules");
+                continue;
+            }
         }
         reports.push((*device, module.clone(), version.clone()));
     }

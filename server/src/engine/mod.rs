@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use updraft_core::id::JobNo;
-use updraft_core::task::{Event, TaskStatus};
+use updraft_core::task::{Cancel, Event, TaskStatus};
 use updraft_core::time::Timestamp;
 use updraft_store::{Lane, StoreError, Tx};
 
-/// Rows that one transaction of the engine touches at most, so that calls never wait long behind it.
-pub const CHUNK_ROWS: i64 = 2_000;
+/// Cancellations that one round carries on.
+const CANCELING_MAX: i64 = 16;
 /// The engine looks at the rows at least this often, in case a wake-up was lost.
 const LOOK_MS: i64 = 30_000;
 /// How long the engine waits after the database failed.
@@ -63,7 +63,7 @@ pub async fn run(app: Arc<App>, mut shutdown: watch::Receiver<bool>) {
 
 /// One bounded round: cancels, makes tasks, pushes and times out what is due.
 pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
-    let mut more = cancel_chunk(app, None).await?;
+    let mut more = cancel_chunk(app).await?;
     more |= expand_chunk(app).await?;
     more |= due_chunk(app).await?;
     let next_due = app.store.read(|tx| tx.task_next_due()).await?;
@@ -71,14 +71,15 @@ pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
 }
 
 async fn expand_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
-    let now = app.now();
     if app.store.read(|tx| tx.jobs_unexpanded(1)).await?.is_empty() {
         return Ok(false);
     }
+    let shared = Arc::clone(app);
     app.store
         .write(Lane::Bulk, move |tx| {
             let Some(job) = tx.jobs_unexpanded(1)?.pop() else { return Ok(false) };
-            expand::create_chunk(tx, job, CHUNK_ROWS, now)?;
+            // The time is taken here: the batch may be younger than the wait for this transaction.
+            expand::create_chunk(tx, job, chunk_rows(&shared), shared.now())?;
             Ok(true)
         })
         .await
@@ -90,70 +91,97 @@ async fn due_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let shared = Arc::clone(app);
-    let due = move |tx: &mut Tx<'_>| {
-        let tasks = tx.tasks_due(now, CHUNK_ROWS)?;
+    write(app, Lane::Bulk, move |tx| {
+        let (now, rows) = (shared.now(), chunk_rows(&shared));
+        let tasks = tx.tasks_due(now, rows)?;
         let mut door = Door::open(tx, &shared, now);
         door.load_tasks(&tasks)?;
         for task in &tasks {
             door.due(*task)?;
         }
         let effects = door.close()?;
-        Ok::<_, StoreError>((tasks.len() as i64 == CHUNK_ROWS, effects))
-    };
-    let link = Arc::clone(&app.link);
-    let (more, _) = app
-        .store
-        .write_then(Lane::Bulk, due, move |(_, effects): &(bool, Effects)| effects.perform(link.as_ref()))
-        .await?;
-    Ok(more)
+        Ok((tasks.len() as i64 == rows, effects))
+    })
+    .await
 }
 
-/// Carries out one chunk of a cancellation that was stored with a batch: of `job`, or of any.
-async fn cancel_chunk(app: &Arc<App>, job: Option<JobNo>) -> Result<bool, StoreError> {
-    let now = app.now();
-    let wanted = move |tx: &mut Tx<'_>| {
-        let jobs = job.map_or_else(|| tx.jobs_canceling(1), |job| Ok(vec![job]))?;
-        let jobs = tx.jobs_load(&jobs)?;
-        // Tasks that do not exist yet cannot be cancelled; the expansion comes first.
-        Ok(jobs.into_iter().find(|job| job.expanded && job.cancel != updraft_core::task::Cancel::default()))
-    };
-    if app.store.read(move |tx| wanted(tx)).await?.is_none() {
-        return Ok(false);
+/// Carries out one chunk of each cancellation that was stored with a batch.
+async fn cancel_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
+    let mut more = false;
+    for job in app.store.read(|tx| tx.jobs_canceling(CANCELING_MAX)).await? {
+        let shared = Arc::clone(app);
+        more |= write(app, Lane::Bulk, move |tx| cancel_step(tx, &shared, job)).await?;
     }
-    let shared = Arc::clone(app);
-    let chunk = move |tx: &mut Tx<'_>| {
-        let Some(job) = wanted(tx)? else { return Ok((false, Effects::default())) };
-        let mut tasks = Vec::new();
-        for status in TaskStatus::ALL.into_iter().filter(|status| job.cancel.reaches(*status)) {
-            tasks.extend(tx.tasks_by_status(job.no, status, CHUNK_ROWS - tasks.len() as i64)?);
-        }
-        let mut door = Door::open(tx, &shared, now);
-        door.load_tasks(&tasks)?;
-        for task in &tasks {
-            door.apply(*task, &Event::Cancel(job.cancel))?;
-        }
-        let effects = door.close()?;
-        let more = tasks.len() as i64 == CHUNK_ROWS;
-        if !more {
-            tx.job_cancel_set(job.no, updraft_core::task::Cancel::default(), now)?;
-        }
-        Ok::<_, StoreError>((more, effects))
-    };
-    let link = Arc::clone(&app.link);
-    let (more, _) = app
-        .store
-        .write_then(Lane::Bulk, chunk, move |(_, effects): &(bool, Effects)| effects.perform(link.as_ref()))
-        .await?;
     Ok(more)
 }
 
-/// Carries a stored cancellation out for its caller; a very large one is left to the engine in the end.
+/// Cancels the next chunk of tasks that a batch's stored cancellation reaches; answers whether there are more
+/// of them now.
+///
+/// Tasks that do not exist yet cannot be cancelled: while a batch's tasks are still being made, its wish for
+/// `QUEUED` and `CONFIRM` ones stays, and the rest is carried out at once.
+pub fn cancel_step(tx: &mut Tx<'_>, app: &App, job: JobNo) -> Result<(bool, Effects), StoreError> {
+    let Some(job) = tx.jobs_load(&[job])?.pop() else { return Ok((false, Effects::default())) };
+    let now = Cancel {
+        confirm: job.cancel.confirm && job.expanded,
+        queued: job.cancel.queued && job.expanded,
+        ..job.cancel
+    };
+    let rows = chunk_rows(app);
+    let mut tasks = Vec::new();
+    for status in TaskStatus::ALL.into_iter().filter(|status| now.reaches(*status)) {
+        tasks.extend(tx.tasks_by_status(job.no, status, rows - tasks.len() as i64)?);
+    }
+    let at = app.now();
+    let mut door = Door::open(tx, app, at);
+    door.load_tasks(&tasks)?;
+    for task in &tasks {
+        door.apply(*task, &Event::Cancel(now))?;
+    }
+    let effects = door.close()?;
+    let more = tasks.len() as i64 == rows;
+    if !more && now != Cancel::default() {
+        let later = Cancel {
+            confirm: job.cancel.confirm && !now.confirm,
+            queued: job.cancel.queued && !now.queued,
+            ..Cancel::default()
+        };
+        tx.job_cancel_set(job.no, later, at)?;
+    }
+    Ok((more, effects))
+}
+
+/// Carries a stored cancellation on for its caller; the rest of a very large one is left to the engine.
 pub async fn finish_cancel(app: &Arc<App>, job: JobNo) -> Result<(), StoreError> {
     for _ in 0..CANCEL_CHUNKS {
-        if !cancel_chunk(app, Some(job)).await? {
+        let shared = Arc::clone(app);
+        if !write(app, Lane::Bulk, move |tx| cancel_step(tx, &shared, job)).await? {
             break;
         }
     }
     app.wake.notify_one();
     Ok(())
+}
+
+/// Runs `run` in a transaction and performs its effects right after the commit.
+pub async fn write<T, E, F>(app: &Arc<App>, lane: Lane, run: F) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+    F: Fn(&mut Tx<'_>) -> Result<(T, Effects), E> + Send + 'static,
+{
+    let shared = Arc::clone(app);
+    let perform = move |(_, effects): &(T, Effects)| {
+        effects.perform(shared.link.as_ref());
+        if effects.wake {
+            shared.wake.notify_one();
+        }
+    };
+    let (answer, effects) = app.store.write_then(lane, run, perform).await?;
+    effects.report(app);
+    Ok(answer)
+}
+
+fn chunk_rows(app: &App) -> i64 {
+    i64::from(app.config.engine_chunk_rows)
 }

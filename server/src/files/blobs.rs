@@ -5,6 +5,11 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Where blobs are written.
+const INCOMING: &str = "incoming";
+/// Where blobs go that no row names.
+const LOST: &str = "lost";
+
 /// The folder of blobs.
 #[derive(Debug, Clone)]
 pub struct Blobs {
@@ -48,12 +53,19 @@ impl Blobs {
         std::fs::remove_file(self.path(name))
     }
 
+    /// Takes a blob that nobody names out of the way, for a person to look at.
+    pub fn put_aside(&self, name: &str) -> io::Result<()> {
+        let lost = self.root.join(LOST);
+        std::fs::create_dir_all(&lost)?;
+        std::fs::rename(self.path(name), lost.join(name))
+    }
+
     /// The names of all complete blobs.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for shard in std::fs::read_dir(&self.root)? {
             let shard = shard?;
-            if shard.file_type()?.is_dir() && shard.file_name() != "incoming" {
+            if shard.file_type()?.is_dir() && shard.file_name() != INCOMING && shard.file_name() != LOST {
                 for entry in std::fs::read_dir(shard.path())? {
                     names.extend(entry?.file_name().into_string());
                 }
@@ -63,7 +75,7 @@ impl Blobs {
     }
 
     fn incoming_dir(&self) -> PathBuf {
-        self.root.join("incoming")
+        self.root.join(INCOMING)
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 
-const CHUNK_BYTES: u64 = 256 * 1024;
+/// Small: thousands of slow devices download at a time, and each holds what was read ahead for it.
+const CHUNK_BYTES: u64 = 64 * 1024;
 const CHUNKS_AHEAD: usize = 2;
 
 /// The bytes of a file from one position to another.

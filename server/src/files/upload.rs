@@ -13,14 +13,23 @@ use md5::{Digest as _, Md5};
 use multer::{Field, Multipart};
 use sha2::Sha256;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use updraft_core::id;
 use updraft_store::Lane;
 
+/// Bytes of a form before its file: fields, part headers, whatever stands before the first boundary.
+const HEAD_BYTES_MAX: u64 = 512 * 1024;
+/// Bytes of a form besides its file, once the ticket is good.
+const FORM_BYTES_MAX: u64 = 1024 * 1024;
 /// Longest text field of a form, in bytes.
 const FIELD_BYTES_MAX: u64 = 16 * 1024;
 /// Most text fields before the file.
 const FIELDS_MAX: usize = 32;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why an upload is refused: OSS's status and code, and words.
 struct Refusal(StatusCode, &'static str, String);
@@ -29,7 +38,7 @@ struct Refusal(StatusCode, &'static str, String);
 pub async fn answer<B, E>(app: &App, request_id: &str, host: &str, content_type: &str, body: B) -> Reply
 where
     B: futures_util::Stream<Item = Result<Bytes, E>> + Send + 'static,
-    E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    E: Into<BoxError> + 'static,
 {
     match receive(app, content_type, body).await {
         Ok(status) => {
@@ -52,9 +61,14 @@ where
 async fn receive<B, E>(app: &App, content_type: &str, body: B) -> Result<StatusCode, Refusal>
 where
     B: futures_util::Stream<Item = Result<Bytes, E>> + Send + 'static,
-    E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    E: Into<BoxError> + 'static,
 {
     let boundary = multer::parse_boundary(content_type).map_err(|error| malformed(&error))?;
+    // The parser keeps in memory whatever it has not understood yet, so the stream itself is limited: to the head
+    // of a form until its ticket is good, and in time.
+    let allowed = Arc::new(AtomicU64::new(HEAD_BYTES_MAX));
+    let patience = Duration::from_secs(app.config.http_seconds.into());
+    let body = metered(body, Arc::clone(&allowed), patience);
     let limits =
         multer::SizeLimit::new().per_field(app.config.file_bytes_max.unsigned_abs().saturating_add(1));
     let mut form = Multipart::with_constraints(body, boundary, multer::Constraints::new().size_limit(limits));
@@ -62,7 +76,7 @@ where
     while let Some(field) = form.next_field().await.map_err(|error| malformed(&error))? {
         let name = field.name().unwrap_or_default().to_ascii_lowercase();
         if name == "file" {
-            return store_file(app, &fields, field).await;
+            return store_file(app, &fields, field, &allowed).await;
         }
         if fields.len() >= FIELDS_MAX {
             return Err(Refusal(
@@ -108,12 +122,68 @@ async fn text(mut field: Field<'_>) -> Result<String, Refusal> {
     String::from_utf8(bytes).map_err(|error| malformed(&error))
 }
 
+/// The body as long as it stays within `allowed` bytes and each piece comes within `patience`.
+fn metered<B, E>(
+    body: B,
+    allowed: Arc<AtomicU64>,
+    patience: Duration,
+) -> impl futures_util::Stream<Item = Result<Bytes, BoxError>> + Send + 'static
+where
+    B: futures_util::Stream<Item = Result<Bytes, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
+{
+    let state = (Box::pin(body), 0_u64);
+    futures_util::stream::try_unfold(state, move |(mut body, seen)| {
+        let allowed = Arc::clone(&allowed);
+        async move {
+            let next = tokio::time::timeout(patience, futures_util::StreamExt::next(&mut body));
+            let Some(chunk) = next.await.map_err(|_| BoxError::from("the form came too slowly"))? else {
+                return Ok(None);
+            };
+            let chunk = chunk.map_err(Into::into)?;
+            let seen = seen + chunk.len() as u64;
+            if seen > allowed.load(Ordering::Relaxed) {
+                return Err(BoxError::from("the form is too large before its file, or altogether"));
+            }
+            Ok(Some((chunk, (body, seen))))
+        }
+    })
+}
+
+/// One upload at a time for a key; another is refused until this is dropped.
+struct InFlight<'a> {
+    app: &'a App,
+    object_key: String,
+}
+
+impl<'a> InFlight<'a> {
+    fn begin(app: &'a App, object_key: &str) -> Result<Self, Refusal> {
+        if !app.uploads.lock().insert(object_key.to_owned()) {
+            return Err(Refusal(
+                StatusCode::CONFLICT,
+                "OperationAborted",
+                "Another upload to this key is in progress.".to_owned(),
+            ));
+        }
+        Ok(Self { app, object_key: object_key.to_owned() })
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.app.uploads.lock().remove(&self.object_key);
+    }
+}
+
 async fn store_file(
     app: &App,
     fields: &BTreeMap<String, String>,
     mut field: Field<'_>,
+    allowed: &AtomicU64,
 ) -> Result<StatusCode, Refusal> {
     let (object_key, bytes_max) = check(app, fields).await?;
+    let _in_flight = InFlight::begin(app, &object_key)?;
+    allowed.store(bytes_max.unsigned_abs().saturating_add(FORM_BYTES_MAX), Ordering::Relaxed);
     let unavailable = |error: std::io::Error| {
         tracing::error!(%error, "an upload cannot be stored");
         Refusal(
@@ -152,8 +222,17 @@ async fn store_file(
         .write(Lane::Interactive, move |tx| tx.file_uploaded(&row.0, &row.1, size, &md5, &sha256))
         .await
         .map_err(|error| unavailable(std::io::Error::other(error)))?;
-    if !stored {
-        let _ = app.blobs.remove(&blob);
+    let stored_by_us = stored.is_some();
+    let useless = match stored {
+        Some(replaced) => replaced,
+        None => Some(blob),
+    };
+    if let Some(blob) = useless
+        && let Err(error) = app.blobs.remove(&blob)
+    {
+        tracing::warn!(%error, blob, "a blob of no further use could not be removed");
+    }
+    if !stored_by_us {
         return Err(Refusal(
             StatusCode::CONFLICT,
             "FileAlreadyExists",

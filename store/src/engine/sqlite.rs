@@ -2,6 +2,7 @@
 
 use crate::error::StoreError;
 use crate::value::{Row, Value};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::Path;
 
@@ -18,7 +19,7 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
          PRAGMA busy_timeout = 5000;",
     )
     .map_err(error)?;
-    tune(&conn);
+    tune(&conn)?;
     Ok(conn)
 }
 
@@ -33,19 +34,23 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
          PRAGMA busy_timeout = 5000;",
     )
     .map_err(error)?;
-    tune(&conn);
+    tune(&conn)?;
     Ok(conn)
 }
 
 /// Opens a database that lives in memory, for the simulation and for tests.
 pub(crate) fn open_memory() -> Result<Connection, StoreError> {
     let conn = Connection::open_in_memory().map_err(error)?;
-    tune(&conn);
+    tune(&conn)?;
     Ok(conn)
 }
 
-fn tune(conn: &Connection) {
+fn tune(conn: &Connection) -> Result<(), StoreError> {
     conn.set_prepared_statement_cache_capacity(256);
+    // Else another value for a parameter may have a kept statement prepared anew, which costs more than to run
+    // it: the planner tries whether the value lets it use a partial index.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(error)?;
+    Ok(())
 }
 
 /// A full disk ends the transaction in the middle of a closure. If that swallows the error and goes on, its

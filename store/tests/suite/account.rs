@@ -1,7 +1,7 @@
 //! Accounts and access keys.
 
 use crate::harness::cases;
-use crate::help::{NOW, read, write};
+use crate::help::{NOW, read, try_write, write};
 use updraft_core::id::AccountNo;
 use updraft_store::{AccessKey, Store};
 
@@ -11,7 +11,8 @@ cases! {
         an_unknown_account_is_not_found,
         an_access_key_comes_back_as_it_was_put,
         putting_a_key_again_replaces_its_secret_and_switch,
-        only_a_key_without_ram_user_is_a_root_key;
+        only_a_key_without_ram_user_is_a_root_key,
+        an_installation_is_named_once;
 }
 
 fn key(id: &str, account: AccountNo, ram_user: Option<&str>) -> AccessKey {
@@ -22,6 +23,14 @@ fn key(id: &str, account: AccountNo, ram_user: Option<&str>) -> AccessKey {
         secret_sealed: vec![0, 255, 0, 1],
         enabled: true,
     }
+}
+
+fn an_installation_is_named_once(store: &Store) {
+    assert_eq!(read(store, |tx| tx.installation_find()), None);
+    write(store, |tx| tx.installation_insert(&[0, 255]));
+    assert_eq!(read(store, |tx| tx.installation_find()), Some(vec![0, 255]));
+    assert!(try_write(store, |tx| tx.installation_insert(&[1])).is_err());
+    assert_eq!(read(store, |tx| tx.installation_find()), Some(vec![0, 255]));
 }
 
 fn put(store: &Store, key: &AccessKey) {

@@ -12,11 +12,17 @@ cases! {
         an_uploaded_file_comes_back_with_its_digests,
         another_accounts_file_is_not_found_but_can_be_downloaded,
         a_file_may_be_uploaded_again_until_a_package_uses_it,
+        the_blob_that_an_upload_replaces_is_named,
         an_upload_without_a_ticket_is_refused,
         a_blob_exists_while_a_file_names_it;
 }
 
 fn uploaded(store: &Store, key: &'static str, blob: &'static str) -> bool {
+    replaced(store, key, blob).is_some()
+}
+
+/// The blob that an upload replaced; `None`: it was not taken.
+fn replaced(store: &Store, key: &'static str, blob: &'static str) -> Option<Option<String>> {
     write(store, move |tx| tx.file_uploaded(key, blob, i64::MAX, "md5", "sha256"))
 }
 
@@ -76,6 +82,14 @@ fn a_file_may_be_uploaded_again_until_a_package_uses_it(store: &Store) {
     let found = read(store, |tx| tx.file_find_any("k")).expect("the file exists");
     assert_eq!((found.blob.as_str(), found.firmware), ("second", firmware));
     assert_eq!(read(store, |tx| tx.file_ticket_find("k")), Some(firmware));
+}
+
+fn the_blob_that_an_upload_replaces_is_named(store: &Store) {
+    let shop = Shop::open(store);
+    ticket(store, shop, "key");
+    assert_eq!(replaced(store, "key", "one"), Some(None));
+    assert_eq!(replaced(store, "key", "two"), Some(Some("one".to_owned())));
+    assert_eq!(replaced(store, "other", "three"), None);
 }
 
 fn an_upload_without_a_ticket_is_refused(store: &Store) {

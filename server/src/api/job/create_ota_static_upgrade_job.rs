@@ -9,10 +9,11 @@ use crate::api::job::request::{BatchRequest, per_minute, target_devices, target_
 use crate::api::params::Params;
 use crate::api::{Call, Operation};
 use crate::engine::expand;
+use std::sync::Arc;
 use updraft_core::id::DeviceNo;
 use updraft_core::job::{JobType, TargetSelection};
 use updraft_core::{id, limits};
-use updraft_store::{Lane, NewJob};
+use updraft_store::{Lane, NewJob, Tx};
 
 /// The table's entry.
 pub const OPERATION: Operation = Operation {
@@ -45,44 +46,45 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let job_id = id::job_id(&app.random.bytes("job_id"));
     let (account, now) = (call.account, app.now());
     let answer = Object::new().text("JobId", &job_id).utc("UtcCreate", now);
-    app.store
-        .write(Lane::Interactive, move |tx| {
-            let firmware = request.firmware(tx, account)?;
-            if !firmware.status.may_upgrade() {
-                return Err(ApiError::new(Code::FirmwareNotVerified));
+    let wake = Arc::clone(app);
+    // Also if the caller is gone by then: the engine has work.
+    let begin = move |(): &()| wake.wake.notify_one();
+    let create = move |tx: &mut Tx<'_>| {
+        let firmware = request.firmware(tx, account)?;
+        if !firmware.status.may_upgrade() {
+            return Err(ApiError::new(Code::FirmwareNotVerified));
+        }
+        let mut new = NewJob {
+            account,
+            job_id: job_id.clone(),
+            firmware: firmware.no,
+            product: firmware.product,
+            job_type: JobType::Upgrade,
+            target_selection: selection,
+            need_push: request.need_push,
+            per_minute: Some(per_minute),
+            timeout_minutes: request.timeout_minutes,
+            tags: request.tags.clone(),
+            expanded: false,
+            expand_upto: DeviceNo(0),
+        };
+        match selection {
+            TargetSelection::All => {
+                new.expand_upto = tx.device_last(firmware.product)?;
+                tx.job_insert(&new, now)?;
             }
-            let mut new = NewJob {
-                account,
-                job_id: job_id.clone(),
-                firmware: firmware.no,
-                product: firmware.product,
-                job_type: JobType::Upgrade,
-                target_selection: selection,
-                need_push: request.need_push,
-                per_minute: Some(per_minute),
-                timeout_minutes: request.timeout_minutes,
-                tags: request.tags.clone(),
-                expanded: false,
-                expand_upto: DeviceNo(0),
-            };
-            match selection {
-                TargetSelection::All => {
-                    new.expand_upto = tx.device_last(firmware.product)?;
-                    tx.job_insert(&new, now)?;
-                }
-                TargetSelection::Specific => {
-                    let devices: Vec<DeviceNo> =
-                        target_devices(tx, &firmware, &names)?.iter().map(|device| device.no).collect();
-                    let candidates = tx.candidates_of(&devices, &firmware.module)?;
-                    new.expanded = true;
-                    let job = tx.job_insert(&new, now)?;
-                    expand::create_all(tx, job, &candidates, now)?;
-                }
+            TargetSelection::Specific => {
+                let devices: Vec<DeviceNo> =
+                    target_devices(tx, &firmware, &names)?.iter().map(|device| device.no).collect();
+                let candidates = tx.candidates_of(&devices, &firmware.module)?;
+                new.expanded = true;
+                let job = tx.job_insert(&new, now)?;
+                expand::create_all(tx, job, &candidates, now)?;
             }
-            Ok(())
-        })
-        .await?;
-    app.wake.notify_one();
+        }
+        Ok::<_, ApiError>(())
+    };
+    app.store.write_then(Lane::Interactive, create, begin).await?;
     Ok(Object::new().object("Data", answer))
 }
 

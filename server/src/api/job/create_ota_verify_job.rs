@@ -5,11 +5,12 @@ use crate::api::error::{ApiError, Code};
 use crate::api::job::request::{BatchRequest, NOT_SERVED, target_devices, target_names};
 use crate::api::{Call, Operation};
 use crate::engine::expand;
+use std::sync::Arc;
 use updraft_core::firmware::FirmwareStatus;
 use updraft_core::id::DeviceNo;
 use updraft_core::job::{JobType, TargetSelection};
 use updraft_core::{id, limits};
-use updraft_store::{Lane, NewJob};
+use updraft_store::{Lane, NewJob, Tx};
 
 /// The table's entry.
 pub const OPERATION: Operation = Operation {
@@ -30,39 +31,40 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let job_id = id::job_id(&app.random.bytes("job_id"));
     let (account, now) = (call.account, app.now());
     let answer = Object::new().text("JobId", &job_id).utc("UtcCreate", now);
-    app.store
-        .write(Lane::Interactive, move |tx| {
-            let firmware = request.firmware(tx, account)?;
-            if !firmware.status.may_verify() {
-                return Err(ApiError::new(Code::VerifyNotAllowed));
-            }
-            let devices: Vec<DeviceNo> =
-                target_devices(tx, &firmware, &names)?.iter().map(|device| device.no).collect();
-            let candidates = tx.candidates_of(&devices, &firmware.module)?;
-            if candidates.iter().any(|c| c.version.as_deref() == Some(firmware.dest_version.as_str())) {
-                return Err(Code::DeviceOnDestVersion.into());
-            }
-            let new = NewJob {
-                account,
-                job_id: job_id.clone(),
-                firmware: firmware.no,
-                product: firmware.product,
-                job_type: JobType::Verify,
-                target_selection: TargetSelection::Specific,
-                need_push: request.need_push,
-                per_minute: None,
-                timeout_minutes: request.timeout_minutes,
-                tags: request.tags.clone(),
-                expanded: true,
-                expand_upto: DeviceNo(0),
-            };
-            let job = tx.job_insert(&new, now)?;
-            tx.firmware_status_set(firmware.no, FirmwareStatus::Verifying, now)?;
-            tx.firmware_verify_job_set(firmware.no, job)?;
-            expand::create_all(tx, job, &candidates, now)?;
-            Ok(())
-        })
-        .await?;
-    app.wake.notify_one();
+    let wake = Arc::clone(app);
+    // Also if the caller is gone by then: the engine has work.
+    let begin = move |(): &()| wake.wake.notify_one();
+    let create = move |tx: &mut Tx<'_>| {
+        let firmware = request.firmware(tx, account)?;
+        if !firmware.status.may_verify() {
+            return Err(ApiError::new(Code::VerifyNotAllowed));
+        }
+        let devices: Vec<DeviceNo> =
+            target_devices(tx, &firmware, &names)?.iter().map(|device| device.no).collect();
+        let candidates = tx.candidates_of(&devices, &firmware.module)?;
+        if candidates.iter().any(|c| c.version.as_deref() == Some(firmware.dest_version.as_str())) {
+            return Err(Code::DeviceOnDestVersion.into());
+        }
+        let new = NewJob {
+            account,
+            job_id: job_id.clone(),
+            firmware: firmware.no,
+            product: firmware.product,
+            job_type: JobType::Verify,
+            target_selection: TargetSelection::Specific,
+            need_push: request.need_push,
+            per_minute: None,
+            timeout_minutes: request.timeout_minutes,
+            tags: request.tags.clone(),
+            expanded: true,
+            expand_upto: DeviceNo(0),
+        };
+        let job = tx.job_insert(&new, now)?;
+        tx.firmware_status_set(firmware.no, FirmwareStatus::Verifying, now)?;
+        tx.firmware_verify_job_set(firmware.no, job)?;
+        expand::create_all(tx, job, &candidates, now)?;
+        Ok::<_, ApiError>(())
+    };
+    app.store.write_then(Lane::Interactive, create, begin).await?;
     Ok(Object::new().object("Data", answer))
 }

@@ -1,12 +1,15 @@
 //! CancelOTATaskByJob: ends the tasks of a batch that are in the states named by flags.
 //!
-//! The wish is stored with the batch and carried out in bounded chunks; a crash in between resumes it. From
-//! the moment it is stored, tasks that it reaches are not pushed any more.
+//! Up to a chunk of tasks is cancelled in the call's own transaction. A larger wish is stored with the batch and
+//! carried out chunk by chunk; a crash in between resumes it. Until it is done, no further device of the batch
+//! is told: else a task that was not in a named state when the call was made could slip into one.
 
 use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
 use crate::api::{Call, Operation};
 use crate::engine;
+use crate::engine::advance::Effects;
+use std::sync::Arc;
 use updraft_core::task::Cancel;
 use updraft_store::Lane;
 
@@ -37,24 +40,26 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         return Err(Code::NullCancelFlag.into());
     }
     let (account, now) = (call.account, call.app.now());
-    let job = call
-        .app
-        .store
-        .write(Lane::Interactive, move |tx| {
-            let job = tx.job_find(account, &id)?.ok_or_else(|| ApiError::new(Code::JobNotFound))?;
-            if !job.status.is_ended() && cancel != Cancel::default() {
-                // A second call adds to one that is still being carried out.
-                let both = Cancel {
-                    confirm: cancel.confirm || job.cancel.confirm,
-                    queued: cancel.queued || job.cancel.queued,
-                    notified: cancel.notified || job.cancel.notified,
-                    in_progress: cancel.in_progress || job.cancel.in_progress,
-                };
-                tx.job_cancel_set(job.no, both, now)?;
-            }
-            Ok::<_, ApiError>(job.no)
-        })
-        .await?;
-    engine::finish_cancel(&call.app, job).await?;
+    let app = Arc::clone(&call.app);
+    let (job, more) = engine::write(&call.app, Lane::Interactive, move |tx| {
+        let job = tx.job_find(account, &id)?.ok_or_else(|| ApiError::new(Code::JobNotFound))?;
+        if job.status.is_ended() || cancel == Cancel::default() {
+            return Ok(((job.no, false), Effects::default()));
+        }
+        // A second call adds to one that is still being carried out.
+        let both = Cancel {
+            confirm: cancel.confirm || job.cancel.confirm,
+            queued: cancel.queued || job.cancel.queued,
+            notified: cancel.notified || job.cancel.notified,
+            in_progress: cancel.in_progress || job.cancel.in_progress,
+        };
+        tx.job_cancel_set(job.no, both, now)?;
+        let (more, effects) = engine::cancel_step(tx, &app, job.no)?;
+        Ok::<_, ApiError>(((job.no, more || !job.expanded), effects))
+    })
+    .await?;
+    if more {
+        engine::finish_cancel(&call.app, job).await?;
+    }
     Ok(Object::new())
 }
