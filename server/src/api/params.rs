@@ -154,11 +154,11 @@ fn pairs(text: &[u8], spoilt: &mut Option<ApiError>) -> BTreeMap<String, String>
             None => (pair, &[][..]),
         };
         let Some(name) = decode(name) else {
-            *spoilt = Some(ApiError::invalid("Name", "A parameter name is not UTF-8."));
+            *spoilt = Some(ApiError::invalid("Name", "A parameter name is not percent-encoded UTF-8 text."));
             continue;
         };
         let Some(value) = decode(value) else {
-            *spoilt = Some(ApiError::invalid(&name, "Its value is not UTF-8 text."));
+            *spoilt = Some(ApiError::invalid(&name, "Its value is not percent-encoded UTF-8 text."));
             continue;
         };
         if found.insert(name.clone(), value).is_some() {
@@ -169,6 +169,11 @@ fn pairs(text: &[u8], spoilt: &mut Option<ApiError>) -> BTreeMap<String, String>
 }
 
 fn decode(text: &[u8]) -> Option<String> {
+    // A `%` that two hexadecimal digits do not follow is a mistake, not text.
+    let whole = |at: usize| text.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    if (0..text.len()).any(|at| text[at] == b'%' && !whole(at)) {
+        return None;
+    }
     let spaced: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     let bytes: Vec<u8> = percent_decode(&spaced).collect();
     // U+0000 is refused at the edge: PostgreSQL cannot store it.
@@ -195,6 +200,9 @@ mod tests {
         assert_eq!(Params::read("A=1&A=2", b"").unwrap_err().code, "InvalidA");
         assert_eq!(Params::read("A=%FF", b"").unwrap_err().code, "InvalidA");
         assert_eq!(Params::read("", b"A=%00").unwrap_err().code, "InvalidA");
+        for broken in ["%", "%4", "%zz", "a%E4%BD", "%u4F60"] {
+            assert_eq!(Params::read(&format!("A={broken}"), b"").unwrap_err().code, "InvalidA", "{broken}");
+        }
     }
 
     #[test]
