@@ -256,6 +256,7 @@ pub const DESC_DEVICE_BUSY: &str = "the device has an unfinished task in another
 ///
 /// The rules are those of the platform's pages on update states; where they are silent the reading
 /// is recorded in `docs/compatibility.md`.
+#[expect(clippy::too_many_lines, reason = "one table, state by state")]
 #[expect(clippy::match_same_arms, reason = "the table reads state by state; each arm has its own reason")]
 pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -> Result<Step, Refused> {
     use TaskStatus::{Canceled, Confirm, Failed, InProgress, Notified, Queued, Succeeded};

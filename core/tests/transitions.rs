@@ -25,6 +25,22 @@ fn task(status: TaskStatus) -> Task {
     }
 }
 
+/// Fails to compile when `Event` grows: then `events` below needs a row for the new one.
+fn is_listed(event: &Event<'_>) -> bool {
+    match event {
+        Event::Confirm
+        | Event::Slot(_)
+        | Event::SlotLost
+        | Event::Push
+        | Event::Pull
+        | Event::Progress { .. }
+        | Event::Failure { .. }
+        | Event::Version(_)
+        | Event::Timeout
+        | Event::Cancel(_) => events().iter().any(|(_, listed)| listed.name() == event.name()),
+    }
+}
+
 fn events() -> Vec<(&'static str, Event<'static>)> {
     let all = Cancel { confirm: true, queued: true, notified: true, in_progress: true };
     vec![
@@ -49,6 +65,7 @@ fn table(terms: &Terms<'_>) -> String {
     let mut out = String::new();
     for status in TaskStatus::ALL {
         for (name, event) in events() {
+            assert!(is_listed(&event));
             let before = task(status);
             let outcome = match step(&before, terms, &event, NOW) {
                 Ok(Step::Same) => "same".to_owned(),

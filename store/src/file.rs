@@ -24,6 +24,17 @@ pub struct UploadedFile {
     pub firmware: Option<FirmwareNo>,
 }
 
+/// What became of a complete upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UploadNoted {
+    /// No ticket is open for the key: none was given, or a package uses it. Nothing was noted.
+    Refused,
+    /// It is the key's first.
+    First,
+    /// It takes the place of this blob, which belongs to nobody from now on.
+    Replaced(String),
+}
+
 impl Tx<'_> {
     /// Notes that an upload ticket for this key was given to the account.
     pub fn file_ticket_insert(
@@ -46,8 +57,7 @@ impl Tx<'_> {
         })
     }
 
-    /// Notes a complete upload, unless a package uses the key already (`None`). Answers the blob that it
-    /// replaces, if any: that one belongs to nobody from now on.
+    /// Notes a complete upload, unless a package uses the key already.
     pub fn file_uploaded(
         &mut self,
         object_key: &str,
@@ -55,18 +65,18 @@ impl Tx<'_> {
         size: i64,
         md5: &str,
         sha256: &str,
-    ) -> Result<Option<Option<String>>, StoreError> {
+    ) -> Result<UploadNoted, StoreError> {
         let before = self.query_one(
             "SELECT blob FROM file WHERE object_key = ?1 AND firmware IS NULL",
             &[object_key.into()],
             |row| row.opt_text(0),
         )?;
-        let Some(replaced) = before else { return Ok(None) };
+        let Some(replaced) = before else { return Ok(UploadNoted::Refused) };
         self.exec(
             "UPDATE file SET blob = ?2, size = ?3, md5 = ?4, sha256 = ?5 WHERE object_key = ?1 AND firmware IS NULL",
             &[object_key.into(), blob.into(), size.into(), md5.into(), sha256.into()],
         )?;
-        Ok(Some(replaced))
+        Ok(replaced.map_or(UploadNoted::First, UploadNoted::Replaced))
     }
 
     /// The account's uploaded file with this key.

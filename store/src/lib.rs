@@ -34,7 +34,7 @@ pub use account::AccessKey;
 pub use claim::Claim;
 pub use device::{Candidate, Device, NewDevice, OnlineDevice};
 pub use error::StoreError;
-pub use file::UploadedFile;
+pub use file::{UploadNoted, UploadedFile};
 pub use firmware::{Firmware, NewFirmware};
 pub use job::{Job, NewJob};
 pub use product::{NewProduct, Product};

@@ -21,8 +21,6 @@ const CACHED_MAX: usize = 10_000;
 pub struct Signer {
     /// The account that the key acts for.
     pub account: AccountNo,
-    /// The RAM user that holds the key; `None`: the account itself.
-    pub ram_user: Option<String>,
     /// The secret, in the clear.
     pub secret: String,
     /// Whether the key may sign.
@@ -56,7 +54,6 @@ impl AccessKeys {
         };
         let signer = Arc::new(Signer {
             account: key.account,
-            ram_user: key.ram_user,
             secret: master.open(SEAL_PURPOSE, &key.secret_sealed)?,
             enabled: key.enabled,
         });

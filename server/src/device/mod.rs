@@ -45,8 +45,7 @@ pub enum Ignored {
     Id,
 }
 
-/// The module of a message that names none: the whole firmware.
-pub const DEFAULT_MODULE: &str = "default";
+pub use updraft_core::device::DEFAULT_MODULE;
 
 /// A payload as text. Firmware written in C often sends the terminating zero with it.
 fn payload_text(payload: &[u8]) -> Result<&str, Ignored> {

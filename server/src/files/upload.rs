@@ -18,12 +18,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use updraft_core::id;
-use updraft_store::Lane;
+use updraft_store::{Lane, UploadNoted};
 
 /// Bytes of a form before its file: fields, part headers, whatever stands before the first boundary.
 const HEAD_BYTES_MAX: u64 = 512 * 1024;
 /// Bytes of a form besides its file, once the ticket is good.
 const FORM_BYTES_MAX: u64 = 1024 * 1024;
+const IN_USE: &str = "A firmware uses this key.";
 /// Longest text field of a form, in bytes.
 const FIELD_BYTES_MAX: u64 = 16 * 1024;
 /// Most text fields before the file.
@@ -217,27 +218,24 @@ async fn store_file(
         .map_err(unavailable)?;
     let (md5, sha256) = (hex::encode(md5.finalize()), hex::encode(sha256.finalize()));
     let row = (object_key, blob.clone());
-    let stored = app
+    let noted = app
         .store
         .write(Lane::Interactive, move |tx| tx.file_uploaded(&row.0, &row.1, size, &md5, &sha256))
         .await
         .map_err(|error| unavailable(std::io::Error::other(error)))?;
-    let stored_by_us = stored.is_some();
-    let useless = match stored {
-        Some(replaced) => replaced,
-        None => Some(blob),
+    let refused = noted == UploadNoted::Refused;
+    let useless = match noted {
+        UploadNoted::First => None,
+        UploadNoted::Replaced(before) => Some(before),
+        UploadNoted::Refused => Some(blob),
     };
     if let Some(blob) = useless
         && let Err(error) = app.blobs.remove(&blob)
     {
         tracing::warn!(%error, blob, "a blob of no further use could not be removed");
     }
-    if !stored_by_us {
-        return Err(Refusal(
-            StatusCode::CONFLICT,
-            "FileAlreadyExists",
-            "A firmware uses this key.".to_owned(),
-        ));
+    if refused {
+        return Err(Refusal(StatusCode::CONFLICT, "FileAlreadyExists", IN_USE.to_owned()));
     }
     Ok(match fields.get("success_action_status").map(String::as_str) {
         Some("200") => StatusCode::OK,
@@ -278,9 +276,7 @@ async fn check(app: &App, fields: &BTreeMap<String, String>) -> Result<(String, 
     })?;
     match ticket {
         Some(None) => Ok((object_key.to_owned(), bytes_max)),
-        Some(Some(_)) => {
-            Err(Refusal(StatusCode::CONFLICT, "FileAlreadyExists", "A firmware uses this key.".to_owned()))
-        }
+        Some(Some(_)) => Err(Refusal(StatusCode::CONFLICT, "FileAlreadyExists", IN_USE.to_owned())),
         None => Err(Refusal(StatusCode::FORBIDDEN, "AccessDenied", "There is no such ticket.".to_owned())),
     }
 }

@@ -3,7 +3,7 @@
 use crate::harness::cases;
 use crate::help::{NOW, read, try_write, write};
 use crate::shop::Shop;
-use updraft_store::{Store, StoreError, UploadedFile};
+use updraft_store::{Store, StoreError, UploadNoted, UploadedFile};
 
 cases! {
     Store:
@@ -18,11 +18,10 @@ cases! {
 }
 
 fn uploaded(store: &Store, key: &'static str, blob: &'static str) -> bool {
-    replaced(store, key, blob).is_some()
+    noted(store, key, blob) != UploadNoted::Refused
 }
 
-/// The blob that an upload replaced; `None`: it was not taken.
-fn replaced(store: &Store, key: &'static str, blob: &'static str) -> Option<Option<String>> {
+fn noted(store: &Store, key: &'static str, blob: &'static str) -> UploadNoted {
     write(store, move |tx| tx.file_uploaded(key, blob, i64::MAX, "md5", "sha256"))
 }
 
@@ -87,9 +86,9 @@ fn a_file_may_be_uploaded_again_until_a_package_uses_it(store: &Store) {
 fn the_blob_that_an_upload_replaces_is_named(store: &Store) {
     let shop = Shop::open(store);
     ticket(store, shop, "key");
-    assert_eq!(replaced(store, "key", "one"), Some(None));
-    assert_eq!(replaced(store, "key", "two"), Some(Some("one".to_owned())));
-    assert_eq!(replaced(store, "other", "three"), None);
+    assert_eq!(noted(store, "key", "one"), UploadNoted::First);
+    assert_eq!(noted(store, "key", "two"), UploadNoted::Replaced("one".to_owned()));
+    assert_eq!(noted(store, "other", "three"), UploadNoted::Refused);
 }
 
 fn an_upload_without_a_ticket_is_refused(store: &Store) {
