@@ -1,1 +1,173 @@
-//! Simulation.
+//! The test world around the server: faulty network, moving clock, crashes. One seed replays everything.
+//!
+//! The real server runs in here (HTTP door, engine, ingest, message codecs, mailboxes, SQLite in memory)
+//! without sockets, threads of its own, or a real clock; around it are `fleet`'s virtual devices. One queue
+//! of events in virtual time, one step at a time, and after every piece of the server's work `check`
+//! looks whether everything still holds.
+//!
+//! Reading order: `world` (the queue), `server` (the process that may die), `net`, `devices` and
+//! `endpoint` (both ends of a connection), `operator` (API calls), `faults`, `check` (after every
+//! step), `quiet` (at the end); `story` for written scenarios.
+//!
+//! Replay a failure: `cargo xtask sim <seed>`.
+
+mod api;
+mod chance;
+mod check;
+mod clock;
+mod devices;
+mod endpoint;
+mod faults;
+mod link;
+mod net;
+mod operator;
+mod quiet;
+mod server;
+pub mod story;
+mod transcript;
+mod world;
+
+use crate::chance::Chance;
+use crate::faults::{FaultPlan, Rates};
+use crate::world::{Event, START, World};
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use updraft_core::task::TaskStatus;
+use updraft_core::time::{HOUR_MS, MINUTE_MS, SECOND_MS};
+
+/// Steps of trouble, unless the caller says otherwise.
+pub const STEPS_DEFAULT: u64 = 5_000;
+/// The trouble ends after this time, even if few steps have happened.
+const TROUBLE_MS_MAX: i64 = 6 * HOUR_MS;
+
+/// Something that must never be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+impl From<updraft_store::StoreError> for Violation {
+    fn from(error: updraft_store::StoreError) -> Self {
+        Self(format!("the database: {error}"))
+    }
+}
+
+/// `Ok` if it holds.
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(Violation(otherwise())) }
+}
+
+/// What a world was that held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// Events, with the quiet end.
+    pub steps: u64,
+    /// Minutes of its time.
+    pub minutes: i64,
+    /// Devices.
+    pub devices: usize,
+    /// Batches.
+    pub batches: usize,
+    /// Tasks that ended well, failed, were cancelled.
+    pub ended: [usize; 3],
+    /// Lines of its transcript, and their hash.
+    pub lines: u64,
+    /// SHA-256 of the transcript.
+    pub hash: String,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [succeeded, failed, canceled] = self.ended;
+        write!(
+            f,
+            "seed {}: {} steps, {} min, {} devices, {} batches, tasks {succeeded} ok {failed} failed {canceled} \
+             canceled, {} lines, {}",
+            self.seed,
+            self.steps,
+            self.minutes,
+            self.devices,
+            self.batches,
+            self.lines,
+            &self.hash[..12]
+        )
+    }
+}
+
+/// A world in which something was that must never be.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Its seed.
+    pub seed: u64,
+    /// Steps of trouble that it was to have.
+    pub steps: u64,
+    /// The step that broke it.
+    pub at_step: u64,
+    /// What was wrong.
+    pub violation: Violation,
+    /// The last lines of its transcript.
+    pub tail: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let more =
+            if self.steps == STEPS_DEFAULT { String::new() } else { format!(" --steps {}", self.steps) };
+        write!(
+            f,
+            "{}\nseed {}, step {}: {}\nreplay: cargo xtask sim {}{more}",
+            self.tail, self.seed, self.at_step, self.violation, self.seed
+        )
+    }
+}
+
+/// Lives one world through `steps` events of trouble and a quiet end.
+pub fn run(seed: u64, steps: u64) -> Result<Report, Box<Failure>> {
+    run_kept(seed, steps, false).map(|(report, _)| report)
+}
+
+/// Like [`run`]; with `keep_all` the transcript, also a failure's, is whole instead of its last lines.
+pub fn run_kept(seed: u64, steps: u64, keep_all: bool) -> Result<(Report, String), Box<Failure>> {
+    let failure = |at_step, violation, tail| Box::new(Failure { seed, steps, at_step, violation, tail });
+    // Small chunks, so that the server also dies in the middle of making or cancelling a batch's tasks.
+    let chunk_rows = Chance::new(seed, "chunk").pick(&[1, 2, 3, 7, 2_000]);
+    let mut world =
+        World::new(seed, chunk_rows, keep_all).map_err(|violation| failure(0, violation, String::new()))?;
+    let lived = std::panic::catch_unwind(AssertUnwindSafe(|| live(&mut world, seed, steps)))
+        .unwrap_or_else(|_| Err(Violation("a panic, see above".to_owned())));
+    lived.map_err(|violation| failure(world.steps, violation, world.transcript.text()))?;
+    let ended = [TaskStatus::Succeeded, TaskStatus::Failed, TaskStatus::Canceled]
+        .map(|status| world.checker.tasks().filter(|task| task.status == status).count());
+    let report = Report {
+        seed,
+        steps: world.steps,
+        minutes: world.now.since_ms(START) / MINUTE_MS,
+        devices: world.nodes.len(),
+        batches: world.checker.jobs().count(),
+        ended,
+        lines: world.transcript.lines(),
+        hash: world.transcript.hash(),
+    };
+    Ok((report, world.transcript.text()))
+}
+
+fn live(world: &mut World, seed: u64, steps: u64) -> Result<(), Violation> {
+    world.populate()?;
+    let mut chance = Chance::new(seed, "plan");
+    world.rates = Rates::drawn(&mut chance);
+    world.plan = Some(FaultPlan::drawn(&mut chance));
+    world.at(20 * SECOND_MS, Event::Act);
+    world.break_next();
+    while world.steps < steps && world.now.since_ms(START) < TROUBLE_MS_MAX {
+        world.step()?;
+    }
+    world.settle()
+}

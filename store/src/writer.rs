@@ -162,7 +162,7 @@ pub(crate) enum Database {
 impl Database {
     pub(crate) fn batch(&mut self, sql: &'static str) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(conn) => sqlite::batch(conn, sql),
+            Self::Sqlite(conn) => sqlite::control(conn, sql),
             Self::Postgres(conn) => conn.batch(sql),
         }
     }
@@ -181,7 +181,7 @@ impl Database {
     /// error: a closure that swallowed one would be told that its changes stand. SAVEPOINT does fail then.
     fn commit(&mut self) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(conn) => sqlite::batch(conn, "COMMIT"),
+            Self::Sqlite(conn) => sqlite::control(conn, "COMMIT"),
             Self::Postgres(conn) => conn.batch("SAVEPOINT sound; COMMIT"),
         }
     }

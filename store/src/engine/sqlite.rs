@@ -84,6 +84,13 @@ pub(crate) fn query(
     Ok(())
 }
 
+/// Runs a statement that begins, ends or divides a transaction; kept prepared, since every call needs two.
+pub(crate) fn control(conn: &Connection, sql: &str) -> Result<(), StoreError> {
+    let mut statement = conn.prepare_cached(sql).map_err(error)?;
+    statement.execute([]).map(drop).map_err(error)
+}
+
+/// Runs a script.
 pub(crate) fn batch(conn: &Connection, sql: &str) -> Result<(), StoreError> {
     conn.execute_batch(sql).map_err(error)
 }

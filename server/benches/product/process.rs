@@ -1,0 +1,73 @@
+//! The server under test: the real binary in a process of its own.
+
+use crate::seed::{KEY_ID, SECRET, Seeded};
+use anyhow::Context as _;
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// A running server; it ends when this is dropped.
+pub struct Process {
+    pub api: SocketAddr,
+    pub mqtt: SocketAddr,
+    child: Child,
+    /// Kept open: the server says more than one line.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Process {
+    /// Starts a server on the seeded data and waits until it serves.
+    pub fn start(seeded: &Seeded) -> anyhow::Result<Self> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_updraft"))
+            .arg("serve")
+            .args(["--api-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(seeded.dir.path())
+            .env("UPDRAFT_ROOT_ACCESS_KEY_ID", KEY_ID)
+            .env("UPDRAFT_ROOT_ACCESS_KEY_SECRET", SECRET)
+            .env("UPDRAFT_QUOTA_SCALE", "0")
+            .env("UPDRAFT_MQTT_UPLINK_PER_SECOND", "0")
+            .env("UPDRAFT_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the server")?;
+        let mut stdout = BufReader::new(child.stdout.take().context("no stdout")?);
+        let mut said = String::new();
+        stdout.read_line(&mut said)?;
+        anyhow::ensure!(said.trim_end().ends_with("serves"), "the server ended before it served: {said}");
+        let run: Value = serde_json::from_str(&std::fs::read_to_string(seeded.dir.path().join("run.json"))?)?;
+        let addr = |name: &str| -> anyhow::Result<SocketAddr> {
+            Ok(run[name].as_str().context("no address in run.json")?.parse()?)
+        };
+        Ok(Self { api: addr("api_addr")?, mqtt: addr("mqtt_addr")?, child, _stdout: stdout })
+    }
+
+    /// Memory that belongs to the process alone (`RssAnon`), in bytes.
+    pub fn anonymous_bytes(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kib * 1_024)
+    }
+
+    /// Processor time used so far, in seconds.
+    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name in brackets may hold spaces; `utime` and `stime` are the 12th and 13th fields behind it.
+        let (_, rest) = stat.rsplit_once(") ").context("stat cannot be read")?;
+        let ticks: u64 =
+            rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap_or_default()).sum();
+        // USER_HZ is 100 on every Linux that there is.
+        Ok(ticks as f64 / 100.0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The data is thrown away, so nothing has to be saved.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

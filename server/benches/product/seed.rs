@@ -1,0 +1,263 @@
+//! Data for the server, written through the store before it starts: the API would take minutes.
+
+use crate::Scale;
+use anyhow::Context as _;
+use std::collections::BTreeMap;
+use tempfile::TempDir;
+use updraft_core::firmware::{FirmwareStatus, SignMethod};
+use updraft_core::id::{self, AccountNo, DeviceNo, FirmwareNo, JobNo, ProductNo, TaskNo};
+use updraft_core::job::{JobType, TargetSelection};
+use updraft_core::task::{Task, TaskStatus};
+use updraft_core::time::Timestamp;
+use updraft_fleet::Identity;
+use updraft_server::api::device::register_device::SEAL_PURPOSE;
+use updraft_server::clock::{Clock as _, SystemClock};
+use updraft_server::config::Config;
+use updraft_server::random::Random;
+use updraft_server::seal::MasterKey;
+use updraft_server::setup::{self, ROOT_ACCOUNT};
+use updraft_store::{Lane, NewDevice, NewFirmware, NewJob, NewProduct, Store, StoreError, Tx};
+
+pub const KEY_ID: &str = "bench-key";
+pub const SECRET: &str = "bench-secret-bench-secret-bench";
+/// Rows of one transaction.
+const CHUNK: usize = 5_000;
+
+/// A device, and how the database calls it.
+#[derive(Clone)]
+pub struct Seed {
+    pub no: DeviceNo,
+    pub identity: Identity,
+}
+
+/// A data folder with everything in it.
+pub struct Seeded {
+    pub dir: TempDir,
+    pub config: Config,
+    /// The package with many batches.
+    pub firmware_id: String,
+    /// Devices without tasks.
+    pub idle: Vec<Seed>,
+    /// Devices whose task is IN_PROGRESS.
+    pub reporting: Vec<Seed>,
+    account: AccountNo,
+    product: ProductNo,
+    pushing: FirmwareNo,
+}
+
+/// Who makes things.
+struct Maker {
+    store: Store,
+    master: MasterKey,
+    random: Random,
+    now: Timestamp,
+    account: AccountNo,
+    product: ProductNo,
+    product_key: String,
+}
+
+impl Seeded {
+    /// Makes the folder; on the disk of the build, since temporary folders may be in memory.
+    pub async fn make(scale: Scale) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let config = Config {
+            data_dir: dir.path().to_owned(),
+            root_access_key_id: Some(KEY_ID.to_owned()),
+            root_access_key_secret: Some(SECRET.to_owned()),
+            quota_scale: 0.0,
+            ..Config::default()
+        };
+        let (random, now) = (Random::from_seed([3; 32]), SystemClock.now());
+        let store = Store::open(&config.database()?)?;
+        let master = setup::master_key(&config, &store, &random).await?;
+        setup::root_account(&config, &store, &master, &random, now).await?;
+        let product_key = id::product_key(&random.bytes("product_key"));
+        let new = NewProduct {
+            account: AccountNo(0),
+            product_key: product_key.clone(),
+            name: "bench_lamps".to_owned(),
+            secret_sealed: Vec::new(),
+            node_type: 0,
+            data_format: 0,
+            net_type: "WIFI".to_owned(),
+            commodity_code: "iothub".to_owned(),
+            description: None,
+        };
+        let (account, product) = store
+            .write(Lane::Bulk, move |tx| {
+                let account = tx.account_ensure(ROOT_ACCOUNT, now)?;
+                Ok::<_, StoreError>((
+                    account,
+                    tx.product_insert(&NewProduct { account, ..new.clone() }, now)?,
+                ))
+            })
+            .await?;
+        let product = product.context("the product's name is taken")?;
+        let maker = Maker { store, master, random, now, account, product, product_key };
+        let idle = maker.devices("idle", scale.idle).await?;
+        let reporting = maker.devices("busy", scale.reporting).await?;
+        let (listed, firmware_id) = maker.firmware("listed").await?;
+        maker.batches(listed, scale.batches).await?;
+        let (progressing, _) = maker.firmware("progressing").await?;
+        maker.batch_in_progress(progressing, &reporting).await?;
+        let (pushing, _) = maker.firmware("pushing").await?;
+        maker.store.close();
+        Ok(Self { dir, config, firmware_id, idle, reporting, account, product, pushing })
+    }
+
+    /// A batch with a task for each of these devices, due now; written beside the running server.
+    pub async fn push_now(&self, devices: &[Seed]) -> anyhow::Result<()> {
+        let store = Store::open(&self.config.database()?)?;
+        let devices: Vec<DeviceNo> = devices.iter().map(|device| device.no).collect();
+        let new = new_job(self.account, self.product, self.pushing, "pushed");
+        let now = SystemClock.now();
+        store
+            .write(Lane::Bulk, move |tx| {
+                let job = tx.job_insert(&new, now)?;
+                tasks(tx, job, &devices, TaskStatus::Queued, Some(now), now)
+            })
+            .await?;
+        store.close();
+        Ok(())
+    }
+}
+
+fn new_job(account: AccountNo, product: ProductNo, firmware: FirmwareNo, job_id: &str) -> NewJob {
+    NewJob {
+        account,
+        job_id: job_id.to_owned(),
+        firmware,
+        product,
+        job_type: JobType::Upgrade,
+        target_selection: TargetSelection::Specific,
+        need_push: true,
+        // As fast as it goes: the API would not give more than 10,000 a minute.
+        per_minute: None,
+        timeout_minutes: None,
+        tags: Vec::new(),
+        expanded: true,
+        expand_upto: DeviceNo(0),
+    }
+}
+
+fn tasks(
+    tx: &mut Tx<'_>,
+    job: JobNo,
+    devices: &[DeviceNo],
+    status: TaskStatus,
+    due_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let count = devices.len() as i64;
+    let rows: Vec<Task> = devices
+        .iter()
+        .zip(1..)
+        .map(|(device, ordinal)| Task {
+            no: TaskNo { job, ordinal },
+            device: *device,
+            status,
+            src_version: Some("1.0.0".to_owned()),
+            progress: 0,
+            desc: String::new(),
+            due_at,
+            revision: 1,
+            created_at: now,
+            modified_at: now,
+        })
+        .collect();
+    tx.tasks_insert(&rows)?;
+    tx.counts_add(&BTreeMap::from([((job, status), count)]))?;
+    tx.job_expansion_set(job, DeviceNo(0), true, count)
+}
+
+impl Maker {
+    async fn devices(&self, kind: &str, count: usize) -> anyhow::Result<Vec<Seed>> {
+        let mut made = Vec::with_capacity(count);
+        for first in (0..count).step_by(CHUNK) {
+            let (mut rows, mut identities) = (Vec::new(), Vec::new());
+            for number in first..count.min(first + CHUNK) {
+                let name = format!("{kind}-{number:06}");
+                let secret = self.random.secret("device_secret");
+                rows.push(NewDevice {
+                    product: self.product,
+                    iot_id: id::alphanumeric(&self.random.bytes::<32>("iot_id")),
+                    secret_sealed: self.master.seal(SEAL_PURPOSE, &secret)?,
+                    nickname: None,
+                    name: name.clone(),
+                });
+                identities.push(Identity::new(&self.product_key, name, secret));
+            }
+            let now = self.now;
+            let numbers = self.store.write(Lane::Bulk, move |tx| {
+                rows.iter().map(|row| tx.device_insert(row, now)).collect::<Result<Vec<_>, StoreError>>()
+            });
+            for (no, identity) in numbers.await?.into_iter().zip(identities) {
+                made.push(Seed { no: no.context("a device's name is taken")?, identity });
+            }
+        }
+        Ok(made)
+    }
+
+    async fn firmware(&self, name: &str) -> anyhow::Result<(FirmwareNo, String)> {
+        let firmware_id = id::firmware_id(&self.random.bytes("firmware_id"));
+        let (account, product, now) = (self.account, self.product, self.now);
+        let (id, name) = (firmware_id.clone(), name.to_owned());
+        let no = self
+            .store
+            .write(Lane::Bulk, move |tx| {
+                let key = format!("ota/{name}/image.bin");
+                tx.file_ticket_insert(account, &key, now)?;
+                tx.file_uploaded(&key, &name, 65_536, "0", "0")?;
+                let file = tx.file_find(account, &key)?;
+                let new = NewFirmware {
+                    account,
+                    product,
+                    firmware_id: id.clone(),
+                    name: name.clone(),
+                    description: None,
+                    dest_version: "2.0.0".to_owned(),
+                    module: "default".to_owned(),
+                    status: FirmwareStatus::NoVerification,
+                    sign_method: SignMethod::Md5,
+                    sign: "0".repeat(32),
+                    size: 65_536,
+                    file: file.ok_or_else(|| StoreError::Internal("no file".to_owned()))?.no,
+                    udi: None,
+                };
+                tx.firmware_insert(&new, now)
+            })
+            .await?;
+        Ok((no.context("the package's name is taken")?, firmware_id))
+    }
+
+    /// Many batches without tasks.
+    async fn batches(&self, firmware: FirmwareNo, count: usize) -> anyhow::Result<()> {
+        for first in (0..count).step_by(CHUNK) {
+            let rows: Vec<NewJob> = (first..count.min(first + CHUNK))
+                .map(|_| {
+                    let job_id = id::job_id(&self.random.bytes("job_id"));
+                    new_job(self.account, self.product, firmware, &job_id)
+                })
+                .collect();
+            let now = self.now;
+            let written = self.store.write(Lane::Bulk, move |tx| {
+                rows.iter().try_for_each(|row| tx.job_insert(row, now).map(|_| ()))
+            });
+            written.await?;
+        }
+        Ok(())
+    }
+
+    async fn batch_in_progress(&self, firmware: FirmwareNo, devices: &[Seed]) -> anyhow::Result<()> {
+        let devices: Vec<DeviceNo> = devices.iter().map(|device| device.no).collect();
+        let new = new_job(self.account, self.product, firmware, "progressing");
+        let now = self.now;
+        self.store
+            .write(Lane::Bulk, move |tx| {
+                let job = tx.job_insert(&new, now)?;
+                tasks(tx, job, &devices, TaskStatus::InProgress, None, now)
+            })
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,25 @@
+//! The API, black box: signed requests go through `Http::answer`, without sockets.
+//!
+//! What an operation must accept and answer is not written here: the tests enumerate
+//! `docs/api/operations.json`, so an operation without a test fails the build.
+
+#[path = "api/acs3.rs"]
+mod acs3;
+#[path = "api/catalogue.rs"]
+mod catalogue;
+#[path = "api/enumeration.rs"]
+mod enumeration;
+#[path = "api/gateway.rs"]
+mod gateway;
+#[path = "api/list_jobs.rs"]
+mod list_jobs;
+#[path = "api/rules.rs"]
+mod rules;
+#[path = "api/server.rs"]
+mod server;
+#[path = "api/shop.rs"]
+mod shop;
+#[path = "api/story.rs"]
+mod story;
+#[path = "api/tree.rs"]
+mod tree;

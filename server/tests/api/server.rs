@@ -1,0 +1,314 @@
+//! A server without sockets: real store, moved clock, repeatable randomness, devices that never listen.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tempfile::TempDir;
+use updraft_core::id::{AccountNo, DeviceNo, TaskNo};
+use updraft_core::time::Timestamp;
+use updraft_server::api::access::SEAL_PURPOSE;
+use updraft_server::api::answer::utc;
+use updraft_server::api::params::Params;
+use updraft_server::api::sign::{V1Hash, v1_signature, v1_string_to_sign};
+use updraft_server::app::App;
+use updraft_server::clock::ManualClock;
+use updraft_server::config::Config;
+use updraft_server::device::link::{DeviceEvent, DeviceLink, Downlink, Happened};
+use updraft_server::engine::{self, ingest};
+use updraft_server::files::Blobs;
+use updraft_server::http::{Caller, Http};
+use updraft_server::random::Random;
+use updraft_server::seal::MasterKey;
+use updraft_server::setup::ROOT_ACCOUNT;
+use updraft_store::{AccessKey, Lane, Location, Store, StoreError};
+
+/// When every test begins: 2024-05-20T12:00:00Z.
+pub const START: Timestamp = Timestamp(1_716_206_400_000);
+pub const HOST: &str = "ota.example.com:8080";
+
+/// An access key.
+#[derive(Clone, Copy)]
+pub struct Key {
+    pub id: &'static str,
+    pub secret: &'static str,
+}
+
+pub const ROOT: Key = Key { id: "root-key", secret: "root-secret" };
+pub const RAM_USER: Key = Key { id: "ram-key", secret: "ram-secret" };
+pub const DISABLED: Key = Key { id: "disabled-key", secret: "disabled-secret" };
+pub const OTHER_ACCOUNT: Key = Key { id: "other-key", secret: "other-secret" };
+
+/// Nobody listens.
+struct NoDevices;
+
+impl DeviceLink for NoDevices {
+    fn listening(&self, _: DeviceNo) -> bool {
+        false
+    }
+    fn send(&self, _: DeviceNo, _: Downlink) {}
+    fn withdraw(&self, _: DeviceNo, _: TaskNo, _: i64) {}
+}
+
+pub struct TestServer {
+    pub app: Arc<App>,
+    pub clock: Arc<ManualClock>,
+    pub dir: TempDir,
+    http: Http,
+    nonces: AtomicU64,
+}
+
+/// An answer as it came.
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.body))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// `Code`, in whichever format.
+    pub fn code(&self) -> String {
+        let text = self.body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+        match text {
+            Some((code, _)) => code.to_owned(),
+            None => self.json()["Code"].as_str().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// The text of a failure, whether it came from the gateway or from an operation.
+    pub fn message(&self) -> String {
+        let json = self.json();
+        json["Message"].as_str().or(json["ErrorMessage"].as_str()).unwrap_or_default().to_owned()
+    }
+}
+
+impl TestServer {
+    /// In memory, without quotas.
+    pub async fn new() -> Self {
+        Self::with(Location::Inline, |config| config.quota_scale = 0.0).await
+    }
+
+    /// In a file, so that [`TestServer::dump`] can look at it; without quotas.
+    pub async fn on_disk() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite(dir.path().join("updraft.db"));
+        Self::start(dir, location, |config| config.quota_scale = 0.0).await
+    }
+
+    pub async fn with(location: Location, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start(tempfile::tempdir().unwrap(), location, change).await
+    }
+
+    async fn start(dir: TempDir, location: Location, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
+        change(&mut config);
+        let store = Store::open(&location).unwrap();
+        let master = MasterKey::new(&[7; 32]).unwrap();
+        for (account, key, ram_user, enabled) in [
+            (ROOT_ACCOUNT, ROOT, None, true),
+            (ROOT_ACCOUNT, RAM_USER, Some("operator"), true),
+            (ROOT_ACCOUNT, DISABLED, None, false),
+            ("other", OTHER_ACCOUNT, None, true),
+        ] {
+            let row = AccessKey {
+                id: key.id.to_owned(),
+                account: AccountNo(0),
+                ram_user: ram_user.map(str::to_owned),
+                secret_sealed: master.seal(SEAL_PURPOSE, key.secret).unwrap(),
+                enabled,
+            };
+            let put = store.write(Lane::Interactive, move |tx| {
+                let account = tx.account_ensure(account, START)?;
+                tx.access_key_put(&AccessKey { account, ..row.clone() }, START)
+            });
+            put.await.unwrap();
+        }
+        let blobs = Blobs::open(&dir.path().join("blobs")).unwrap();
+        let clock = Arc::new(ManualClock::new(START));
+        let random = Random::from_seed([1; 32]);
+        let app =
+            App::new(config, Arc::new(store), clock.clone(), random, master, blobs, Arc::new(NoDevices));
+        let http = Http { app: Arc::clone(&app), metrics: None, ready: AtomicBool::new(true) };
+        Self { app, clock, dir, http, nonces: AtomicU64::new(0) }
+    }
+
+    /// Moves the clock.
+    pub fn later_ms(&self, ms: i64) {
+        self.clock.set(self.app.now().plus_ms(ms));
+    }
+
+    pub fn nonce(&self) -> String {
+        format!("nonce-{}", self.nonces.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The present as a v1.0 `Timestamp`.
+    pub fn timestamp(&self) -> String {
+        utc(self.app.now())[..19].to_owned() + "Z"
+    }
+
+    /// Parameters that every v1.0 call has; tests change them before they sign.
+    pub fn common(&self, key: Key, action: &str, format: &str) -> BTreeMap<String, String> {
+        let common = [
+            ("Action", action),
+            ("Version", "2018-01-20"),
+            ("Format", format),
+            ("AccessKeyId", key.id),
+            ("SignatureMethod", "HMAC-SHA1"),
+            ("SignatureVersion", "1.0"),
+            ("SignatureNonce", &self.nonce()),
+            ("Timestamp", &self.timestamp()),
+        ];
+        common.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// Signs (v1.0) and sends.
+    pub async fn send_signed(
+        &self,
+        method: Method,
+        key: Key,
+        mut params: BTreeMap<String, String>,
+    ) -> Answer {
+        let to_sign = v1_string_to_sign(method.as_str(), &Params::from_pairs(params.clone()));
+        let hash = match params.get("SignatureMethod").map(String::as_str) {
+            Some("HMAC-SHA256") => V1Hash::Sha256,
+            _ => V1Hash::Sha1,
+        };
+        params.insert("Signature".to_owned(), v1_signature(hash, key.secret, &to_sign));
+        self.send(Request::builder().method(method).uri(format!("/?{}", query(&params)))).await
+    }
+
+    /// Sends a request without a body.
+    pub async fn send(&self, request: http::request::Builder) -> Answer {
+        self.send_with(request, Bytes::new()).await
+    }
+
+    /// Sends a request.
+    pub async fn send_with(&self, request: http::request::Builder, body: impl Into<Bytes>) -> Answer {
+        let mut request = request.body(Full::new(body.into())).unwrap();
+        request.headers_mut().entry("host").or_insert(HOST.parse().unwrap());
+        let caller = Caller { local: ([127, 0, 0, 1], 8080).into(), tls: false };
+        let (parts, body) = self.http.answer(caller, request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// Calls an operation with a key and a format.
+    pub async fn call_as<K, V>(&self, key: Key, format: &str, action: &str, params: &[(K, V)]) -> Answer
+    where
+        K: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let mut all = self.common(key, action, format);
+        for (name, value) in params {
+            all.insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+        }
+        self.send_signed(Method::POST, key, all).await
+    }
+
+    /// Calls an operation as the root account, in JSON.
+    pub async fn call<K, V>(&self, action: &str, params: &[(K, V)]) -> (u16, Value)
+    where
+        K: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let answer = self.call_as(ROOT, "JSON", action, params).await;
+        (answer.status, answer.json())
+    }
+
+    /// Calls an operation as the root account, in XML.
+    pub async fn call_xml<K, V>(&self, action: &str, params: &[(K, V)]) -> (u16, String)
+    where
+        K: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let answer = self.call_as(ROOT, "XML", action, params).await;
+        (answer.status, answer.body)
+    }
+
+    /// Calls an operation, which must succeed.
+    pub async fn ok<K, V>(&self, action: &str, params: &[(K, V)]) -> Value
+    where
+        K: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let (status, answer) = self.call(action, params).await;
+        assert_eq!((status, &answer["Success"]), (200, &Value::Bool(true)), "{action}: {answer}");
+        answer
+    }
+
+    /// Sends a file with a ticket of GenerateOTAUploadURL.
+    pub async fn upload(&self, field: impl Fn(&str) -> String, file: &[u8]) {
+        let mut form = Vec::new();
+        for (name, of) in [
+            ("key", "Key"),
+            ("policy", "Policy"),
+            ("OSSAccessKeyId", "OSSAccessKeyId"),
+            ("signature", "Signature"),
+        ] {
+            let value = field(of);
+            form.extend(
+                format!("--edge\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+                    .bytes(),
+            );
+        }
+        form.extend(
+            b"--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n".iter(),
+        );
+        form.extend(file);
+        form.extend(b"\r\n--edge--\r\n");
+        let request = Request::post("/").header("content-type", "multipart/form-data; boundary=edge");
+        let answer = self.send_with(request, form).await;
+        assert_eq!(answer.status, 204, "{}", answer.body);
+    }
+
+    /// A device of this IotId does something; the engine looks at it.
+    pub async fn device(&self, iot_id: &str, event: DeviceEvent) {
+        let wanted = iot_id.to_owned();
+        let found = self.app.store.read(move |tx| {
+            let account = tx.account_find(ROOT_ACCOUNT)?.unwrap_or_default();
+            Ok::<_, StoreError>(tx.device_find_by_iot_id(account, &wanted)?.map(|device| device.no))
+        });
+        let device = found.await.unwrap().expect("the device exists");
+        ingest::take(&self.app, vec![Happened { device, event }]).await.unwrap();
+    }
+
+    /// Lets the engine work until there is nothing to do at once.
+    pub async fn engine(&self) {
+        while engine::turn(&self.app).await.unwrap().more {}
+    }
+
+    /// Everything in the database, by table; only [`TestServer::on_disk`].
+    pub fn dump(&self) -> BTreeMap<String, Vec<String>> {
+        let path = self.dir.path().join("updraft.db");
+        let conn = rusqlite::Connection::open(path).unwrap();
+        let mut names = conn.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
+        let names: Vec<String> = names.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let rows = |table: &str| {
+            let mut all = conn.prepare(&format!("SELECT * FROM {table}")).unwrap();
+            let columns = all.column_count();
+            let row = |row: &rusqlite::Row<'_>| {
+                (0..columns).map(|at| row.get::<_, rusqlite::types::Value>(at)).collect::<Result<Vec<_>, _>>()
+            };
+            all.query_map([], row).unwrap().map(|row| format!("{:?}", row.unwrap())).collect()
+        };
+        names.into_iter().map(|table| (table.clone(), rows(&table))).collect()
+    }
+}
+
+/// Parameters as a query string.
+pub fn query(params: &BTreeMap<String, String>) -> String {
+    let mut out = form_urlencoded::Serializer::new(String::new());
+    out.extend_pairs(params).finish()
+}

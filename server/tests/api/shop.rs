@@ -1,0 +1,160 @@
+//! What most tests need first: products, devices, packages, batches, made through the API.
+
+use crate::server::TestServer;
+use serde_json::Value;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Parameters of a call.
+pub type Pairs = Vec<(String, String)>;
+
+/// A file's content.
+pub const IMAGE: &[u8] = b"firmware image";
+pub const IMAGE_MD5: &str = "dc6f9e808a395298c3b395c9b972586f";
+pub const IMAGE_SHA256: &str = "1df2f3853d10a305aa52d36fd4a03f5721d7ce7daef6f7e5e8d51074d31361f1";
+
+/// Makes things with names that nobody has.
+pub struct Shop<'a> {
+    pub server: &'a TestServer,
+    pub product_key: String,
+    made: AtomicU64,
+}
+
+/// Owned parameters.
+pub fn pairs(params: &[(&str, &str)]) -> Pairs {
+    params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The text at a JSON pointer.
+pub fn text(answer: &Value, pointer: &str) -> String {
+    let found = answer.pointer(pointer).and_then(Value::as_str);
+    found.unwrap_or_else(|| panic!("there is no {pointer} in {answer}")).to_owned()
+}
+
+impl<'a> Shop<'a> {
+    /// A product.
+    pub async fn open(server: &'a TestServer) -> Self {
+        let answer = server.ok("CreateProduct", &[("ProductName", "lamps"), ("NodeType", "0")]).await;
+        Self { server, product_key: text(&answer, "/ProductKey"), made: AtomicU64::new(0) }
+    }
+
+    /// A name that nobody has.
+    pub fn name(&self, what: &str) -> String {
+        format!("{what}_{}", self.made.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A device; answers its IotId.
+    pub async fn device(&self, name: &str) -> String {
+        let params = [("ProductKey", self.product_key.as_str()), ("DeviceName", name)];
+        text(&self.server.ok("RegisterDevice", &params).await, "/Data/IotId")
+    }
+
+    /// An uploaded file; answers its FirmwareUrl.
+    pub async fn file(&self) -> String {
+        let ticket = self.server.ok("GenerateOTAUploadURL", &[("FileSuffix", "bin")]).await;
+        self.server.upload(|field| text(&ticket, &format!("/Data/{field}")), IMAGE).await;
+        text(&ticket, "/Data/FirmwareUrl")
+    }
+
+    /// What makes a package of a new file.
+    pub async fn package_request(&self) -> Pairs {
+        pairs(&[
+            ("ProductKey", &self.product_key),
+            ("FirmwareName", &self.name("package")),
+            ("DestVersion", "2.0.0"),
+            ("FirmwareUrl", &self.file().await),
+        ])
+    }
+
+    /// A package that must be verified; answers its FirmwareId.
+    pub async fn unverified(&self) -> String {
+        let request = self.package_request().await;
+        text(&self.server.ok("CreateOTAFirmware", &request).await, "/Data/FirmwareId")
+    }
+
+    /// A package that needs no verification; answers its FirmwareId.
+    pub async fn package(&self) -> String {
+        let mut request = self.package_request().await;
+        request.extend(pairs(&[("NeedToVerify", "false")]));
+        text(&self.server.ok("CreateOTAFirmware", &request).await, "/Data/FirmwareId")
+    }
+
+    /// What makes a static batch for one device.
+    pub fn batch_request(&self, firmware: &str, device: &str) -> Pairs {
+        pairs(&[
+            ("FirmwareId", firmware),
+            ("ProductKey", &self.product_key),
+            ("TargetSelection", "SPECIFIC"),
+            ("TargetDeviceName.1", device),
+        ])
+    }
+
+    /// A static batch for one device, with more parameters; answers its JobId.
+    pub async fn batch(&self, firmware: &str, device: &str, more: &[(&str, &str)]) -> String {
+        let mut request = self.batch_request(firmware, device);
+        request.extend(pairs(more));
+        text(&self.server.ok("CreateOTAStaticUpgradeJob", &request).await, "/Data/JobId")
+    }
+
+    /// A verification batch for one device; answers its JobId.
+    pub async fn verification(&self, firmware: &str, device: &str) -> String {
+        let request = pairs(&[
+            ("FirmwareId", firmware),
+            ("ProductKey", &self.product_key),
+            ("TargetDeviceName.1", device),
+        ]);
+        text(&self.server.ok("CreateOTAVerifyJob", &request).await, "/Data/JobId")
+    }
+
+    /// Parameters with which an operation succeeds, on things made for this call only.
+    pub async fn valid(&self, action: &str) -> Pairs {
+        let device = self.name("device");
+        match action {
+            "CreateProduct" => pairs(&[("ProductName", &self.name("product")), ("NodeType", "1")]),
+            "RegisterDevice" => pairs(&[("ProductKey", &self.product_key), ("DeviceName", &device)]),
+            "QueryDeviceDetail" => {
+                self.device(&device).await;
+                pairs(&[("ProductKey", &self.product_key), ("DeviceName", &device)])
+            }
+            "GenerateOTAUploadURL" => Pairs::new(),
+            "CreateOTAFirmware" => self.package_request().await,
+            "QueryOTAFirmware" => pairs(&[("FirmwareId", &self.unverified().await)]),
+            "CreateOTAVerifyJob" => {
+                self.device(&device).await;
+                pairs(&[
+                    ("FirmwareId", &self.unverified().await),
+                    ("ProductKey", &self.product_key),
+                    ("TargetDeviceName.1", &device),
+                ])
+            }
+            "CreateOTAStaticUpgradeJob" => {
+                self.device(&device).await;
+                self.batch_request(&self.package().await, &device)
+            }
+            "ListOTAJobByFirmware" => {
+                pairs(&[("FirmwareId", &self.unverified().await), ("CurrentPage", "1"), ("PageSize", "10")])
+            }
+            "QueryOTAJob" | "ListOTATaskByJob" => {
+                self.device(&device).await;
+                pairs(&[("JobId", &self.batch(&self.package().await, &device, &[]).await)])
+            }
+            "CancelOTATaskByJob" => {
+                self.device(&device).await;
+                let job = self.batch(&self.package().await, &device, &[]).await;
+                pairs(&[("JobId", &job), ("CancelQueuedTask", "true")])
+            }
+            other => panic!("nobody knows how to call {other}; add it to Shop::valid"),
+        }
+    }
+}
+
+/// Parameters with some of them replaced or added.
+pub fn changed(params: &[(String, String)], changes: &[(&str, &str)]) -> Pairs {
+    let kept = params.iter().filter(|(name, _)| !changes.iter().any(|(changed, _)| changed == name));
+    kept.cloned().chain(pairs(changes)).collect()
+}
+
+/// Parameters without one.
+pub fn without(params: &[(String, String)], name: &str) -> Pairs {
+    let below = format!("{name}.");
+    params.iter().filter(|(found, _)| found != name && !found.starts_with(&below)).cloned().collect()
+}

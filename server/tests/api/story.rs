@@ -1,0 +1,244 @@
+//! One story that touches every operation, told twice: in JSON and in XML.
+//!
+//! Two servers with the same randomness and the same clock must give the same answers, ids included, so the
+//! XML document can be compared with the JSON answer as a tree.
+
+use crate::catalogue;
+use crate::server::{ROOT, TestServer};
+use crate::shop::IMAGE;
+use crate::tree::{self, Field};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use updraft_core::task::FailedStep;
+use updraft_server::api::OPERATIONS;
+use updraft_server::device::link::DeviceEvent;
+
+/// Fields of the platform that no answer of this release has, and why.
+const NEVER_ANSWERED: [(&str, &[&str], &str); 4] = [
+    ("CreateProduct", &["Data.ProtocolType"], "ProtocolType is refused"),
+    ("RegisterDevice", &["Data.DevEui", "Data.JoinEui"], "LoRa is refused"),
+    (
+        "QueryOTAFirmware",
+        &[
+            "FirmwareInfo.MultiFiles[].FileMd5",
+            "FirmwareInfo.MultiFiles[].Name",
+            "FirmwareInfo.MultiFiles[].SignValue",
+            "FirmwareInfo.MultiFiles[].Size",
+            "FirmwareInfo.MultiFiles[].Url",
+            "FirmwareInfo.SrcVersion",
+        ],
+        "packages are full and of one file",
+    ),
+    (
+        "QueryOTAJob",
+        &[
+            "Data.DynamicMode",
+            "Data.GrayPercent",
+            "Data.GroupId",
+            "Data.GroupName",
+            "Data.JobDesc",
+            "Data.RetryCount",
+            "Data.RetryInterval",
+            "Data.SrcVersions.SrcVersion[]",
+            "Data.UtcScheduleFinishTime",
+            "Data.UtcScheduleTime",
+        ],
+        "dynamic, grey, grouped, retried and scheduled batches are refused; nothing describes a batch",
+    ),
+];
+
+/// Fields that only failures have.
+const OF_FAILURES: [&str; 2] = ["Code", "ErrorMessage"];
+
+/// An answer of the story.
+struct Told {
+    action: &'static str,
+    tree: Field,
+    json: Option<Value>,
+}
+
+struct Story {
+    server: TestServer,
+    format: &'static str,
+    told: Vec<Told>,
+}
+
+impl Story {
+    /// Calls an operation, which must succeed, and notes the answer.
+    async fn call(&mut self, action: &'static str, params: &[(&str, &str)]) -> Field {
+        self.server.later_ms(1_234);
+        let answer = self.server.call_as(ROOT, self.format, action, params).await;
+        assert_eq!(answer.status, 200, "{action}: {}", answer.body);
+        let (tree, json, kind) = match self.format {
+            "JSON" => {
+                let json = answer.json();
+                let tree = tree::from_json(&format!("{action}Response"), &json);
+                (tree, Some(json), "application/json;charset=utf-8")
+            }
+            _ => (tree::from_xml(&answer.body), None, "text/xml;charset=utf-8"),
+        };
+        assert_eq!(answer.header("content-type"), kind);
+        assert_eq!(answer.header("x-acs-request-id"), tree.text("RequestId"));
+        assert_eq!(tree.text("Success"), "true", "{action}: {}", answer.body);
+        self.told.push(Told { action, tree: tree.clone(), json });
+        tree
+    }
+
+    async fn device(&self, iot_id: &str, event: DeviceEvent) {
+        self.server.later_ms(1_000);
+        self.server.device(iot_id, event).await;
+    }
+}
+
+fn report(version: &str) -> DeviceEvent {
+    DeviceEvent::Report { module: "default".to_owned(), version: version.to_owned() }
+}
+
+async fn tell(format: &'static str) -> Vec<Told> {
+    let mut story = Story { server: TestServer::new().await, format, told: Vec::new() };
+    let product = story
+        .call(
+            "CreateProduct",
+            &[
+                ("ProductName", "路灯_lamp"),
+                ("NodeType", "0"),
+                ("AliyunCommodityCode", "iothub_senior"),
+                ("DataFormat", "1"),
+                ("NetType", "CELLULAR"),
+                ("Description", "lamps & <posts> \"in the street\""),
+            ],
+        )
+        .await;
+    let key = product.text("ProductKey").to_owned();
+    let mut devices = Vec::new();
+    for name in ["lamp-1", "lamp-2", "lamp-3"] {
+        let params = [("ProductKey", key.as_str()), ("DeviceName", name), ("Nickname", "路灯一号")];
+        let device = story.call("RegisterDevice", &params).await;
+        devices.push(device.text("Data/IotId").to_owned());
+    }
+    // Never connected: fewer fields.
+    story.call("QueryDeviceDetail", &[("IotId", &devices[0])]).await;
+    story.device(&devices[0], DeviceEvent::Online { session: 1, ip: "192.0.2.7".to_owned() }).await;
+    story.device(&devices[0], report("1.0.0")).await;
+    story.call("QueryDeviceDetail", &[("ProductKey", &key), ("DeviceName", "lamp-1")]).await;
+
+    let ticket = story.call("GenerateOTAUploadURL", &[("FileSuffix", "tar.gz")]).await;
+    story.server.upload(|field| ticket.text(&format!("Data/{field}")).to_owned(), IMAGE).await;
+    let package = story
+        .call(
+            "CreateOTAFirmware",
+            &[
+                ("ProductKey", &key),
+                ("FirmwareName", "ファーム_(2)"),
+                ("FirmwareDesc", "a > b"),
+                ("DestVersion", "2.0.0"),
+                ("FirmwareUrl", ticket.text("Data/FirmwareUrl")),
+                ("SignMethod", "SHA256"),
+                ("Udi", "{\"for\":\"lamps\"}"),
+            ],
+        )
+        .await;
+    let package = package.text("Data/FirmwareId").to_owned();
+    let list = [("FirmwareId", package.as_str()), ("CurrentPage", "1"), ("PageSize", "10")];
+    story.call("QueryOTAFirmware", &[("FirmwareId", &package)]).await;
+    story.call("ListOTAJobByFirmware", &list).await;
+
+    let verification = [
+        ("FirmwareId", package.as_str()),
+        ("ProductKey", &key),
+        ("TargetDeviceName.1", "lamp-1"),
+        ("TimeoutInMinutes", "60"),
+    ];
+    let verification = story.call("CreateOTAVerifyJob", &verification).await;
+    story.call("ListOTAJobByFirmware", &list).await;
+    story.call("QueryOTAJob", &[("JobId", verification.text("Data/JobId"))]).await;
+    story.device(&devices[0], report("2.0.0")).await;
+    story.call("QueryOTAFirmware", &[("FirmwareId", &package)]).await;
+
+    let batch = story
+        .call(
+            "CreateOTAStaticUpgradeJob",
+            &[
+                ("FirmwareId", &package),
+                ("ProductKey", &key),
+                ("TargetSelection", "ALL"),
+                ("MaximumPerMinute", "600"),
+                ("TimeoutInMinutes", "30"),
+                ("Tag.1.Key", "campaign"),
+                ("Tag.1.Value", "<spring> & 春"),
+                ("Tag.2.Key", "region.1"),
+                ("Tag.2.Value", " spaces at both ends "),
+            ],
+        )
+        .await;
+    let batch = batch.text("Data/JobId").to_owned();
+    story.server.engine().await;
+    story.device(&devices[1], DeviceEvent::Pull { module: "default".to_owned(), id: "1".to_owned() }).await;
+    let failure = DeviceEvent::Failure {
+        module: "default".to_owned(),
+        step: FailedStep::Verification,
+        desc: "crc & co".to_owned(),
+    };
+    story.device(&devices[1], failure).await;
+    story.call("ListOTATaskByJob", &[("JobId", &batch), ("TaskStatus", "FAILED")]).await;
+    story.call("CancelOTATaskByJob", &[("JobId", &batch), ("CancelQueuedTask", "true")]).await;
+    story.call("ListOTATaskByJob", &[("JobId", &batch)]).await;
+    story.call("QueryOTAJob", &[("JobId", &batch)]).await;
+    story.call("ListOTAJobByFirmware", &list).await;
+    story.told
+}
+
+#[tokio::test]
+async fn every_operation_answers_what_the_platform_answers_in_json_and_the_same_in_xml() {
+    let (in_json, in_xml) = (tell("JSON").await, tell("XML").await);
+    let mut seen: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (json, xml) in in_json.iter().zip(&in_xml) {
+        assert_eq!(json.action, xml.action);
+        assert_eq!(json.tree, xml.tree);
+        let answer = json.json.as_ref().unwrap();
+        catalogue::find(json.action).check(answer, seen.entry(json.action).or_default());
+        well_formed(answer, json.action);
+    }
+    assert_eq!(in_json.len(), in_xml.len());
+
+    let told: BTreeSet<&str> = seen.keys().copied().collect();
+    let served: BTreeSet<&str> = OPERATIONS.iter().map(|operation| operation.name).collect();
+    assert_eq!(told, served, "an operation is missing from the story");
+    for (action, seen) in &seen {
+        let excused: BTreeSet<&str> = NEVER_ANSWERED
+            .iter()
+            .filter(|(excused, ..)| excused == action)
+            .flat_map(|(_, fields, _)| fields.iter().copied())
+            .chain(OF_FAILURES)
+            .collect();
+        for field in catalogue::find(action).fields() {
+            assert_eq!(
+                seen.contains(&field),
+                !excused.contains(field.as_str()),
+                "{action}: {field} must be in an answer of the story or be excused, and not both"
+            );
+        }
+    }
+}
+
+/// Values whose names promise a form.
+fn well_formed(value: &Value, name: &str) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| well_formed(value, name)),
+        Value::Array(items) => items.iter().for_each(|item| well_formed(item, name)),
+        Value::String(text) if name.starts_with("Utc") => {
+            let at: jiff::Timestamp = text.parse().unwrap();
+            let again = at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
+            assert_eq!((text, text.len()), (&again, 24), "{name}");
+        }
+        Value::String(text) if name.starts_with("Gmt") => {
+            let again = jiff::fmt::strtime::parse("%a, %d-%b-%Y %H:%M:%S GMT", text).unwrap();
+            assert!(again.to_datetime().is_ok(), "{name} {text}");
+        }
+        Value::String(text) if name == "RequestId" => {
+            let uuid = text.split('-').map(str::len).eq([8, 4, 4, 4, 12]);
+            assert!(uuid && *text == text.to_uppercase(), "{text}");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,369 @@
+//! What must hold after every step, whatever goes wrong.
+//!
+//! The checker remembers every task and batch as it last saw them, so it knows not only states but moves.
+
+use crate::{Violation, ensure};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use updraft_core::firmware::FirmwareStatus;
+use updraft_core::id::{DeviceNo, FirmwareNo, JobNo, TaskNo};
+use updraft_core::job::{Counts, JobStatus};
+use updraft_core::task::{Task, TaskStatus};
+use updraft_core::time::{MINUTE_MS, Timestamp};
+use updraft_server::device::link::{DeviceEvent, Downlink, Happened};
+use updraft_store::{Firmware, Job, StoreError, Tx};
+
+/// Tasks of ended batches are looked at again each so many rounds only: it is they that must not change.
+const THOROUGH_EVERY: u64 = 16;
+
+/// What to photograph.
+pub(crate) struct Camera {
+    firmwares: Vec<FirmwareNo>,
+    /// Batches whose tasks are left out.
+    settled: BTreeSet<JobNo>,
+}
+
+/// The database at one moment.
+pub(crate) struct Shot {
+    firmwares: Vec<Firmware>,
+    jobs: Vec<JobShot>,
+}
+
+struct JobShot {
+    job: Job,
+    kept: Counts,
+    /// Its rows, unless it is left out.
+    rows: Option<(Counts, Vec<Task>)>,
+}
+
+impl Camera {
+    /// Reads everything in one transaction.
+    pub(crate) fn take(&self, tx: &mut Tx<'_>) -> Result<Shot, StoreError> {
+        let firmwares = tx.firmwares_load(&self.firmwares)?;
+        let mut jobs = Vec::new();
+        for firmware in &firmwares {
+            // One more than there should be: a row that is not counted must not hide.
+            jobs.extend(tx.job_list_by_firmware(firmware.no, 0, firmware.job_count + 1)?);
+        }
+        jobs.sort_by_key(|job| job.no);
+        let all = tx.counts_load(&jobs.iter().map(|job| job.no).collect::<Vec<_>>())?;
+        let mut shots = Vec::new();
+        for job in jobs {
+            let rows = if self.settled.contains(&job.no) {
+                None
+            } else {
+                let rows = tx.counts_from_rows(job.no)?;
+                let numbers: Vec<TaskNo> =
+                    (0..=job.task_count + 1).map(|ordinal| TaskNo { job: job.no, ordinal }).collect();
+                Some((rows, tx.tasks_load(&numbers)?))
+            };
+            shots.push(JobShot { kept: all.get(&job.no).copied().unwrap_or_default(), job, rows });
+        }
+        Ok(Shot { firmwares, jobs: shots })
+    }
+}
+
+/// The memory of the checks.
+#[derive(Default)]
+pub(crate) struct Checker {
+    firmwares: Vec<FirmwareNo>,
+    tasks: BTreeMap<TaskNo, Task>,
+    jobs: BTreeMap<JobNo, Job>,
+    /// First pushes of the last minute, by batch.
+    pushes: BTreeMap<JobNo, VecDeque<Timestamp>>,
+    /// Where the tasks that the last step changed stood before it.
+    before: BTreeMap<TaskNo, TaskStatus>,
+    /// Packages that may be rolled out.
+    ready: BTreeSet<FirmwareNo>,
+    rounds: u64,
+}
+
+impl Checker {
+    /// From now on this package's batches are looked at.
+    pub(crate) fn watch(&mut self, firmware: FirmwareNo) {
+        self.firmwares.push(firmware);
+    }
+
+    /// The batches.
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values()
+    }
+
+    /// A batch.
+    pub(crate) fn job(&self, no: JobNo) -> Option<&Job> {
+        self.jobs.get(&no)
+    }
+
+    /// The batch with this id on the wire.
+    pub(crate) fn job_named(&self, id: &str) -> Result<JobNo, Violation> {
+        let found = self.jobs.values().find(|job| job.job_id == id);
+        found.map(|job| job.no).ok_or_else(|| Violation(format!("batch {id} was made but is not there")))
+    }
+
+    /// Whether a package may be rolled out.
+    pub(crate) fn is_ready(&self, firmware: FirmwareNo) -> bool {
+        self.ready.contains(&firmware)
+    }
+
+    /// The tasks.
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values()
+    }
+
+    /// Whether this round looks at everything.
+    pub(crate) fn is_thorough(&self) -> bool {
+        self.rounds.is_multiple_of(THOROUGH_EVERY)
+    }
+
+    /// Lets the next round look at everything.
+    pub(crate) fn be_thorough(&mut self) {
+        self.rounds = self.rounds.next_multiple_of(THOROUGH_EVERY).wrapping_sub(1);
+    }
+
+    /// What the next [`Checker::check`] wants to see.
+    pub(crate) fn shot(&mut self) -> Camera {
+        self.rounds = self.rounds.wrapping_add(1);
+        let ended = |job: &&Job| job.status.is_ended() && !self.is_thorough();
+        let settled = self.jobs.values().filter(ended).map(|job| job.no).collect();
+        Camera { firmwares: self.firmwares.clone(), settled }
+    }
+
+    /// Checks the database after a step that decided to send this; answers what changed, in words.
+    pub(crate) fn check(
+        &mut self,
+        shot: Shot,
+        decided: &[(DeviceNo, Downlink)],
+        now: Timestamp,
+    ) -> Result<Vec<String>, Violation> {
+        let mut lines = Vec::new();
+        self.before.clear();
+        let seen: BTreeMap<TaskNo, &Task> = shot
+            .jobs
+            .iter()
+            .filter_map(|shot| shot.rows.as_ref())
+            .flat_map(|(_, tasks)| tasks.iter().map(|task| (task.no, task)))
+            .collect();
+        let sent = self.sent_is_open(decided, &seen, &shot)?;
+        for of in &shot.jobs {
+            self.job_fits(of)?;
+            for task in of.rows.iter().flat_map(|(_, tasks)| tasks) {
+                lines.extend(self.task_moves_forward(task, sent.contains_key(&task.no))?);
+            }
+        }
+        self.pace_is_kept(&sent, &shot, now)?;
+        for firmware in &shot.firmwares {
+            firmware_fits(firmware, &shot.jobs)?;
+        }
+        let ready = shot.firmwares.iter().filter(|firmware| firmware.status.may_upgrade());
+        self.ready = ready.map(|firmware| firmware.no).collect();
+        for JobShot { job, rows, .. } in shot.jobs {
+            let before = self.jobs.get(&job.no).map(|job| job.status);
+            if before != Some(job.status) {
+                lines.push(format!("batch {} is {:?} with {} tasks", job.no, job.status, job.task_count));
+            }
+            self.jobs.insert(job.no, job);
+            self.tasks.extend(rows.into_iter().flat_map(|(_, tasks)| tasks).map(|task| (task.no, task)));
+        }
+        self.one_open_task_each()?;
+        Ok(lines)
+    }
+
+    /// A push or answer is for a task that was open before the step, and allowed; answers which tasks were
+    /// sent, and whether it was a push.
+    fn sent_is_open(
+        &self,
+        decided: &[(DeviceNo, Downlink)],
+        seen: &BTreeMap<TaskNo, &Task>,
+        shot: &Shot,
+    ) -> Result<BTreeMap<TaskNo, bool>, Violation> {
+        let mut sent = BTreeMap::new();
+        for (device, downlink) in decided {
+            let (no, package, push) = match downlink {
+                Downlink::Push { task, package, .. } => (*task, package, true),
+                Downlink::PullReply { package: Some((task, _, package)), .. } => (*task, package, false),
+                Downlink::PullReply { package: None, .. } => continue,
+            };
+            let what = if push { "pushed" } else { "answered" };
+            let wrong = |why: &str| Violation(format!("task {no} was {what} {why}"));
+            let before = self.tasks.get(&no).map_or(TaskStatus::Queued, |task| task.status);
+            ensure(before.is_open() && before != TaskStatus::Confirm, || {
+                format!("task {no} was {what} as {before:?}")
+            })?;
+            let after = seen.get(&no).ok_or_else(|| wrong("but does not exist"))?;
+            ensure(after.device == *device, || wrong("to another device").0)?;
+            let fits = after.status >= TaskStatus::Notified && after.status != TaskStatus::Canceled;
+            ensure(fits, || format!("task {no} was {what} and is {:?}", after.status))?;
+            let of =
+                shot.jobs.iter().find(|of| of.job.no == no.job).ok_or_else(|| wrong("without a batch"))?;
+            let firmware = shot.firmwares.iter().find(|firmware| firmware.no == of.job.firmware);
+            ensure(firmware.is_some_and(|firmware| firmware.dest_version == package.version), || {
+                wrong("with another version").0
+            })?;
+            if push {
+                ensure(of.job.need_push, || wrong("although the device is to ask").0)?;
+                let canceling = self.jobs.get(&no.job).is_some_and(|job| job.cancel.reaches(before));
+                ensure(!canceling, || wrong("although its cancellation is stored").0)?;
+            }
+            *sent.entry(no).or_insert(push) |= push;
+        }
+        Ok(sent)
+    }
+
+    fn job_fits(&self, of: &JobShot) -> Result<(), Violation> {
+        let JobShot { job, kept, rows } = of;
+        let at = |why: String| format!("batch {}: {why}", job.no);
+        if let Some((rows, tasks)) = rows {
+            ensure(kept == rows, || at(format!("kept counts {kept:?}, rows {rows:?}")))?;
+            let gapless = tasks.iter().map(|task| task.no.ordinal).eq(1..=job.task_count);
+            ensure(gapless && rows.total() == job.task_count, || {
+                at(format!(
+                    "{} tasks counted, rows {rows:?}, ordinals with gaps: {}",
+                    job.task_count, !gapless
+                ))
+            })?;
+        }
+        let over = job.expanded && kept.open() == 0;
+        ensure(job.status.is_ended() == over, || at(format!("{:?} with {kept:?}", job.status)))?;
+        let all_canceled = kept.total() > 0 && kept.of(TaskStatus::Canceled) == kept.total();
+        ensure(!over || (job.status == JobStatus::Canceled) == all_canceled, || {
+            at(format!("{:?} with {kept:?}", job.status))
+        })?;
+        ensure(job.end_at.is_some() == over, || at(format!("ends at {:?}", job.end_at)))?;
+        let was = self.jobs.get(&job.no);
+        let revived = was.is_some_and(|was| was.status.is_ended() && was.status != job.status);
+        ensure(!revived, || at(format!("was ended, is {:?}", job.status)))?;
+        let shrank = was.is_some_and(|was| was.task_count > job.task_count || was.expanded && !job.expanded);
+        ensure(!shrank, || at("lost tasks".to_owned()))
+    }
+
+    fn task_moves_forward(&mut self, task: &Task, sent: bool) -> Result<Option<String>, Violation> {
+        let no = task.no;
+        let due = task.due_at.is_none() || matches!(task.status, TaskStatus::Queued | TaskStatus::InProgress);
+        ensure(due, || format!("task {no} is {:?} and has a deadline", task.status))?;
+        let Some(was) = self.tasks.get(&no) else {
+            let born = task.revision == 1 && matches!(task.status, TaskStatus::Queued | TaskStatus::Failed);
+            ensure(born || task.revision > 1, || format!("task {no} is born {:?}", task.status))?;
+            return Ok(Some(format!("task {no} is {:?}{}", task.status, why(task))));
+        };
+        if was == task {
+            return Ok(None);
+        }
+        ensure(task.revision > was.revision, || {
+            format!("task {no} changed within revision {}", was.revision)
+        })?;
+        ensure(was.status.is_open(), || format!("task {no} left {:?} for {:?}", was.status, task.status))?;
+        ensure(task.status >= was.status, || {
+            format!("task {no} went back from {:?} to {:?}", was.status, task.status)
+        })?;
+        ensure(task.device == was.device, || format!("task {no} changed its device"))?;
+        let told = matches!(task.status, TaskStatus::Notified | TaskStatus::InProgress);
+        ensure(was.status >= TaskStatus::Notified || !told || sent, || {
+            format!("task {no} went from {:?} to {:?} and nothing was sent", was.status, task.status)
+        })?;
+        let line = (was.status != task.status)
+            .then(|| format!("task {no}: {:?} -> {:?}{}", was.status, task.status, why(task)));
+        self.before.insert(no, was.status);
+        Ok(line)
+    }
+
+    /// In no minute more first pushes than the batch allows.
+    fn pace_is_kept(
+        &mut self,
+        sent: &BTreeMap<TaskNo, bool>,
+        shot: &Shot,
+        now: Timestamp,
+    ) -> Result<(), Violation> {
+        for (no, push) in sent {
+            let first = self.tasks.get(no).is_none_or(|task| task.status == TaskStatus::Queued);
+            if *push && first {
+                self.pushes.entry(no.job).or_default().push_back(now);
+            }
+        }
+        for (job, pushes) in &mut self.pushes {
+            while pushes.front().is_some_and(|at| now.since_ms(*at) >= MINUTE_MS) {
+                pushes.pop_front();
+            }
+            let limit = shot.jobs.iter().find(|of| of.job.no == *job).and_then(|of| of.job.per_minute);
+            ensure(limit.is_none_or(|limit| pushes.len() as i64 <= limit), || {
+                format!("batch {job}: {} first pushes within a minute, {limit:?} allowed", pushes.len())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn one_open_task_each(&self) -> Result<(), Violation> {
+        let mut open: BTreeMap<DeviceNo, TaskNo> = BTreeMap::new();
+        for task in self.tasks.values().filter(|task| task.status.is_open()) {
+            let other = open.insert(task.device, task.no);
+            ensure(other.is_none(), || {
+                format!("device {} has two open tasks: {} and {other:?}", task.device, task.no)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The only message of a device in a group, about a task that it was told of, must show in that task.
+    pub(crate) fn progress_is_stored(&self, events: &[Happened]) -> Result<(), Violation> {
+        for Happened { device, event } in events {
+            if events.iter().filter(|other| other.device == *device).count() > 1 {
+                continue;
+            }
+            let told = |task: &&Task| {
+                let before = self.before.get(&task.no).copied().unwrap_or(task.status);
+                task.device == *device && matches!(before, TaskStatus::Notified | TaskStatus::InProgress)
+            };
+            let Some(task) = self.tasks.values().find(told) else { continue };
+            let stored = match event {
+                DeviceEvent::Progress { module, percent, .. } if module == "default" => {
+                    task.status == TaskStatus::InProgress && task.progress == *percent
+                }
+                DeviceEvent::Failure { module, .. } if module == "default" => {
+                    task.status == TaskStatus::Failed
+                }
+                _ => true,
+            };
+            ensure(stored, || format!("{event:?} is acknowledged, but the task is {task:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// What goes to the network now is for no cancelled task.
+    pub(crate) fn may_be_written(&self, downlink: &Downlink) -> Result<(), Violation> {
+        let (no, revision) = match downlink {
+            Downlink::Push { task, revision, .. }
+            | Downlink::PullReply { package: Some((task, revision, _)), .. } => (*task, *revision),
+            Downlink::PullReply { package: None, .. } => return Ok(()),
+        };
+        let task = self.tasks.get(&no).ok_or_else(|| Violation(format!("task {no} is sent but unknown")))?;
+        ensure(task.status != TaskStatus::Canceled, || {
+            format!("task {no} is sent with revision {revision}, but was cancelled with {}", task.revision)
+        })
+    }
+}
+
+fn why(task: &Task) -> String {
+    if task.desc.is_empty() { String::new() } else { format!(" ({})", task.desc) }
+}
+
+/// A package's status is what its verification batch makes of it.
+fn firmware_fits(firmware: &Firmware, jobs: &[JobShot]) -> Result<(), Violation> {
+    let number = jobs.iter().filter(|of| of.job.firmware == firmware.no).count() as i64;
+    ensure(number == firmware.job_count, || {
+        format!("package {}: {} batches counted, {number} rows", firmware.no, firmware.job_count)
+    })?;
+    let of = jobs.iter().find(|of| Some(of.job.no) == firmware.verify_job);
+    let fits = match of {
+        None => matches!(firmware.status, FirmwareStatus::NoVerification | FirmwareStatus::Unverified),
+        // Told again here, not asked of core: a check that asks the same function finds nothing.
+        Some(of) if of.job.status.is_ended() => {
+            let all = of.kept.total() > 0 && of.kept.of(TaskStatus::Succeeded) == of.kept.total();
+            firmware.status == if all { FirmwareStatus::Verified } else { FirmwareStatus::VerifyFailed }
+        }
+        Some(_) => firmware.status == FirmwareStatus::Verifying,
+    };
+    ensure(fits, || {
+        format!(
+            "package {} is {:?}, its verification {:?}",
+            firmware.no, firmware.status, firmware.verify_job
+        )
+    })
+}

@@ -1,0 +1,278 @@
+//! The server's side of connections, as `server/src/device/connection.rs` has it, without sockets: logins,
+//! what devices say, groups of it for the engine, and what is written back once that is durable.
+
+use crate::api::HOST;
+use crate::net::{ConnNo, Down, Up};
+use crate::server::Worked;
+use crate::world::{Event, World};
+use crate::{Violation, ensure};
+use std::collections::BTreeMap;
+use updraft_core::id::DeviceNo;
+use updraft_core::limits::MODULES_PER_DEVICE_MAX;
+use updraft_fleet::ConnectInfo;
+use updraft_server::device::link::{Backend as _, DeviceEvent, Downlink, Happened};
+use updraft_server::device::login::Login;
+use updraft_server::device::topic::{DownTopic, Owner, Uplink};
+use updraft_server::device::{firmware_get, inform, progress, push};
+use updraft_server::engine::ingest;
+
+/// Messages of one group.
+const GROUP_MAX: usize = 100;
+
+/// What one connection brought, and what it is owed once that is durable.
+pub(crate) struct Delivery {
+    conn: ConnNo,
+    events: Vec<Happened>,
+    answer: Option<Down>,
+}
+
+impl World {
+    /// A message reaches the server.
+    pub(crate) fn up(&mut self, no: ConnNo, message: Up) -> Result<(), Violation> {
+        if !self.arrives(no, true) {
+            return Ok(());
+        }
+        let node = self.conns[&no].node;
+        let device = self.nodes[node].no;
+        match message {
+            Up::Dial(info) => self.admit(no, &info),
+            Up::Subscribe(filters) => {
+                let Some(running) = &self.server.running else { return Ok(()) };
+                let began = filters
+                    .iter()
+                    .filter_map(|filter| running.link.subscribe(device, filter))
+                    .any(|subscribed| subscribed.listening_began);
+                let listening = began.then_some(Happened { device, event: DeviceEvent::Listening });
+                self.deliver(Delivery { conn: no, events: listening.into_iter().collect(), answer: None });
+                Ok(())
+            }
+            Up::Publish(topic, payload, acknowledge) => {
+                let event = self.decode(node, &topic, &payload);
+                let events = event.into_iter().map(|event| Happened { device, event }).collect();
+                let answer = acknowledge.then_some(Down::Acknowledge);
+                self.deliver(Delivery { conn: no, events, answer });
+                Ok(())
+            }
+            Up::Acknowledge => {
+                if let Some(conn) = self.conns.get_mut(&no) {
+                    conn.unacknowledged = conn.unacknowledged.saturating_sub(1);
+                }
+                self.pump();
+                Ok(())
+            }
+            Up::Bye => {
+                self.server_gone(no);
+                Ok(())
+            }
+        }
+    }
+
+    fn admit(&mut self, no: ConnNo, info: &ConnectInfo) -> Result<(), Violation> {
+        let login = Login::parse(&info.client_id, &info.username, info.keepalive_s)
+            .map_err(|refusal| Violation(format!("an honest login was refused: {refusal}")))?;
+        let (key, name) = (login.product_key.to_owned(), login.device_name.to_owned());
+        let found = self.server.work(None, |running| {
+            let door = running.door.clone();
+            async move { door.login(&key, &name).await }
+        })?;
+        let Some(found) = found.value else {
+            if let Some(conn) = self.conns.get_mut(&no) {
+                conn.server_up = false;
+            }
+            self.at(100, Event::ClientGone(no));
+            return Ok(());
+        };
+        let known = found.ok().flatten().ok_or_else(|| Violation("a device is unknown".to_owned()))?;
+        ensure(login.verify(&known.secret, info.password.as_bytes()), || {
+            format!("the password of {} was refused", login.device_name)
+        })?;
+        let auto = login.auto_subscribe || !info.clean_session;
+        let owner = Owner { product_key: login.product_key, device_name: login.device_name };
+        let Some(running) = &self.server.running else { return Ok(()) };
+        let (session, taken_over) = running.link.insert(known.no, no, owner, auto);
+        let device = known.no;
+        let online = DeviceEvent::Online { session, ip: "10.0.0.1".to_owned() };
+        let mut events = vec![Happened { device, event: online }];
+        if auto {
+            events.push(Happened { device, event: DeviceEvent::Listening });
+        }
+        self.deliver(Delivery { conn: no, events, answer: Some(Down::Welcome) });
+        if let Some(old) = taken_over {
+            // The new login has its place: the old connection ends without a word to the engine.
+            if let Some(conn) = self.conns.get_mut(&old) {
+                conn.server_up = false;
+            }
+            self.at(50, Event::ClientGone(old));
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, node: usize, topic: &str, payload: &[u8]) -> Option<DeviceEvent> {
+        let node = &self.nodes[node];
+        let owner = Owner { product_key: &self.products[node.product].key, device_name: &node.name };
+        let decoded = match owner.uplink(topic)? {
+            Uplink::Unknown => return None,
+            Uplink::Inform => inform::decode(payload),
+            Uplink::Progress => progress::decode(payload),
+            Uplink::FirmwareGet => firmware_get::decode(payload),
+        };
+        let line = match &decoded {
+            Ok(DeviceEvent::Report { module, version }) => format!("reports {module} {version}"),
+            Ok(DeviceEvent::Progress { percent, .. }) => format!("reports progress {percent}"),
+            Ok(DeviceEvent::Failure { step, .. }) => format!("reports failure {step:?}"),
+            Ok(DeviceEvent::Pull { .. }) => "asks for a package".to_owned(),
+            Ok(_) => "does something".to_owned(),
+            Err(ignored) => format!("says nonsense: {ignored}"),
+        };
+        let line = format!("{} {line}", node.name);
+        self.note(line);
+        decoded.ok()
+    }
+
+    /// The server notices that a connection is gone.
+    pub(crate) fn server_gone(&mut self, no: ConnNo) {
+        let Some(conn) = self.conns.get_mut(&no).filter(|conn| conn.server_up) else { return };
+        conn.server_up = false;
+        let device = self.nodes[conn.node].no;
+        let Some(running) = &self.server.running else { return };
+        if let Some(session) = running.link.remove(device, no) {
+            let event = DeviceEvent::Offline { session };
+            self.deliver(Delivery { conn: no, events: vec![Happened { device, event }], answer: None });
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        self.inbox.push_back(delivery);
+        if !self.ingest_queued {
+            self.ingest_queued = true;
+            // While one group is committed the next one gathers.
+            let wait_ms = if self.rates.calm { 1 } else { self.net.range(0, 120) };
+            self.at(wait_ms, Event::Ingest);
+        }
+    }
+
+    /// The engine takes the next group.
+    pub(crate) fn ingest(&mut self) -> Result<(), Violation> {
+        self.ingest_queued = false;
+        let count = self.inbox.len().min(GROUP_MAX);
+        let group: Vec<Delivery> = self.inbox.drain(..count).collect();
+        if !self.inbox.is_empty() {
+            self.ingest_queued = true;
+            self.at(1, Event::Ingest);
+        }
+        let events: Vec<Happened> = group.iter().flat_map(|delivery| delivery.events.clone()).collect();
+        if !events.is_empty() {
+            let given = events.clone();
+            let Worked { value, died } = self.operate(|running| {
+                let app = running.app.clone();
+                async move { ingest::take(&app, given).await }
+            })?;
+            if let Some(outcome) = value {
+                outcome.map_err(|error| Violation(format!("a group of messages was not taken: {error}")))?;
+                self.remember(&events)?;
+            }
+            if died {
+                return Ok(());
+            }
+        }
+        for delivery in group {
+            if let Some(answer) = delivery.answer {
+                if matches!(answer, Down::Welcome)
+                    && let Some(conn) = self.conns.get_mut(&delivery.conn)
+                {
+                    conn.welcomed = true;
+                }
+                self.send_down(delivery.conn, answer);
+            }
+        }
+        self.pump();
+        Ok(())
+    }
+
+    /// What was taken must be in the database: it is acknowledged from now on.
+    fn remember(&mut self, events: &[Happened]) -> Result<(), Violation> {
+        let mut touched: BTreeMap<(DeviceNo, String), String> = BTreeMap::new();
+        for Happened { device, event } in events {
+            if matches!(event, DeviceEvent::Online { .. }) {
+                self.seen.insert(*device);
+            }
+            let DeviceEvent::Report { module, version } = event else { continue };
+            let known = self.reported.iter().filter(|((of, _), _)| of == device).count() as i64;
+            let key = (*device, module.clone());
+            if self.reported.contains_key(&key) || known < MODULES_PER_DEVICE_MAX {
+                self.reported.insert(key.clone(), version.clone());
+                touched.insert(key, version.clone());
+            }
+        }
+        let stored = self.server.read(move |tx| {
+            let mut wrong = Vec::new();
+            for ((device, module), version) in &touched {
+                let found = tx.version_find(*device, module)?;
+                if found.as_deref() != Some(version.as_str()) {
+                    wrong.push(format!("{device} {module}: {found:?} instead of {version}"));
+                }
+            }
+            Ok(wrong)
+        })?;
+        ensure(stored.is_empty(), || format!("acknowledged versions are not stored: {stored:?}"))?;
+        self.checker.progress_is_stored(events)
+    }
+
+    /// Lets connections write what waits for them; each does so in its own time.
+    pub(crate) fn pump(&mut self) {
+        if self.rates.calm {
+            self.write_now();
+        } else if !self.write_queued {
+            self.write_queued = true;
+            let late = self.net.percent(self.rates.late);
+            let wait_ms = if late { self.net.range(0, 6_000) } else { self.net.range(0, 50) };
+            self.at(wait_ms, Event::Write);
+        }
+    }
+
+    /// Writes what sessions have to the network.
+    pub(crate) fn write_now(&mut self) {
+        self.write_queued = false;
+        let devices: Vec<DeviceNo> = self.nodes.iter().map(|node| node.no).collect();
+        for (node, device) in devices.into_iter().enumerate() {
+            loop {
+                let Some(running) = &self.server.running else { return };
+                let conn = running.link.conn(device).and_then(|conn| self.conns.get(&conn));
+                let Some(conn) = conn.filter(|conn| conn.welcomed) else { break };
+                let Some((conn, downlink)) = running.link.next(device, conn.window_is_open()) else { break };
+                self.write(node, conn, &downlink);
+            }
+        }
+    }
+
+    fn write(&mut self, node: usize, conn: ConnNo, downlink: &Downlink) {
+        if let Err(violation) = self.checker.may_be_written(downlink) {
+            self.broken.get_or_insert(violation);
+        }
+        let node = &self.nodes[node];
+        let owner = Owner { product_key: &self.products[node.product].key, device_name: &node.name };
+        let base = format!("http://{HOST}");
+        let (topic, payload, is_push, line) = match downlink {
+            Downlink::Push { task, package, id, .. } => {
+                let line = format!("server pushes {} to {} for task {task}", package.version, node.name);
+                (DownTopic::Upgrade, push::push(package, &base, *id), true, line)
+            }
+            Downlink::PullReply { id, package } => {
+                let line = match package {
+                    Some((task, _, package)) => {
+                        format!("server answers {} to {} for task {task}", package.version, node.name)
+                    }
+                    None => format!("server answers nothing to {}", node.name),
+                };
+                let package = package.as_ref().map(|(_, _, package)| package.as_ref());
+                (DownTopic::GetReply, push::reply(id, package, &base), false, line)
+            }
+        };
+        let topic = owner.downlink(topic);
+        self.note(line);
+        if is_push && let Some(conn) = self.conns.get_mut(&conn) {
+            conn.unacknowledged += 1;
+        }
+        self.send_down(conn, Down::Publish(topic, payload, is_push));
+    }
+}

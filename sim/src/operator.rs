@@ -1,0 +1,326 @@
+//! The operator: what back ends do through the API, and the draws of a scenario.
+
+use crate::api::{self, Answer, Pairs, pairs};
+use crate::devices::{Image, Node};
+use crate::server::answer;
+use crate::world::{Event, World};
+use crate::{Violation, ensure};
+use md5::{Digest as _, Md5};
+use serde_json::Value;
+use sha2::Sha256;
+use std::collections::BTreeMap;
+use updraft_core::id::{FirmwareNo, JobNo};
+use updraft_core::time::SECOND_MS;
+use updraft_fleet::{Behaviour, Delivery, DeviceConfig, Identity, Qos};
+
+/// Most batches of a world.
+const JOBS_MAX: usize = 20;
+
+/// A product.
+pub(crate) struct Product {
+    pub(crate) key: String,
+}
+
+/// A package.
+#[derive(Clone)]
+pub(crate) struct Package {
+    pub(crate) no: FirmwareNo,
+    pub(crate) id: String,
+    pub(crate) product: usize,
+    pub(crate) version: String,
+}
+
+impl World {
+    /// Calls an operation.
+    pub(crate) fn call(&mut self, action: &str, params: &Pairs) -> Result<Answer, Violation> {
+        let request = self.server.request(action, params);
+        let worked = self.operate(|running| answer(running.http.clone(), request))?;
+        let Some((status, body)) = worked.value.filter(|_| !worked.died) else { return Ok(Answer::Lost) };
+        let code = body["Code"].as_str().unwrap_or_default().to_owned();
+        let fault = status != 200 || code == "iot.system.SystemException" || code == "ServiceUnavailable";
+        ensure(!fault, || format!("{action} answered {status} {body}"))?;
+        Ok(if body["Success"] == Value::Bool(true) { Answer::Done(body) } else { Answer::Refused(code) })
+    }
+
+    /// Calls an operation that must succeed.
+    pub(crate) fn must(&mut self, action: &str, params: &[(&str, &str)]) -> Result<Value, Violation> {
+        match self.call(action, &pairs(params))? {
+            Answer::Done(body) => Ok(body),
+            other => Err(Violation(format!("{action} must succeed: {other:?}"))),
+        }
+    }
+
+    pub(crate) fn make_product(&mut self, name: &str) -> Result<usize, Violation> {
+        let body = self.must("CreateProduct", &[("ProductName", name), ("NodeType", "0")])?;
+        self.products.push(Product { key: text(&body["ProductKey"]) });
+        Ok(self.products.len() - 1)
+    }
+
+    /// Registers a device and switches it on after a while; `shape` makes it what it is.
+    pub(crate) fn make_device(
+        &mut self,
+        product: usize,
+        name: &str,
+        on_ms: i64,
+        shape: impl FnOnce(&mut DeviceConfig),
+    ) -> Result<usize, Violation> {
+        let key = self.products[product].key.clone();
+        let body = self.must("RegisterDevice", &[("ProductKey", &key), ("DeviceName", name)])?;
+        let identity = Identity::new(&key, name, text(&body["Data"]["DeviceSecret"]));
+        let (wanted, named) = (key, name.to_owned());
+        let found = self.server.read(move |tx| tx.device_login(&wanted, &named))?;
+        let (no, _) = found.ok_or_else(|| Violation(format!("{name} is registered but not found")))?;
+        let node = self.nodes.len();
+        let mut config = DeviceConfig { seed: node as u64, ..DeviceConfig::new(identity, "1.0.0") };
+        shape(&mut config);
+        self.nodes.push(Node::new(name.to_owned(), product, no, config));
+        self.at(on_ms, Event::Tick(node, 0));
+        Ok(node)
+    }
+
+    /// Uploads a file and makes a package of it.
+    pub(crate) fn make_package(
+        &mut self,
+        product: usize,
+        version: &str,
+        verify: bool,
+        method: &str,
+    ) -> Result<usize, Violation> {
+        let file: Vec<u8> = (0..4_096_usize).map(|at| (at * (self.packages.len() + 3) % 251) as u8).collect();
+        let ticket = self.must("GenerateOTAUploadURL", &[("FileSuffix", "bin")])?;
+        let upload = api::upload(&ticket, &file);
+        let worked = self.operate(|running| answer(running.http.clone(), upload))?;
+        let status = worked.value.map_or(0, |(status, _)| status);
+        ensure(status == 204, || format!("the upload was answered with {status}"))?;
+        let digests = BTreeMap::from([
+            ("md5", hex::encode(Md5::digest(&file))),
+            ("sha256", hex::encode(Sha256::digest(&file))),
+        ]);
+        self.images.insert(text(&ticket["Data"]["Key"]), Image { size: file.len() as u64, digests });
+        let key = self.products[product].key.clone();
+        let name = format!("package_{}", self.packages.len() + 1);
+        let params = [
+            ("ProductKey", key.as_str()),
+            ("FirmwareName", &name),
+            ("DestVersion", version),
+            ("FirmwareUrl", &text(&ticket["Data"]["FirmwareUrl"])),
+            ("SignMethod", method),
+            ("NeedToVerify", if verify { "true" } else { "false" }),
+        ];
+        let body = self.must("CreateOTAFirmware", &params)?;
+        let id = text(&body["Data"]["FirmwareId"]);
+        let (account, wanted) = (self.server.account, id.clone());
+        let found = self.server.read(move |tx| tx.firmware_find(account, &wanted))?;
+        let no = found.ok_or_else(|| Violation("a package was made but is not found".to_owned()))?.no;
+        self.checker.watch(no);
+        self.packages.push(Package { no, id, product, version: version.to_owned() });
+        Ok(self.packages.len() - 1)
+    }
+
+    /// Makes a batch with these parameters and names.
+    pub(crate) fn make_job(
+        &mut self,
+        action: &str,
+        package: usize,
+        names: &[String],
+        more: &[(&str, &str)],
+    ) -> Result<Option<JobNo>, Violation> {
+        let package = self.packages[package].clone();
+        let key = self.products[package.product].key.clone();
+        let mut params = pairs(more);
+        params.extend(pairs(&[("FirmwareId", &package.id), ("ProductKey", &key)]));
+        for (index, name) in names.iter().enumerate() {
+            params.push((format!("TargetDeviceName.{}", index + 1), name.clone()));
+        }
+        let settings: Vec<String> = more.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let what = format!("operator: {action} {} {names:?} {}", package.version, settings.join(" "));
+        self.note(what);
+        match self.call(action, &params)? {
+            Answer::Done(body) => {
+                let no = self.checker.job_named(&text(&body["Data"]["JobId"]))?;
+                self.note(format!("operator: it is batch {no}"));
+                Ok(Some(no))
+            }
+            Answer::Refused(code) => {
+                self.note(format!("operator: refused, {code}"));
+                Ok(None)
+            }
+            Answer::Lost => {
+                self.note("operator: no answer".to_owned());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Cancels tasks of a batch in the states that these flags name.
+    pub(crate) fn cancel(&mut self, job: JobNo, flags: &[&str]) -> Result<(), Violation> {
+        let id = self.checker.job(job).map(|job| job.job_id.clone()).unwrap_or_default();
+        let mut params = pairs(&[("JobId", &id)]);
+        params.extend(flags.iter().map(|flag| ((*flag).to_owned(), "true".to_owned())));
+        self.note(format!("operator: cancels batch {job}: {}", flags.join(" ")));
+        match self.call("CancelOTATaskByJob", &params)? {
+            Answer::Refused(code) => Err(Violation(format!("a cancellation was refused: {code}"))),
+            Answer::Done(_) | Answer::Lost => Ok(()),
+        }
+    }
+
+    /// Products, devices and packages of a drawn scenario.
+    pub(crate) fn populate(&mut self) -> Result<(), Violation> {
+        let products = 1 + usize::from(self.operator.percent(30));
+        let devices = self.operator.range(5, 40) as usize;
+        for product in 0..products {
+            self.make_product(&format!("product_{}", product + 1))?;
+        }
+        for number in 0..devices {
+            let product = self.operator.below(products);
+            let on_ms = self.operator.range(0, 90 * SECOND_MS);
+            let behaviour = self.draw_behaviour();
+            let draws: Vec<usize> = (0..3).map(|_| self.operator.below(100)).collect();
+            self.make_device(product, &format!("device-{number:02}"), on_ms, |config| {
+                config.behaviour = behaviour;
+                config.delivery = match draws[0] {
+                    0..60 => Delivery::Auto,
+                    60..80 => Delivery::Subscribe,
+                    _ => Delivery::Ask,
+                };
+                config.qos = if draws[1] < 15 { Qos::AtMostOnce } else { Qos::AtLeastOnce };
+                config.clean_session = draws[2] < 85;
+            })?;
+        }
+        for product in 0..products {
+            for version in ["2.0.0", "2.1.0", "3.0.0"].iter().take(2 + self.operator.below(2)) {
+                let (verify, sha) = (self.operator.percent(30), self.operator.percent(50));
+                self.make_package(product, version, verify, if sha { "SHA256" } else { "MD5" })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn draw_behaviour(&mut self) -> Behaviour {
+        let chance = &mut self.operator;
+        match chance.below(100) {
+            0..40 => Behaviour::Good,
+            40..50 => Behaviour::Slow { download_ms: chance.range(5, 120) * SECOND_MS },
+            50..55 => Behaviour::Late { delay_ms: chance.range(10, 600) * SECOND_MS },
+            55..63 => {
+                let name =
+                    chance.pick(&["fails-upgrade", "fails-download", "fails-verification", "fails-flashing"]);
+                let times = chance.pick(&[1, 2, u32::MAX]);
+                match Behaviour::from_name(name) {
+                    Some(Behaviour::Fails { step, desc, .. }) => Behaviour::Fails { step, desc, times },
+                    _ => Behaviour::Good,
+                }
+            }
+            63..70 => Behaviour::WrongVersion { version: "0.0.1-rescue".to_owned() },
+            70..78 => Behaviour::RevertsToOld,
+            78..83 => Behaviour::Silent,
+            83..92 => Behaviour::Puller { every_ms: chance.range(20, 120) * SECOND_MS },
+            _ => Behaviour::Flaky,
+        }
+    }
+
+    /// The operator does one thing of a drawn scenario, and plans the next.
+    pub(crate) fn act(&mut self) -> Result<(), Violation> {
+        if self.plan.is_none() {
+            return Ok(());
+        }
+        let wait_ms = self.operator.range(SECOND_MS, 60 * SECOND_MS);
+        self.at(wait_ms, Event::Act);
+        if self.server.running.is_none() {
+            return Ok(());
+        }
+        let package = self.operator.below(self.packages.len());
+        let jobs: Vec<JobNo> = self.checker.jobs().map(|job| job.no).collect();
+        match self.operator.below(100) {
+            0..45 if jobs.len() < JOBS_MAX => self.draw_batch(package),
+            45..60 if jobs.len() < JOBS_MAX => {
+                let names = self.draw_names(package, 3);
+                self.draw_job("CreateOTAVerifyJob", package, &names, &[])
+            }
+            60..82 if !jobs.is_empty() => {
+                let all = [
+                    "CancelQueuedTask",
+                    "CancelNotifiedTask",
+                    "CancelInProgressTask",
+                    "CancelUnconfirmedTask",
+                ];
+                let flags: Vec<&str> = all.into_iter().filter(|_| self.operator.percent(50)).collect();
+                let job = self.operator.pick(&jobs);
+                if flags.is_empty() { Ok(()) } else { self.cancel(job, &flags) }
+            }
+            82..92 => self.list_is_right(package),
+            _ if !jobs.is_empty() => {
+                let job = self.operator.pick(&jobs);
+                self.task_list_is_right(job)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The operator cancels what it has just begun.
+    pub(crate) fn regret(&mut self, job: JobNo) -> Result<(), Violation> {
+        if self.server.running.is_none() {
+            return Ok(());
+        }
+        self.cancel(job, &["CancelQueuedTask", "CancelNotifiedTask"])
+    }
+
+    fn draw_batch(&mut self, package: usize) -> Result<(), Violation> {
+        // Refusals are tried too, but they lead nowhere.
+        if !self.checker.is_ready(self.packages[package].no) && self.operator.percent(80) {
+            return Ok(());
+        }
+        let per_minute = self.operator.pick(&["10", "12", "15", "25", "40", "100"]);
+        let mut more = vec![("MaximumPerMinute", per_minute)];
+        if self.operator.percent(60) {
+            more.push(("TargetSelection", "SPECIFIC"));
+            let count = 1 + self.operator.below(20);
+            let names = self.draw_names(package, count);
+            if names.is_empty() {
+                return Ok(());
+            }
+            self.draw_job("CreateOTAStaticUpgradeJob", package, &names, &more)
+        } else {
+            more.push(("TargetSelection", "ALL"));
+            self.draw_job("CreateOTAStaticUpgradeJob", package, &[], &more)
+        }
+    }
+
+    fn draw_job(
+        &mut self,
+        action: &str,
+        package: usize,
+        names: &[String],
+        more: &[(&str, &str)],
+    ) -> Result<(), Violation> {
+        let mut more = more.to_vec();
+        if self.operator.percent(40) {
+            more.push(("TimeoutInMinutes", self.operator.pick(&["1", "2", "5", "30"])));
+        }
+        if self.operator.percent(25) {
+            more.push(("NeedPush", "false"));
+        }
+        if self.operator.percent(30) {
+            more.extend([("Tag.1.Key", "ring"), ("Tag.1.Value", "a \"b\" 路")]);
+        }
+        if let Some(job) = self.make_job(action, package, names, &more)?
+            && self.operator.percent(20)
+        {
+            let wait_ms = self.operator.range(0, 10 * SECOND_MS);
+            self.at(wait_ms, Event::Regret(job));
+        }
+        Ok(())
+    }
+
+    fn draw_names(&mut self, package: usize, count: usize) -> Vec<String> {
+        let product = self.packages[package].product;
+        let all: Vec<String> =
+            self.nodes.iter().filter(|node| node.product == product).map(|node| node.name.clone()).collect();
+        self.operator.some(count, all.len()).into_iter().map(|at| all[at].clone()).collect()
+    }
+}
+
+/// A text of an answer; empty if there is none.
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,233 @@
+//! Once nothing goes wrong any more: everything that can end must end, and the API must tell the truth.
+
+use crate::api::{Answer, pairs};
+use crate::faults::Rates;
+use crate::operator::text;
+use crate::world::World;
+use crate::{Violation, ensure};
+use serde_json::Value;
+use updraft_core::device::DeviceStatus;
+use updraft_core::id::{DeviceNo, JobNo};
+use updraft_core::job::JobStatus;
+use updraft_core::task::Task;
+use updraft_core::time::MINUTE_MS;
+use updraft_fleet::{Behaviour, Delivery};
+
+/// How long everything that can end may take: the longest time-out, the slowest device twice, the slowest
+/// batch, and rests of old updates.
+const WITHIN_MINUTES: i64 = 90;
+/// How often every device reconnects meanwhile.
+const RECONNECT_MINUTES: i64 = 5;
+
+impl World {
+    /// Ends all trouble, waits, cancels what waits for ever, and checks the end.
+    pub(crate) fn settle(&mut self) -> Result<(), Violation> {
+        self.plan = None;
+        self.rates = Rates::calm();
+        self.death = None;
+        self.note("from here on nothing goes wrong".to_owned());
+        for node in &mut self.nodes {
+            node.away_until = self.now;
+        }
+        for minute in 0..WITHIN_MINUTES {
+            if minute % RECONNECT_MINUTES == 0 {
+                self.reconnect_all();
+            }
+            self.pass(MINUTE_MS)?;
+            if minute > 1 && self.unfinished().is_empty() {
+                break;
+            }
+        }
+        let late = self.unfinished();
+        ensure(late.is_empty(), || format!("these tasks do not end: {}", late.join("; ")))?;
+        self.cancel_the_rest()?;
+        self.reconnect_all();
+        self.pass(3 * MINUTE_MS)?;
+        self.end_is_right()
+    }
+
+    fn reconnect_all(&mut self) {
+        let open: Vec<_> = self.nodes.iter().filter_map(|node| node.conn).collect();
+        for no in open {
+            self.cut(no, false, 0, 0);
+        }
+    }
+
+    /// Open tasks of devices that can end them.
+    fn unfinished(&self) -> Vec<String> {
+        let open = self.checker.tasks().filter(|task| task.status.is_open() && !self.is_excused(task));
+        open.map(|task| {
+            let node = self.nodes.iter().find(|node| node.no == task.device);
+            let device = node.map(|node| (&node.name, &node.device.config().behaviour, node.device.phase()));
+            format!("{} {:?} of {device:?}", task.no, task.status)
+        })
+        .collect()
+    }
+
+    /// Whether a task may stay open for ever: the platform's rule for devices that never answer.
+    fn is_excused(&self, task: &Task) -> bool {
+        let Some(node) = self.nodes.iter().find(|node| node.no == task.device) else { return false };
+        let Some(job) = self.checker.job(task.no.job) else { return false };
+        let config = node.device.config();
+        let asks = matches!(config.behaviour, Behaviour::Puller { .. }) || config.delivery == Delivery::Ask;
+        match config.behaviour {
+            Behaviour::Silent => true,
+            // Once it runs the wrong version it starts from it and comes back with it, again and again.
+            Behaviour::WrongVersion { .. } if job.timeout_minutes.is_none() => true,
+            _ => !job.need_push && !asks,
+        }
+    }
+
+    fn cancel_the_rest(&mut self) -> Result<(), Violation> {
+        let open: Vec<JobNo> =
+            self.checker.jobs().filter(|job| !job.status.is_ended()).map(|job| job.no).collect();
+        for job in open {
+            self.cancel(job, &["CancelQueuedTask", "CancelNotifiedTask", "CancelInProgressTask"])?;
+        }
+        self.pass(MINUTE_MS)
+    }
+
+    fn end_is_right(&mut self) -> Result<(), Violation> {
+        self.checker.be_thorough();
+        let jobs: Vec<JobNo> = self.checker.jobs().map(|job| job.no).collect();
+        for job in self.checker.jobs() {
+            ensure(job.status.is_ended(), || format!("batch {} does not end: {:?}", job.no, job.status))?;
+            ensure(job.cancel == updraft_core::task::Cancel::default(), || {
+                format!("batch {}: its cancellation is not carried out", job.no)
+            })?;
+        }
+        for package in 0..self.packages.len() {
+            self.list_is_right(package)?;
+        }
+        for job in jobs {
+            self.task_list_is_right(job)?;
+        }
+        for node in 0..self.nodes.len() {
+            self.detail_is_right(node)?;
+        }
+        self.presence_is_true()
+    }
+
+    /// Presence in the database is the link's, once everything was taken.
+    pub(crate) fn presence_is_true(&self) -> Result<(), Violation> {
+        let mut wanted: Vec<(String, String)> = Vec::new();
+        for node in &self.nodes {
+            wanted.push((self.products[node.product].key.clone(), node.name.clone()));
+        }
+        let account = self.server.account;
+        let found = self.server.read(move |tx| {
+            let mut found = Vec::new();
+            for (key, name) in &wanted {
+                if let Some(product) = tx.product_find(account, key)? {
+                    found.push(tx.device_find(product.no, name)?.map(|device| (device.no, device.status)));
+                }
+            }
+            Ok(found)
+        })?;
+        for (no, status) in found.into_iter().flatten() {
+            let truth = self.presence(no);
+            ensure(status == truth, || format!("device {no} is {status:?} in the database, but {truth:?}"))?;
+        }
+        Ok(())
+    }
+
+    fn presence(&self, device: DeviceNo) -> DeviceStatus {
+        let session = self.server.running.as_ref().and_then(|running| running.link.conn(device));
+        if session.is_some() {
+            DeviceStatus::Online
+        } else if self.seen.contains(&device) {
+            DeviceStatus::Offline
+        } else {
+            DeviceStatus::Unactive
+        }
+    }
+
+    /// QueryDeviceDetail tells presence and version as they are.
+    fn detail_is_right(&mut self, node: usize) -> Result<(), Violation> {
+        let (key, name) =
+            (self.products[self.nodes[node].product].key.clone(), self.nodes[node].name.clone());
+        let Answer::Done(body) =
+            self.call("QueryDeviceDetail", &pairs(&[("ProductKey", &key), ("DeviceName", &name)]))?
+        else {
+            return Err(Violation(format!("{name} cannot be queried")));
+        };
+        // A late device may not have been switched on yet.
+        let known = self.seen.contains(&self.nodes[node].no);
+        let truth = match (self.nodes[node].device.is_connected(), known) {
+            (true, _) => "ONLINE",
+            (false, true) => "OFFLINE",
+            (false, false) => "UNACTIVE",
+        };
+        let status = text(&body["Data"]["Status"]);
+        ensure(status == truth, || format!("{name} is {truth}, QueryDeviceDetail says {status}"))?;
+        let version = text(&body["Data"]["FirmwareVersion"]);
+        let truth = self.truth(node);
+        // A device that is rebooting tells its version when it is back.
+        let settled = self.nodes[node].device.is_settled();
+        ensure(!settled || version == truth, || {
+            format!("{name} runs {truth}, QueryDeviceDetail says {version}")
+        })
+    }
+
+    /// ListOTAJobByFirmware shows every batch once, newest first, with the right totals.
+    pub(crate) fn list_is_right(&mut self, package: usize) -> Result<(), Violation> {
+        let package = self.packages[package].clone();
+        let mut expected: Vec<(String, &str)> = self
+            .checker
+            .jobs()
+            .filter(|job| job.firmware == package.no)
+            .map(|job| (job.job_id.clone(), status_word(job.status)))
+            .collect();
+        expected.reverse();
+        let size = 1 + self.operator.below(4);
+        let pages = expected.len().div_ceil(size);
+        let mut found = Vec::new();
+        for page in 1..=pages + 1 {
+            let (number, size) = (page.to_string(), size.to_string());
+            let params = [("FirmwareId", package.id.as_str()), ("CurrentPage", &number), ("PageSize", &size)];
+            let body = match self.call("ListOTAJobByFirmware", &pairs(&params))? {
+                Answer::Done(body) => body,
+                Answer::Refused(code) => return Err(Violation(format!("a list was refused: {code}"))),
+                Answer::Lost => return Ok(()),
+            };
+            let totals = body["Total"] == expected.len() && body["PageCount"] == pages;
+            ensure(totals, || format!("{} batches on {pages} pages, but {body}", expected.len()))?;
+            let rows = rows(&body, "SimpleOTAJobInfo");
+            ensure((page > pages) == rows.is_empty(), || format!("page {page} of {pages}: {body}"))?;
+            found.extend(rows.iter().map(|row| (text(&row["JobId"]), text(&row["JobStatus"]))));
+        }
+        let same = found
+            .iter()
+            .map(|(id, status)| (id.as_str(), status.as_str()))
+            .eq(expected.iter().map(|(id, status)| (id.as_str(), *status)));
+        ensure(same, || format!("ListOTAJobByFirmware shows {found:?} instead of {expected:?}"))
+    }
+
+    /// ListOTATaskByJob shows every task with its status.
+    pub(crate) fn task_list_is_right(&mut self, job: JobNo) -> Result<(), Violation> {
+        let id = self.checker.job(job).map(|job| job.job_id.clone()).unwrap_or_default();
+        let params = [("JobId", id.as_str()), ("CurrentPage", "1"), ("PageSize", "100")];
+        let Answer::Done(body) = self.call("ListOTATaskByJob", &pairs(&params))? else { return Ok(()) };
+        let found: Vec<String> =
+            rows(&body, "SimpleOTATaskInfo").iter().map(|row| text(&row["TaskStatus"])).collect();
+        let expected: Vec<&str> =
+            self.checker.tasks().filter(|task| task.no.job == job).map(|task| task.status.name()).collect();
+        ensure(found == expected && body["Total"] == expected.len(), || {
+            format!("ListOTATaskByJob of batch {job} shows {found:?} instead of {expected:?}")
+        })
+    }
+}
+
+fn rows(body: &Value, name: &str) -> Vec<Value> {
+    body["Data"][name].as_array().cloned().unwrap_or_default()
+}
+
+/// `JobStatus` as ListOTAJobByFirmware's page spells it.
+fn status_word(status: JobStatus) -> &'static str {
+    match status {
+        JobStatus::Planned => "PLANNED",
+        JobStatus::InProgress => "IN_PROGRESS",
+        JobStatus::Completed => "COMPLETE",
+        JobStatus::Canceled => "CANCELED",
+    }
+}

@@ -1,0 +1,84 @@
+//! Written scenarios: a calm world, and somebody who says what happens.
+
+use crate::Violation;
+use crate::server::Death;
+use crate::world::World;
+use updraft_core::id::JobNo;
+use updraft_fleet::{Behaviour, DeviceConfig};
+
+/// A calm world with one product.
+pub struct Story {
+    world: World,
+}
+
+impl Story {
+    /// A server, one product, and a package of version 2.0.0 that `must_be_verified` or not.
+    pub fn begin(must_be_verified: bool) -> Result<Self, Violation> {
+        let mut world = World::new(0, 2_000, true)?;
+        world.make_product("lamp")?;
+        world.make_package(0, "2.0.0", must_be_verified, "SHA256")?;
+        Ok(Self { world })
+    }
+
+    /// Adds a device that runs 1.0.0 and is switched on at once.
+    pub fn device(&mut self, name: &str, behaviour: Behaviour) -> Result<(), Violation> {
+        self.device_with(name, |config| config.behaviour = behaviour)
+    }
+
+    /// Adds a device that `shape` makes what it is.
+    pub fn device_with(
+        &mut self,
+        name: &str,
+        shape: impl FnOnce(&mut DeviceConfig),
+    ) -> Result<(), Violation> {
+        self.world.make_device(0, name, 0, shape).map(drop)
+    }
+
+    /// Verifies the package on these devices; the batch, unless it was refused.
+    pub fn verify(&mut self, names: &[&str]) -> Result<Option<i64>, Violation> {
+        self.job("CreateOTAVerifyJob", names, &[])
+    }
+
+    /// Starts a batch for all devices.
+    pub fn batch(&mut self, more: &[(&str, &str)]) -> Result<Option<i64>, Violation> {
+        let mut more = more.to_vec();
+        more.push(("TargetSelection", "ALL"));
+        self.job("CreateOTAStaticUpgradeJob", &[], &more)
+    }
+
+    fn job(&mut self, action: &str, names: &[&str], more: &[(&str, &str)]) -> Result<Option<i64>, Violation> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        Ok(self.world.make_job(action, 0, &names, more)?.map(|job| job.0))
+    }
+
+    /// Cancels tasks of a batch in the states that these flags name.
+    pub fn cancel(&mut self, job: i64, flags: &[&str]) -> Result<(), Violation> {
+        self.world.cancel(JobNo(job), flags)
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, ms: i64) -> Result<(), Violation> {
+        self.world.pass(ms)
+    }
+
+    /// Takes a device out of everybody's reach.
+    pub fn send_away(&mut self, name: &str, ms: i64) {
+        if let Some(node) = self.world.nodes.iter().position(|node| node.name == name) {
+            self.world.send_away(node, ms);
+        }
+    }
+
+    /// Lets the server die within its next piece of work: after its commits, before their effects.
+    pub fn die_before_effects(&mut self) {
+        self.world.death = Some(Death::BeforeEffects);
+    }
+
+    /// The transcript, after the checks that a quiet world must pass.
+    pub fn end(mut self) -> Result<String, Violation> {
+        for package in 0..self.world.packages.len() {
+            self.world.list_is_right(package)?;
+        }
+        self.world.presence_is_true()?;
+        Ok(self.world.transcript.text())
+    }
+}

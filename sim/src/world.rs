@@ -1,0 +1,273 @@
+//! The world: one queue of events in virtual time, one step at a time.
+
+use crate::chance::Chance;
+use crate::check::Checker;
+use crate::devices::{Image, Node};
+use crate::endpoint::Delivery;
+use crate::faults::{Fault, FaultPlan, Rates};
+use crate::net::{Conn, ConnNo, Down, Up};
+use crate::operator::{Package, Product};
+use crate::server::{Death, Running, Server, Worked};
+use crate::transcript::Transcript;
+use crate::{Violation, ensure};
+use futures_util::FutureExt as _;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
+use updraft_core::id::{DeviceNo, JobNo};
+use updraft_core::time::Timestamp;
+use updraft_server::engine::{self, Turn};
+
+/// When every world begins: 2026-01-01 00:00 UTC.
+pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000);
+/// The engine looks at the rows at least this often, as `engine::run` does.
+const LOOK_MS: i64 = 30_000;
+/// More rounds of the engine than this within one second are a livelock.
+const ROUNDS_PER_SECOND_MAX: u32 = 1_000;
+
+/// Something that is due.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A device's `WakeAt`, by number.
+    Tick(usize, u64),
+    /// A piece of a device's download, by number.
+    Piece(usize, u64, u64),
+    /// A message arrives at the server.
+    Up(ConnNo, Up),
+    /// A message arrives at a device.
+    Down(ConnNo, Down),
+    /// A device notices that its connection is gone.
+    ClientGone(ConnNo),
+    /// The server notices that a connection is gone.
+    ServerGone(ConnNo),
+    /// The engine takes what devices did.
+    Ingest,
+    /// Connections write what waits for them.
+    Write,
+    /// The engine's next round, by number.
+    Round(u64),
+    /// The operator does something.
+    Act,
+    /// The operator changes its mind about a batch.
+    Regret(JobNo),
+    /// Something breaks.
+    Break(Fault),
+    /// The server is started again.
+    ServerUp,
+}
+
+/// Everything.
+pub(crate) struct World {
+    pub(crate) now: Timestamp,
+    queue: BTreeMap<(Timestamp, u64), Event>,
+    queued: u64,
+    pub(crate) steps: u64,
+    pub(crate) server: Server,
+    /// How far the server's clock is ahead.
+    pub(crate) clock_ahead_ms: i64,
+    pub(crate) death: Option<Death>,
+    pub(crate) inbox: VecDeque<Delivery>,
+    pub(crate) ingest_queued: bool,
+    pub(crate) write_queued: bool,
+    round: u64,
+    rounds_in_second: (Timestamp, u32),
+    pub(crate) conns: BTreeMap<ConnNo, Conn>,
+    pub(crate) conn_last: ConnNo,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) products: Vec<Product>,
+    pub(crate) packages: Vec<Package>,
+    pub(crate) images: BTreeMap<String, Image>,
+    /// Versions that devices were told are stored.
+    pub(crate) reported: BTreeMap<(DeviceNo, String), String>,
+    pub(crate) checker: Checker,
+    /// Devices that were online once.
+    pub(crate) seen: BTreeSet<DeviceNo>,
+    pub(crate) rates: Rates,
+    /// What breaks; `None`: nothing any more.
+    pub(crate) plan: Option<FaultPlan>,
+    pub(crate) net: Chance,
+    pub(crate) downloads: Chance,
+    pub(crate) operator: Chance,
+    pub(crate) faults: Chance,
+    pub(crate) transcript: Transcript,
+    /// A violation found where none can be returned.
+    pub(crate) broken: Option<Violation>,
+}
+
+impl World {
+    /// A calm world with a running server, and nothing else in it.
+    pub(crate) fn new(seed: u64, chunk_rows: u32, keep_all: bool) -> Result<Self, Violation> {
+        let mut world = Self {
+            now: START,
+            queue: BTreeMap::new(),
+            queued: 0,
+            steps: 0,
+            server: Server::new(seed, START, chunk_rows)?,
+            clock_ahead_ms: 0,
+            death: None,
+            inbox: VecDeque::new(),
+            ingest_queued: false,
+            write_queued: false,
+            round: 0,
+            rounds_in_second: (START, 0),
+            conns: BTreeMap::new(),
+            conn_last: 0,
+            nodes: Vec::new(),
+            products: Vec::new(),
+            packages: Vec::new(),
+            images: BTreeMap::new(),
+            reported: BTreeMap::new(),
+            checker: Checker::default(),
+            seen: BTreeSet::new(),
+            rates: Rates::calm(),
+            plan: None,
+            net: Chance::new(seed, "net"),
+            downloads: Chance::new(seed, "downloads"),
+            operator: Chance::new(seed, "operator"),
+            faults: Chance::new(seed, "faults"),
+            transcript: Transcript::new(START, keep_all),
+            broken: None,
+        };
+        world.round_in(0);
+        Ok(world)
+    }
+
+    /// Queues an event.
+    pub(crate) fn queue_at(&mut self, at: Timestamp, event: Event) {
+        self.queued += 1;
+        self.queue.insert((at.max(self.now), self.queued), event);
+    }
+
+    /// Queues an event for a while from now.
+    pub(crate) fn at(&mut self, wait_ms: i64, event: Event) {
+        self.queue_at(self.now.plus_ms(wait_ms), event);
+    }
+
+    /// Notes a line of the transcript.
+    pub(crate) fn note(&mut self, line: String) {
+        self.transcript.note(self.now, line);
+    }
+
+    /// The next event, and what follows from it.
+    pub(crate) fn step(&mut self) -> Result<(), Violation> {
+        let Some(((at, _), event)) = self.queue.pop_first() else {
+            return Err(Violation("nothing is due any more: the engine sleeps for ever".to_owned()));
+        };
+        self.steps += 1;
+        self.now = at;
+        self.server.clock.set(at.plus_ms(self.clock_ahead_ms));
+        match event {
+            Event::Tick(node, tick) => self.tick(node, tick),
+            Event::Piece(node, download, piece) => self.piece(node, download, piece),
+            Event::Up(conn, message) => self.up(conn, message)?,
+            Event::Down(conn, message) => self.down(conn, message),
+            Event::ClientGone(conn) => self.client_gone(conn),
+            Event::ServerGone(conn) => self.server_gone(conn),
+            Event::Ingest => self.ingest()?,
+            Event::Round(round) => self.engine_round(round)?,
+            Event::Write => self.write_now(),
+            Event::Act => self.act()?,
+            Event::Regret(job) => self.regret(job)?,
+            Event::Break(fault) => self.break_something(fault),
+            Event::ServerUp => self.server_up()?,
+        }
+        if self.steps.is_multiple_of(64) {
+            self.sweep();
+        }
+        self.broken.take().map_or(Ok(()), Err)
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, ms: i64) -> Result<(), Violation> {
+        let until = self.now.plus_ms(ms);
+        while self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= until) {
+            self.step()?;
+        }
+        self.now = until;
+        self.server.clock.set(until.plus_ms(self.clock_ahead_ms));
+        Ok(())
+    }
+
+    /// Runs a piece of the server's work, checks the world after it, and does what follows.
+    pub(crate) fn operate<T, F: Future<Output = T>>(
+        &mut self,
+        work: impl FnOnce(&Running) -> F,
+    ) -> Result<Worked<T>, Violation> {
+        let death = self.death.take();
+        let worked = self.server.work(death, work)?;
+        self.check()?;
+        if worked.died {
+            self.crash(match death {
+                Some(Death::AtClock(_)) => "between two commits",
+                Some(Death::BeforeEffects) => "after a commit, before its effects",
+                Some(Death::AfterCommit) | None => "after a commit",
+            });
+            return Ok(worked);
+        }
+        // Spared: nothing was to be sent. It waits on.
+        self.death = death;
+        if self.inbox.is_empty() && self.checker.is_thorough() && self.server.running.is_some() {
+            self.presence_is_true()?;
+        }
+        let woken = self.server.running.as_ref().is_some_and(|running| {
+            // The permit is used up, as by the waiting engine.
+            running.app.wake.notified().now_or_never().is_some()
+        });
+        if woken && !self.net.percent(self.rates.lost_wakes) {
+            self.round_in(1);
+        }
+        self.pump();
+        Ok(worked)
+    }
+
+    fn check(&mut self) -> Result<(), Violation> {
+        let decided =
+            self.server.running.as_ref().map(|running| running.link.take_decided()).unwrap_or_default();
+        let shot = self.checker.shot();
+        let shot = self.server.read(move |tx| shot.take(tx))?;
+        let lines = self.checker.check(shot, &decided, self.server.clock.peek())?;
+        for line in lines {
+            self.note(line);
+        }
+        Ok(())
+    }
+
+    /// Queues the engine's next round, in place of the one queued before.
+    pub(crate) fn round_in(&mut self, wait_ms: i64) {
+        self.round += 1;
+        let round = self.round;
+        self.at(wait_ms, Event::Round(round));
+    }
+
+    fn engine_round(&mut self, round: u64) -> Result<(), Violation> {
+        if self.round != round || self.server.running.is_none() {
+            return Ok(());
+        }
+        if self.now.since_ms(self.rounds_in_second.0) >= 1_000 {
+            self.rounds_in_second = (self.now, 0);
+        }
+        self.rounds_in_second.1 += 1;
+        ensure(self.rounds_in_second.1 < ROUNDS_PER_SECOND_MAX, || {
+            "the engine goes round and round".to_owned()
+        })?;
+        let worked = self.operate(|running| {
+            let app = running.app.clone();
+            async move { engine::turn(&app).await }
+        })?;
+        let Some(outcome) = worked.value else { return Ok(()) };
+        let turn = outcome.map_err(|error| Violation(format!("the engine could not work: {error}")))?;
+        if worked.died || self.round != round {
+            return Ok(());
+        }
+        let wait_ms = match turn {
+            Turn { more: true, .. } => 0,
+            Turn { next_due, .. } => {
+                let now = self.server.clock.peek();
+                next_due.map_or(LOOK_MS, |due| due.since_ms(now).clamp(0, LOOK_MS))
+            }
+        };
+        // A busy machine is late; a very busy one misses slots.
+        let late_ms = if self.net.percent(self.rates.late) { self.net.range(0, 3_000) } else { 1 };
+        self.round_in(wait_ms + late_ms);
+        Ok(())
+    }
+}
