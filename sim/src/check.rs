@@ -39,12 +39,14 @@ impl Camera {
     /// Reads everything in one transaction.
     pub(crate) fn take(&self, tx: &mut Tx<'_>) -> Result<Shot, StoreError> {
         let firmwares = tx.firmwares_load(&self.firmwares)?;
-        let mut jobs = Vec::new();
+        let mut numbers = Vec::new();
         for firmware in &firmwares {
             // One more than there should be: a row that is not counted must not hide.
-            jobs.extend(tx.job_list_by_firmware(firmware.no, 0, firmware.job_count + 1)?);
+            let listed = tx.job_list_by_firmware(firmware.no, 0, firmware.job_count + 1)?;
+            numbers.extend(listed.iter().map(|job| job.no));
         }
-        jobs.sort_by_key(|job| job.no);
+        numbers.sort_unstable();
+        let jobs = tx.jobs_load(&numbers)?;
         let all = tx.counts_load(&jobs.iter().map(|job| job.no).collect::<Vec<_>>())?;
         let mut shots = Vec::new();
         for job in jobs {

@@ -68,6 +68,13 @@ impl Story {
         }
     }
 
+    /// Takes a device's power for a while.
+    pub fn power_off(&mut self, name: &str, ms: i64) {
+        if let Some(node) = self.world.nodes.iter().position(|node| node.name == name) {
+            self.world.power_cycle(node, ms);
+        }
+    }
+
     /// Lets the server die within its next piece of work: after its commits, before their effects.
     pub fn die_before_effects(&mut self) {
         self.world.death = Some(Death::BeforeEffects);

@@ -80,18 +80,23 @@ fn wrong_version() {
     compare("wrong_version", tell());
 }
 
-/// A device is away for a week: its task waits, and so does its batch; with a fresh address it goes on.
+/// One device is away before the batch begins, another one loses its power in the middle of a download; both
+/// come back after a week, when the old address is long expired.
 #[test]
 fn away_for_a_week() {
+    const WEEK_MS: i64 = 7 * 24 * HOUR_MS;
     fn tell() -> Told {
         let mut story = Story::begin(false)?;
         story.device("lamp-1", Behaviour::Good)?;
-        story.device("barge-2", Behaviour::Slow { download_ms: MINUTE_MS })?;
+        story.device("barge-2", Behaviour::Good)?;
+        story.device("raft-3", Behaviour::Slow { download_ms: MINUTE_MS })?;
+        story.pass(5 * SECOND_MS)?;
+        story.send_away("barge-2", WEEK_MS);
         story.pass(5 * SECOND_MS)?;
         story.batch(&[])?;
-        story.pass(20 * SECOND_MS)?;
-        story.send_away("barge-2", 7 * 24 * HOUR_MS);
-        story.pass(7 * 24 * HOUR_MS + 10 * MINUTE_MS)?;
+        story.pass(30 * SECOND_MS)?;
+        story.power_off("raft-3", WEEK_MS);
+        story.pass(WEEK_MS + 5 * MINUTE_MS)?;
         story.end()
     }
     compare("away_for_a_week", tell());

@@ -11,10 +11,12 @@ fn holds(seeds: impl IntoIterator<Item = u64>) {
     }
 }
 
-/// 2: many devices; 18: takes its time; 21: in pieces all the time; 108: a device that is never switched on.
+/// Each found what was broken on purpose. 2: devices pushed faster than the batch allows; 13: a push written
+/// after its task's cancellation; 18: a push while a cancellation is under way; 21: nothing, it is in pieces
+/// all the time.
 #[test]
 fn remembered_seeds_hold() {
-    holds([2, 18, 21, 108]);
+    holds([2, 13, 18, 21]);
 }
 
 #[test]

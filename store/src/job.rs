@@ -56,6 +56,31 @@ pub struct Job {
     pub end_at: Option<Timestamp>,
 }
 
+/// A batch as lists show it: what ListOTAJobByFirmware answers, and no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedJob {
+    /// Row number.
+    pub no: JobNo,
+    /// The id on the wire.
+    pub job_id: String,
+    /// Verification or upgrade.
+    pub job_type: JobType,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// Which devices it is for.
+    pub target_selection: TargetSelection,
+    /// Its tags.
+    pub tags: Vec<Tag>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed itself (not its tasks).
+    pub modified_at: Timestamp,
+    /// When it started.
+    pub start_at: Option<Timestamp>,
+    /// When it ended.
+    pub end_at: Option<Timestamp>,
+}
+
 /// A batch to add.
 #[derive(Debug, Clone)]
 pub struct NewJob {
@@ -116,18 +141,43 @@ fn cancel_decode(mask: i64) -> Cancel {
     }
 }
 
-fn job(row: &Row<'_>) -> Result<Job, StoreError> {
-    let (kind, status, selection) = (row.int(4)?, row.int(5)?, row.int(6)?);
+/// Reads three neighbouring columns: type, status, selection.
+fn kinds(row: &Row<'_>, column: usize) -> Result<(JobType, JobStatus, TargetSelection), StoreError> {
+    let (kind, status, selection) = (row.int(column)?, row.int(column + 1)?, row.int(column + 2)?);
     let corrupt = |place, found: i64| StoreError::Corrupt { place, detail: found.to_string() };
+    Ok((
+        JobType::from_code(kind).ok_or_else(|| corrupt("job.job_type", kind))?,
+        JobStatus::from_code(status).ok_or_else(|| corrupt("job.status", status))?,
+        TargetSelection::from_code(selection).ok_or_else(|| corrupt("job.target_selection", selection))?,
+    ))
+}
+
+fn listed(row: &Row<'_>) -> Result<ListedJob, StoreError> {
+    let (job_type, status, target_selection) = kinds(row, 2)?;
+    Ok(ListedJob {
+        no: JobNo(row.int(0)?),
+        job_id: row.text(1)?,
+        job_type,
+        status,
+        target_selection,
+        tags: tags_decode(&row.text(5)?)?,
+        created_at: Timestamp(row.int(6)?),
+        modified_at: Timestamp(row.int(7)?),
+        start_at: row.opt_int(8)?.map(Timestamp),
+        end_at: row.opt_int(9)?.map(Timestamp),
+    })
+}
+
+fn job(row: &Row<'_>) -> Result<Job, StoreError> {
+    let (job_type, status, target_selection) = kinds(row, 4)?;
     Ok(Job {
         no: JobNo(row.int(0)?),
         job_id: row.text(1)?,
         firmware: FirmwareNo(row.int(2)?),
         product: ProductNo(row.int(3)?),
-        job_type: JobType::from_code(kind).ok_or_else(|| corrupt("job.job_type", kind))?,
-        status: JobStatus::from_code(status).ok_or_else(|| corrupt("job.status", status))?,
-        target_selection: TargetSelection::from_code(selection)
-            .ok_or_else(|| corrupt("job.target_selection", selection))?,
+        job_type,
+        status,
+        target_selection,
         need_push: row.flag(7)?,
         per_minute: row.opt_int(8)?,
         timeout_minutes: row.opt_int(9)?,
@@ -220,14 +270,12 @@ impl Tx<'_> {
         firmware: FirmwareNo,
         low: i64,
         high: i64,
-    ) -> Result<Vec<Job>, StoreError> {
+    ) -> Result<Vec<ListedJob>, StoreError> {
         self.query(
-            "SELECT id, job_id, firmware, product, job_type, status, target_selection, need_push, per_minute,
-                    timeout_minutes, tags, pace_next_us, expanded, expand_after, expand_upto, task_count, cancel_mask,
-                    created_at, modified_at, start_at, end_at
+            "SELECT id, job_id, job_type, status, target_selection, tags, created_at, modified_at, start_at, end_at
              FROM job WHERE firmware = ?1 AND ordinal >= ?2 AND ordinal <= ?3 ORDER BY ordinal DESC",
             &[firmware.0.into(), low.into(), high.into()],
-            job,
+            listed,
         )
     }
 

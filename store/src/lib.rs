@@ -36,7 +36,7 @@ pub use device::{Candidate, Device, NewDevice, OnlineDevice};
 pub use error::StoreError;
 pub use file::{UploadNoted, UploadedFile};
 pub use firmware::{Firmware, NewFirmware};
-pub use job::{Job, NewJob};
+pub use job::{Job, ListedJob, NewJob};
 pub use product::{NewProduct, Product};
 pub use task::{ListedTask, TaskFilter};
 pub use tx::Tx;

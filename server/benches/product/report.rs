@@ -26,6 +26,8 @@ impl Report {
         say(&format!("revision  {}", revision()));
         say(&format!("machine   {cores} cores, {}", cpu.trim_start_matches([' ', '\t', ':'])));
         say(&format!("kernel    {}", read("/proc/sys/kernel/osrelease").trim()));
+        let load = read("/proc/loadavg");
+        say(&format!("load      {} before the run", load.split(' ').next().unwrap_or_default()));
         say("");
         Self { began: Instant::now() }
     }

@@ -121,14 +121,20 @@ async fn tell(format: &'static str) -> Vec<Told> {
     story.device(&devices[0], DeviceEvent::Online { session: 1, ip: "192.0.2.7".to_owned() }).await;
     story.device(&devices[0], report("1.0.0")).await;
     story.call("QueryDeviceDetail", &[("ProductKey", &key), ("DeviceName", "lamp-1")]).await;
+    let package = verified_package(&mut story, &key, &devices[0]).await;
+    batch(&mut story, &key, &package, &devices[1]).await;
+    story.told
+}
 
+/// A package comes and proves itself; answers its FirmwareId.
+async fn verified_package(story: &mut Story, key: &str, device: &str) -> String {
     let ticket = story.call("GenerateOTAUploadURL", &[("FileSuffix", "tar.gz")]).await;
     story.server.upload(|field| ticket.text(&format!("Data/{field}")).to_owned(), IMAGE).await;
     let package = story
         .call(
             "CreateOTAFirmware",
             &[
-                ("ProductKey", &key),
+                ("ProductKey", key),
                 ("FirmwareName", "ファーム_(2)"),
                 ("FirmwareDesc", "a > b"),
                 ("DestVersion", "2.0.0"),
@@ -145,22 +151,26 @@ async fn tell(format: &'static str) -> Vec<Told> {
 
     let verification = [
         ("FirmwareId", package.as_str()),
-        ("ProductKey", &key),
+        ("ProductKey", key),
         ("TargetDeviceName.1", "lamp-1"),
         ("TimeoutInMinutes", "60"),
     ];
     let verification = story.call("CreateOTAVerifyJob", &verification).await;
     story.call("ListOTAJobByFirmware", &list).await;
     story.call("QueryOTAJob", &[("JobId", verification.text("Data/JobId"))]).await;
-    story.device(&devices[0], report("2.0.0")).await;
+    story.device(device, report("2.0.0")).await;
     story.call("QueryOTAFirmware", &[("FirmwareId", &package)]).await;
+    package
+}
 
+/// A batch in which one device fails and the other is cancelled.
+async fn batch(story: &mut Story, key: &str, package: &str, device: &str) {
     let batch = story
         .call(
             "CreateOTAStaticUpgradeJob",
             &[
-                ("FirmwareId", &package),
-                ("ProductKey", &key),
+                ("FirmwareId", package),
+                ("ProductKey", key),
                 ("TargetSelection", "ALL"),
                 ("MaximumPerMinute", "600"),
                 ("TimeoutInMinutes", "30"),
@@ -173,19 +183,19 @@ async fn tell(format: &'static str) -> Vec<Told> {
         .await;
     let batch = batch.text("Data/JobId").to_owned();
     story.server.engine().await;
-    story.device(&devices[1], DeviceEvent::Pull { module: "default".to_owned(), id: "1".to_owned() }).await;
+    story.device(device, DeviceEvent::Pull { module: "default".to_owned(), id: "1".to_owned() }).await;
     let failure = DeviceEvent::Failure {
         module: "default".to_owned(),
         step: FailedStep::Verification,
         desc: "crc & co".to_owned(),
     };
-    story.device(&devices[1], failure).await;
+    story.device(device, failure).await;
     story.call("ListOTATaskByJob", &[("JobId", &batch), ("TaskStatus", "FAILED")]).await;
     story.call("CancelOTATaskByJob", &[("JobId", &batch), ("CancelQueuedTask", "true")]).await;
     story.call("ListOTATaskByJob", &[("JobId", &batch)]).await;
     story.call("QueryOTAJob", &[("JobId", &batch)]).await;
+    let list = [("FirmwareId", package), ("CurrentPage", "1"), ("PageSize", "10")];
     story.call("ListOTAJobByFirmware", &list).await;
-    story.told
 }
 
 #[tokio::test]

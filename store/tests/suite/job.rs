@@ -9,13 +9,14 @@ use updraft_core::pace::Pace;
 use updraft_core::page::Page;
 use updraft_core::task::Cancel;
 use updraft_core::time::Timestamp;
-use updraft_store::{Job, NewJob, Store, StoreError};
+use updraft_store::{Job, ListedJob, NewJob, Store, StoreError};
 
 cases! {
     Store:
         a_new_batch_runs_and_comes_back_as_it_was_added,
         another_accounts_batch_is_not_found,
         ordinals_are_gapless_per_package,
+        a_list_shows_what_the_batch_is,
         a_refused_batch_takes_no_ordinal,
         a_batch_of_an_unknown_package_is_refused,
         pages_of_a_packages_batches_come_newest_first,
@@ -34,7 +35,7 @@ fn load(store: &Store, no: JobNo) -> Job {
     read(store, move |tx| tx.jobs_load(&[no])).pop().expect("the batch exists")
 }
 
-fn numbers(jobs: &[Job]) -> Vec<JobNo> {
+fn numbers(jobs: &[ListedJob]) -> Vec<JobNo> {
     jobs.iter().map(|job| job.no).collect()
 }
 
@@ -108,6 +109,26 @@ fn ordinals_are_gapless_per_package(store: &Store) {
     assert_eq!(loaded.iter().map(|firmware| firmware.job_count).sum::<i64>(), 3);
 }
 
+fn a_list_shows_what_the_batch_is(store: &Store) {
+    let shop = Shop::open(store);
+    let (firmware, jobs) = batches(store, shop, 1);
+    let listed = read(store, move |tx| tx.job_list_by_firmware(firmware, 1, 1)).remove(0);
+    let whole = read(store, move |tx| tx.jobs_load(&jobs)).remove(0);
+    let expected = ListedJob {
+        no: whole.no,
+        job_id: whole.job_id,
+        job_type: whole.job_type,
+        status: whole.status,
+        target_selection: whole.target_selection,
+        tags: whole.tags,
+        created_at: whole.created_at,
+        modified_at: whole.modified_at,
+        start_at: whole.start_at,
+        end_at: whole.end_at,
+    };
+    assert_eq!(listed, expected);
+}
+
 fn a_refused_batch_takes_no_ordinal(store: &Store) {
     let shop = Shop::open(store);
     let (firmware, jobs) = batches(store, shop, 1);
@@ -145,7 +166,7 @@ fn batches_load_in_the_order_asked_for(store: &Store) {
     let (_, jobs) = batches(store, shop, 3);
     let asked = [jobs[2], JobNo(i64::MAX), jobs[0], jobs[1]];
     let found = read(store, move |tx| tx.jobs_load(&asked));
-    assert_eq!(numbers(&found), [jobs[2], jobs[0], jobs[1]]);
+    assert_eq!(found.iter().map(|job| job.no).collect::<Vec<_>>(), [jobs[2], jobs[0], jobs[1]]);
     assert_eq!(read(store, |tx| tx.jobs_load(&[])), []);
 }
 
