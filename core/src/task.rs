@@ -107,7 +107,7 @@ pub struct Terms<'a> {
     pub need_push: bool,
     /// Milliseconds from the first progress report to failure.
     pub timeout_ms: Option<i64>,
-    /// Whether the batch has started (it is not waiting for its scheduled time).
+    /// Whether the batch may tell devices: it has started, and no cancellation is about to reach the task.
     pub started: bool,
 }
 
@@ -276,11 +276,14 @@ pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -
 
         (Confirm, Event::Push | Event::Pull) => refuse("the task waits for confirmation"),
         (Queued, Event::Push) if !terms.need_push => refuse("the batch leaves it to the device to ask"),
-        (Queued, Event::Push | Event::Pull) if !terms.started => refuse("the batch has not started"),
+        (Queued, Event::Push | Event::Pull) if !terms.started => refuse("the batch does not tell devices now"),
         (Queued, Event::Push | Event::Pull) => next(task, now, |t| {
             t.status = Notified;
             t.due_at = None;
         }),
+        (Notified | InProgress, Event::Push | Event::Pull) if !terms.started => {
+            refuse("the batch does not tell devices now")
+        }
         // A repeat after a reconnect: the same information goes out, the time-out goes on.
         (Notified | InProgress, Event::Push | Event::Pull) => Ok(Step::Same),
 

@@ -235,6 +235,10 @@ impl World {
             0..45 if jobs.len() < JOBS_MAX => self.draw_batch(package),
             45..60 if jobs.len() < JOBS_MAX => {
                 let names = self.draw_names(package, 3);
+                // A product may have no device.
+                if names.is_empty() {
+                    return Ok(());
+                }
                 self.draw_job("CreateOTAVerifyJob", package, &names, &[])
             }
             60..82 if !jobs.is_empty() => {

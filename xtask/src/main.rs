@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`
+//! `cargo xtask tidy` and `cargo xtask sim`: chores of the tree.
 
 #[expect(clippy::print_stdout, reason = "what it finds is its output")]
 fn main() -> anyhow::Result<()> {
@@ -9,6 +9,14 @@ fn main() -> anyhow::Result<()> {
             println!("tidy");
             Ok(())
         }
-        _ => anyhow::bail!("usage: cargo xtask tidy"),
+        Some("sim") => {
+            let mut sim = std::process::Command::new(env!("CARGO"));
+            sim.args(["run", "--quiet", "--package", "updraft-sim", "--"]).args(std::env::args().skip(2));
+            anyhow::ensure!(sim.status()?.success(), "the simulation failed");
+            Ok(())
+        }
+        _ => anyhow::bail!(
+            "usage: cargo xtask tidy\n       cargo xtask sim SEED | --seeds A..B [--steps N] [--transcript]"
+        ),
     }
 }

@@ -170,8 +170,9 @@ fn pairs(text: &[u8], spoilt: &mut Option<ApiError>) -> BTreeMap<String, String>
 
 fn decode(text: &[u8]) -> Option<String> {
     // A `%` that two hexadecimal digits do not follow is a mistake, not text.
-    let whole = |at: usize| text.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-    if (0..text.len()).any(|at| text[at] == b'%' && !whole(at)) {
+    let mut parts = text.split(|byte| *byte == b'%');
+    parts.next();
+    if !parts.all(|part| part.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))) {
         return None;
     }
     let spaced: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();

@@ -283,8 +283,25 @@ impl<'a, 'tx> Door<'a, 'tx> {
         Some((held.task.revision, package, held.task.device))
     }
 
+    /// Takes messages back whose task ended later in the same group: a device that began to listen and told the
+    /// new version in one breath needs no push.
+    fn forget_ended(&mut self) {
+        let tasks = &self.tasks;
+        let open = |no: &TaskNo| tasks.get(no).is_some_and(|held| held.task.status.is_open());
+        self.effects.downlinks.retain_mut(|(_, downlink)| match downlink {
+            Downlink::Push { task, .. } => open(task),
+            Downlink::PullReply { package, .. } => {
+                if package.as_ref().is_some_and(|(task, _, _)| !open(task)) {
+                    *package = None;
+                }
+                true
+            }
+        });
+    }
+
     /// Writes what changed and ends the batches whose last task ended.
     pub fn close(mut self) -> Result<Effects, StoreError> {
+        self.forget_ended();
         let mut changed = Vec::new();
         let mut counts: BTreeMap<(JobNo, TaskStatus), i64> = BTreeMap::new();
         let mut ended: BTreeSet<JobNo> = BTreeSet::new();

@@ -328,6 +328,13 @@ async fn tags_have_keys_and_values_each_within_bounds() {
         good.iter().cloned().chain(names).collect::<Pairs>()
     };
     refused(&server, action, &tags(11), "InvalidTag").await;
+    let full = "v".repeat(1_023);
+    let sum = ["a", "b", "c", "d"].iter().zip(1..).flat_map(|(key, n)| {
+        [(format!("Tag.{n}.Key"), (*key).to_owned()), (format!("Tag.{n}.Value"), full.clone())]
+    });
+    let sum: Pairs = good.iter().cloned().chain(sum).collect();
+    let above = changed(&sum, &[("Tag.5.Key", "e"), ("Tag.5.Value", "v")]);
+    refused(&server, action, &above, "iot.ota.InvalidTag").await;
     let strange = changed(&tags(1), &[("Tag.1.Colour", "red")]);
     refused(&server, action, &strange, "iot.ota.InvalidTag").await;
     let made = server.ok(action, &tags(10)).await;
