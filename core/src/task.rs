@@ -276,7 +276,9 @@ pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -
 
         (Confirm, Event::Push | Event::Pull) => refuse("the task waits for confirmation"),
         (Queued, Event::Push) if !terms.need_push => refuse("the batch leaves it to the device to ask"),
-        (Queued, Event::Push | Event::Pull) if !terms.started => refuse("the batch does not tell devices now"),
+        (Queued, Event::Push | Event::Pull) if !terms.started => {
+            refuse("the batch does not tell devices now")
+        }
         (Queued, Event::Push | Event::Pull) => next(task, now, |t| {
             t.status = Notified;
             t.due_at = None;

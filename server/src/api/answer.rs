@@ -134,9 +134,13 @@ impl Object {
 }
 
 fn element(out: &mut String, name: &str, inner: impl FnOnce(&mut String)) {
-    let _ = write!(out, "<{name}>");
+    for part in ["<", name, ">"] {
+        out.push_str(part);
+    }
     inner(out);
-    let _ = write!(out, "</{name}>");
+    for part in ["</", name, ">"] {
+        out.push_str(part);
+    }
 }
 
 fn xml(out: &mut String, name: &str, node: &Node) {
