@@ -131,7 +131,7 @@ def test_the_default_suffix_is_bin_and_an_unknown_one_is_refused(backend):
     assert refusal.value.code == "InvalidFileSuffix"
 
 
-@pytest.mark.parametrize("size", [1, 65_536, 3_000_001])
+@pytest.mark.parametrize("size", [1, 65_536, 3_000_001, 50_000_000])
 def test_files_of_any_size_come_back_as_they_went(backend, size):
     content = bytes(size)
     info = backend.firmware(backend.package(backend.product(), content=content))

@@ -236,6 +236,10 @@ mod tests {
                 let mut stream = stream;
                 let byte = stream.read_u8().await.unwrap();
                 assert_ne!(byte, b'!', "told to panic");
+                if byte == b'w' {
+                    stream.write_all(b".").await.unwrap();
+                    stream.read_u8().await.unwrap();
+                }
                 let line = format!("{} {}", peer.local.ip(), peer.tls);
                 stream.write_all(line.as_bytes()).await.unwrap();
             }));
@@ -251,14 +255,20 @@ mod tests {
         tls.write_all(&[TLS_HANDSHAKE]).await.unwrap();
         let _ = tls.read_to_string(&mut text).await;
         assert_eq!(text, "");
+        let mut silent = connect().await.unwrap();
         let mut late = connect().await.unwrap();
+        late.write_all(b"w").await.unwrap();
+        assert_eq!(late.read_u8().await.unwrap(), b'.', "it is being served");
         let mut good = connect().await.unwrap();
         good.write_all(b"x").await.unwrap();
         good.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "127.0.0.1 false");
         stop.send(true).unwrap();
-        late.write_all(b"x").await.unwrap();
         text.clear();
+        // Who has not said a word is not waited for.
+        let _ = silent.read_to_string(&mut text).await;
+        assert_eq!(text, "");
+        late.write_all(b"x").await.unwrap();
         late.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "127.0.0.1 false");
         assert_eq!(server.await.unwrap(), 0);

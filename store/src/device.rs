@@ -73,6 +73,17 @@ pub struct Candidate {
     pub busy: bool,
 }
 
+/// A query for devices, in the order of columns that [`device`] reads.
+macro_rules! devices {
+    ($rest:literal) => {
+        concat!(
+            "SELECT d.id, d.product, d.name, d.iot_id, d.secret_sealed, d.nickname, d.status, d.ip, d.created_at, ",
+            "d.active_at, d.online_at ",
+            $rest
+        )
+    };
+}
+
 fn device(row: &Row<'_>) -> Result<Device, StoreError> {
     let status = row.int(6)?;
     Ok(Device {
@@ -147,12 +158,11 @@ const CANDIDATES_OF: Hot = Hot {
 };
 
 const BY_NAMES: Hot = Hot {
-    row: "SELECT id, product, name, iot_id, secret_sealed, nickname, status, ip, created_at, active_at, online_at
-          FROM device WHERE product = ?1 AND name = ?2",
-    set: "SELECT id, product, device.name, iot_id, secret_sealed, nickname, status, ip, created_at, active_at,
-                 online_at
-          FROM device JOIN unnest($1::bigint[], $2::text[]) AS n(p, name)
-            ON device.product = n.p AND device.name = n.name",
+    row: devices!("FROM device d WHERE d.product = ?1 AND d.name = ?2"),
+    set: devices!(
+        "FROM device d JOIN unnest($1::bigint[], $2::text[]) AS n(product, name)
+           ON d.product = n.product AND d.name = n.name"
+    ),
     columns: &[Column::Int, Column::Text],
 };
 
@@ -185,8 +195,7 @@ impl Tx<'_> {
     /// The device of this name in the product.
     pub fn device_find(&mut self, product: ProductNo, name: &str) -> Result<Option<Device>, StoreError> {
         self.query_one(
-            "SELECT id, product, name, iot_id, secret_sealed, nickname, status, ip, created_at, active_at, online_at
-             FROM device WHERE product = ?1 AND name = ?2",
+            devices!("FROM device d WHERE d.product = ?1 AND d.name = ?2"),
             &[product.0.into(), name.into()],
             device,
         )
@@ -199,9 +208,9 @@ impl Tx<'_> {
         iot_id: &str,
     ) -> Result<Option<Device>, StoreError> {
         self.query_one(
-            "SELECT d.id, d.product, d.name, d.iot_id, d.secret_sealed, d.nickname, d.status, d.ip, d.created_at,
-                    d.active_at, d.online_at
-             FROM device d JOIN product p ON p.id = d.product WHERE d.iot_id = ?1 AND p.account = ?2",
+            devices!(
+                "FROM device d JOIN product p ON p.id = d.product WHERE d.iot_id = ?1 AND p.account = ?2"
+            ),
             &[iot_id.into(), account.0.into()],
             device,
         )

@@ -81,6 +81,18 @@ pub struct NewFirmware {
     pub udi: Option<String>,
 }
 
+/// A query for packages, in the order of columns that [`firmware`] reads.
+macro_rules! firmwares {
+    ($rest:literal) => {
+        concat!(
+            "SELECT f.id, f.account, f.product, f.firmware_id, f.name, f.description, f.dest_version, f.module, ",
+            "f.status, f.sign_method, f.sign, f.size, f.udi, f.verify_job, f.job_count, f.created_at, ",
+            "f.modified_at, x.object_key, x.md5 FROM firmware f JOIN file x ON x.id = f.file ",
+            $rest
+        )
+    };
+}
+
 fn firmware(row: &Row<'_>) -> Result<Firmware, StoreError> {
     let status = row.int(8)?;
     let method = row.int(9)?;
@@ -110,14 +122,8 @@ fn firmware(row: &Row<'_>) -> Result<Firmware, StoreError> {
 }
 
 const LOAD: Hot = Hot {
-    row: "SELECT f.id, f.account, f.product, f.firmware_id, f.name, f.description, f.dest_version, f.module,
-                 f.status, f.sign_method, f.sign, f.size, f.udi, f.verify_job, f.job_count, f.created_at,
-                 f.modified_at, x.object_key, x.md5
-          FROM firmware f JOIN file x ON x.id = f.file WHERE f.id = ?1",
-    set: "SELECT f.id, f.account, f.product, f.firmware_id, f.name, f.description, f.dest_version, f.module,
-                 f.status, f.sign_method, f.sign, f.size, f.udi, f.verify_job, f.job_count, f.created_at,
-                 f.modified_at, x.object_key, x.md5
-          FROM firmware f JOIN file x ON x.id = f.file WHERE f.id = ANY($1::bigint[])",
+    row: firmwares!("WHERE f.id = ?1"),
+    set: firmwares!("WHERE f.id = ANY($1::bigint[])"),
     columns: &[Column::Int],
 };
 
@@ -164,10 +170,7 @@ impl Tx<'_> {
         firmware_id: &str,
     ) -> Result<Option<Firmware>, StoreError> {
         self.query_one(
-            "SELECT f.id, f.account, f.product, f.firmware_id, f.name, f.description, f.dest_version, f.module,
-                    f.status, f.sign_method, f.sign, f.size, f.udi, f.verify_job, f.job_count, f.created_at,
-                    f.modified_at, x.object_key, x.md5
-             FROM firmware f JOIN file x ON x.id = f.file WHERE f.firmware_id = ?1 AND f.account = ?2",
+            firmwares!("WHERE f.firmware_id = ?1 AND f.account = ?2"),
             &[firmware_id.into(), account.0.into()],
             firmware,
         )

@@ -141,6 +141,18 @@ fn cancel_decode(mask: i64) -> Cancel {
     }
 }
 
+/// A query for whole batches, in the order of columns that [`job`] reads.
+macro_rules! jobs {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, job_id, firmware, product, job_type, status, target_selection, need_push, per_minute, ",
+            "timeout_minutes, tags, pace_next_us, expanded, expand_after, expand_upto, task_count, cancel_mask, ",
+            "created_at, modified_at, start_at, end_at FROM job ",
+            $rest
+        )
+    };
+}
+
 /// Reads three neighbouring columns: type, status, selection.
 fn kinds(row: &Row<'_>, column: usize) -> Result<(JobType, JobStatus, TargetSelection), StoreError> {
     let (kind, status, selection) = (row.int(column)?, row.int(column + 1)?, row.int(column + 2)?);
@@ -196,14 +208,8 @@ fn job(row: &Row<'_>) -> Result<Job, StoreError> {
 }
 
 const LOAD: Hot = Hot {
-    row: "SELECT id, job_id, firmware, product, job_type, status, target_selection, need_push, per_minute,
-                 timeout_minutes, tags, pace_next_us, expanded, expand_after, expand_upto, task_count, cancel_mask,
-                 created_at, modified_at, start_at, end_at
-          FROM job WHERE id = ?1",
-    set: "SELECT id, job_id, firmware, product, job_type, status, target_selection, need_push, per_minute,
-                 timeout_minutes, tags, pace_next_us, expanded, expand_after, expand_upto, task_count, cancel_mask,
-                 created_at, modified_at, start_at, end_at
-          FROM job JOIN unnest($1::bigint[]) WITH ORDINALITY AS n(no, at) ON job.id = n.no ORDER BY n.at",
+    row: jobs!("WHERE id = ?1"),
+    set: jobs!("JOIN unnest($1::bigint[]) WITH ORDINALITY AS n(no, at) ON job.id = n.no ORDER BY n.at"),
     columns: &[Column::Int],
 };
 
@@ -248,14 +254,7 @@ impl Tx<'_> {
 
     /// The account's batch with this id.
     pub fn job_find(&mut self, account: AccountNo, job_id: &str) -> Result<Option<Job>, StoreError> {
-        self.query_one(
-            "SELECT id, job_id, firmware, product, job_type, status, target_selection, need_push, per_minute,
-                    timeout_minutes, tags, pace_next_us, expanded, expand_after, expand_upto, task_count, cancel_mask,
-                    created_at, modified_at, start_at, end_at
-             FROM job WHERE job_id = ?1 AND account = ?2",
-            &[job_id.into(), account.0.into()],
-            job,
-        )
+        self.query_one(jobs!("WHERE job_id = ?1 AND account = ?2"), &[job_id.into(), account.0.into()], job)
     }
 
     /// The batches with these row numbers, in that order.

@@ -28,6 +28,28 @@ pub enum TaskFilter {
     Status(TaskStatus),
 }
 
+/// A query for tasks, in the order of columns that [`task`] reads.
+macro_rules! tasks {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at, ",
+            "t.revision, t.created_at, t.modified_at ",
+            $rest
+        )
+    };
+}
+
+/// The same with the names that lists show, as [`listed`] reads them.
+macro_rules! listed_tasks {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at, ",
+            "t.revision, t.created_at, t.modified_at, d.name, d.iot_id ",
+            $rest
+        )
+    };
+}
+
 fn task(row: &Row<'_>) -> Result<Task, StoreError> {
     let status = row.int(3)?;
     Ok(Task {
@@ -55,24 +77,20 @@ fn desc(task: &Task) -> Value<'_> {
 }
 
 const OPEN: Hot = Hot {
-    row: "SELECT job, ordinal, device, status, src_version, progress, description, due_at, revision, created_at,
-                 modified_at
-          FROM task WHERE device = ?1 AND status < 4 ORDER BY job, ordinal",
-    set: "SELECT job, ordinal, device, status, src_version, progress, description, due_at, revision, created_at,
-                 modified_at
-          FROM task WHERE device = ANY($1::bigint[]) AND status < 4 ORDER BY job, ordinal FOR UPDATE",
+    row: tasks!("FROM task t WHERE device = ?1 AND status < 4 ORDER BY job, ordinal"),
+    set: tasks!(
+        "FROM task t WHERE device = ANY($1::bigint[]) AND status < 4 ORDER BY job, ordinal FOR UPDATE"
+    ),
     columns: &[Column::Int],
 };
 
 const LOAD: Hot = Hot {
-    row: "SELECT job, ordinal, device, status, src_version, progress, description, due_at, revision, created_at,
-                 modified_at
-          FROM task WHERE job = ?1 AND ordinal = ?2",
-    set: "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at,
-                 t.revision, t.created_at, t.modified_at
-          FROM task t JOIN unnest($1::bigint[], $2::bigint[]) AS n(job, ordinal)
+    row: tasks!("FROM task t WHERE job = ?1 AND ordinal = ?2"),
+    set: tasks!(
+        "FROM task t JOIN unnest($1::bigint[], $2::bigint[]) AS n(job, ordinal)
             ON t.job = n.job AND t.ordinal = n.ordinal
-          ORDER BY t.job, t.ordinal FOR UPDATE OF t",
+          ORDER BY t.job, t.ordinal FOR UPDATE OF t"
+    ),
     columns: &[Column::Int, Column::Int],
 };
 
@@ -126,14 +144,12 @@ const APPLY: Hot = Hot {
 };
 
 const BY_DEVICES: Hot = Hot {
-    row: "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at, t.revision,
-                 t.created_at, t.modified_at, d.name, d.iot_id
-          FROM task t JOIN device d ON d.id = t.device WHERE t.job = ?1 AND t.device = ?2",
-    set: "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at, t.revision,
-                 t.created_at, t.modified_at, d.name, d.iot_id
-          FROM unnest($1::bigint[], $2::bigint[]) AS n(job, device)
+    row: listed_tasks!("FROM task t JOIN device d ON d.id = t.device WHERE t.job = ?1 AND t.device = ?2"),
+    set: listed_tasks!(
+        "FROM unnest($1::bigint[], $2::bigint[]) AS n(job, device)
           JOIN task t ON t.job = n.job AND t.device = n.device JOIN device d ON d.id = t.device
-          ORDER BY t.ordinal",
+          ORDER BY t.ordinal"
+    ),
     columns: &[Column::Int, Column::Int],
 };
 
@@ -243,19 +259,19 @@ impl Tx<'_> {
             TaskFilter::All => {
                 let (low, high) = page.oldest_first(total);
                 self.query(
-                    "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at,
-                            t.revision, t.created_at, t.modified_at, d.name, d.iot_id
-                     FROM task t JOIN device d ON d.id = t.device
-                     WHERE t.job = ?1 AND t.ordinal >= ?2 AND t.ordinal <= ?3 ORDER BY t.ordinal",
+                    listed_tasks!(
+                        "FROM task t JOIN device d ON d.id = t.device
+                     WHERE t.job = ?1 AND t.ordinal >= ?2 AND t.ordinal <= ?3 ORDER BY t.ordinal"
+                    ),
                     &[job.0.into(), low.into(), high.into()],
                     listed,
                 )
             }
             TaskFilter::Status(status) => self.query(
-                "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at,
-                        t.revision, t.created_at, t.modified_at, d.name, d.iot_id
-                 FROM task t JOIN device d ON d.id = t.device
-                 WHERE t.job = ?1 AND t.status = ?2 ORDER BY t.ordinal LIMIT ?3 OFFSET ?4",
+                listed_tasks!(
+                    "FROM task t JOIN device d ON d.id = t.device
+                 WHERE t.job = ?1 AND t.status = ?2 ORDER BY t.ordinal LIMIT ?3 OFFSET ?4"
+                ),
                 &[job.0.into(), status.code().into(), page.size().into(), page.skip().into()],
                 listed,
             ),

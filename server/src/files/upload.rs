@@ -137,6 +137,11 @@ where
     futures_util::stream::try_unfold(state, move |(mut body, seen)| {
         let allowed = Arc::clone(&allowed);
         async move {
+            // The parser reads all that it can get before it looks at it. Piece by piece, it finds the file's part
+            // before much of the file is counted as head.
+            if allowed.load(Ordering::Relaxed) <= HEAD_BYTES_MAX {
+                tokio::task::yield_now().await;
+            }
             let next = tokio::time::timeout(patience, futures_util::StreamExt::next(&mut body));
             let Some(chunk) = next.await.map_err(|_| BoxError::from("the form came too slowly"))? else {
                 return Ok(None);
