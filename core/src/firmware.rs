@@ -108,14 +108,6 @@ impl SignMethod {
             Self::Sha256 => "SHA256",
         }
     }
-
-    /// Hexadecimal digits of a digest.
-    pub fn hex_len(self) -> usize {
-        match self {
-            Self::Md5 => 32,
-            Self::Sha256 => 64,
-        }
-    }
 }
 
 #[cfg(test)]

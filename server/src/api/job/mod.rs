@@ -4,5 +4,5 @@ pub mod create_ota_static_upgrade_job;
 pub mod create_ota_verify_job;
 pub mod list_ota_job_by_firmware;
 pub mod query_ota_job;
-mod request;
+pub(crate) mod request;
 mod wording;

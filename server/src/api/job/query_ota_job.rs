@@ -1,7 +1,8 @@
 //! QueryOTAJob: everything about one batch.
 
 use crate::api::answer::Object;
-use crate::api::error::{ApiError, Code};
+use crate::api::error::ApiError;
+use crate::api::job::request::find_job;
 use crate::api::job::wording::{SELECTION_STATIC, Wording, with_tags};
 use crate::api::{Call, Operation};
 
@@ -17,17 +18,7 @@ pub const OPERATION: Operation = Operation {
 async fn run(call: Call) -> Result<Object, ApiError> {
     let account = call.account;
     let id = call.params.need("JobId")?.to_owned();
-    let (job, firmware, product) = call
-        .app
-        .store
-        .read(move |tx| {
-            let missing = || ApiError::new(Code::JobNotFound);
-            let job = tx.job_find(account, &id)?.ok_or_else(missing)?;
-            let firmware = tx.firmwares_load(&[job.firmware])?.pop().ok_or_else(missing)?;
-            let product = tx.product_load(job.product)?.ok_or_else(missing)?;
-            Ok::<_, ApiError>((job, firmware, product))
-        })
-        .await?;
+    let (job, firmware, product) = call.app.store.read(move |tx| find_job(tx, account, &id)).await?;
     let data = Object::new()
         .text("JobId", &job.job_id)
         .text("FirmwareId", &firmware.firmware_id)

@@ -1,4 +1,4 @@
-//! What the calls that create batches have in common: tags, time-out, target names, package.
+//! What calls about batches have in common: tags, time-out, target names, package; and how a batch is found.
 
 use crate::api::error::{ApiError, Code};
 use crate::api::params::Params;
@@ -9,7 +9,7 @@ use updraft_core::limits::{
     PER_MINUTE_MAX, PER_MINUTE_MIN, TAG_VALUE_CHARS_MAX, TAGS_CHARS_MAX, TAGS_MAX, TIMEOUT_MINUTES,
 };
 use updraft_core::text;
-use updraft_store::{Device, Firmware, Tx};
+use updraft_store::{Device, Firmware, Job, Product, Tx};
 
 /// Parameters of the platform that no batch of this release serves; see `Operation::not_served`.
 pub const NOT_SERVED: [(&str, Option<&str>); 2] =
@@ -49,6 +49,19 @@ impl BatchRequest {
             .ok_or_else(|| ApiError::new(Code::ProductNotFound))?;
         if product.no == firmware.product { Ok(firmware) } else { Err(Code::FirmwareOfOtherProduct.into()) }
     }
+}
+
+/// The account's batch of this id, with its package and product.
+pub fn find_job(
+    tx: &mut Tx<'_>,
+    account: AccountNo,
+    job_id: &str,
+) -> Result<(Job, Firmware, Product), ApiError> {
+    let missing = || ApiError::new(Code::JobNotFound);
+    let job = tx.job_find(account, job_id)?.ok_or_else(missing)?;
+    let firmware = tx.firmwares_load(&[job.firmware])?.pop().ok_or_else(missing)?;
+    let product = tx.product_load(job.product)?.ok_or_else(missing)?;
+    Ok((job, firmware, product))
 }
 
 /// `MaximumPerMinute`, or its default.

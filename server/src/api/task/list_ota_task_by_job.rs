@@ -5,6 +5,7 @@
 
 use crate::api::answer::{Node, Object};
 use crate::api::error::{ApiError, Code};
+use crate::api::job::request::find_job;
 use crate::api::params::Params;
 use crate::api::{Call, Operation, page};
 use updraft_core::id::DeviceNo;
@@ -49,10 +50,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .app
         .store
         .read(move |tx| {
-            let missing = || ApiError::new(Code::JobNotFound);
-            let job = tx.job_find(account, &id)?.ok_or_else(missing)?;
-            let firmware = tx.firmwares_load(&[job.firmware])?.pop().ok_or_else(missing)?;
-            let product = tx.product_load(job.product)?.ok_or_else(missing)?;
+            let (job, firmware, product) = find_job(tx, account, &id)?;
             let (tasks, total) = if names.is_empty() {
                 by_page(tx, &job, status, wanted)?
             } else {
