@@ -20,8 +20,10 @@ macro_rules! row_numbers {
 }
 
 row_numbers! {
-    /// An account: the owner of products, packages and batches; its RAM users share its quotas.
+    /// An account: the owner of instances; its RAM users share its quotas.
     AccountNo,
+    /// An instance: a world of its own within an account. Products, packages and batches belong to one.
+    InstanceNo,
     /// A product: the family that a device belongs to.
     ProductNo,
     /// A device.

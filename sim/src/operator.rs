@@ -109,8 +109,8 @@ impl World {
         ];
         let body = self.must("CreateOTAFirmware", &params)?;
         let id = text(&body["Data"]["FirmwareId"]);
-        let (account, wanted) = (self.server.account, id.clone());
-        let found = self.server.read(move |tx| tx.firmware_find(account, &wanted))?;
+        let (instance, wanted) = (self.server.instance, id.clone());
+        let found = self.server.read(move |tx| tx.firmware_find(instance, &wanted))?;
         let no = found.ok_or_else(|| Violation("a package was made but is not found".to_owned()))?.no;
         self.checker.watch(no);
         self.packages.push(Package { no, id, product, version: version.to_owned() });

@@ -114,11 +114,11 @@ impl World {
         for node in &self.nodes {
             wanted.push((self.products[node.product].key.clone(), node.name.clone()));
         }
-        let account = self.server.account;
+        let instance = self.server.instance;
         let found = self.server.read(move |tx| {
             let mut found = Vec::new();
             for (key, name) in &wanted {
-                if let Some(product) = tx.product_find(account, key)? {
+                if let Some(product) = tx.product_find(instance, key)? {
                     found.push(tx.device_find(product.no, name)?.map(|device| (device.no, device.status)));
                 }
             }

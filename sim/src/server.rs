@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use updraft_core::id::AccountNo;
+use updraft_core::id::InstanceNo;
 use updraft_core::time::Timestamp;
 use updraft_server::app::App;
 use updraft_server::clock::Clock as _;
@@ -61,7 +61,7 @@ pub(crate) struct Worked<T> {
 pub(crate) struct Server {
     pub(crate) clock: Arc<SimClock>,
     pub(crate) running: Option<Running>,
-    pub(crate) account: AccountNo,
+    pub(crate) instance: InstanceNo,
     runtime: Runtime,
     store: Arc<Store>,
     config: Config,
@@ -80,7 +80,7 @@ impl Server {
         let mut server = Self {
             clock: Arc::new(SimClock::new(start)),
             running: None,
-            account: AccountNo(0),
+            instance: InstanceNo(0),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .build()
@@ -99,8 +99,11 @@ impl Server {
             chance,
         };
         server.start()?;
-        let account = server.read(|tx| tx.account_find(setup::ROOT_ACCOUNT))?;
-        server.account = account.ok_or_else(|| unusable(&"no root account"))?;
+        let instance = server.read(|tx| {
+            let root = tx.account_find(setup::ROOT_ACCOUNT)?;
+            root.map(|root| tx.instance_public(root)).transpose()
+        })?;
+        server.instance = instance.ok_or_else(|| unusable(&"no root account"))?;
         Ok(server)
     }
 

@@ -1,9 +1,9 @@
-//! Accounts and their access keys.
+//! Accounts, their instances and their access keys.
 
 use crate::error::StoreError;
 use crate::tx::Tx;
 use crate::value::Value;
-use updraft_core::id::AccountNo;
+use updraft_core::id::{AccountNo, InstanceNo};
 use updraft_core::time::Timestamp;
 
 /// A key that signs API calls.
@@ -22,16 +22,65 @@ pub struct AccessKey {
 }
 
 impl Tx<'_> {
-    /// The account with this name, made if absent.
+    /// The account with this name, made with its public instance if absent.
     pub fn account_ensure(&mut self, name: &str, now: Timestamp) -> Result<AccountNo, StoreError> {
-        self.exec(
-            "INSERT INTO account (name, created_at) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
+        let made = self.query_one(
+            "INSERT INTO account (name, created_at) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING RETURNING id",
             &[name.into(), now.0.into()],
+            |row| Ok(AccountNo(row.int(0)?)),
         )?;
-        self.query_one("SELECT id FROM account WHERE name = ?1", &[name.into()], |row| {
-            Ok(AccountNo(row.int(0)?))
-        })?
-        .ok_or_else(|| StoreError::Internal("an account vanished".to_owned()))
+        let Some(account) = made else {
+            return self
+                .account_find(name)?
+                .ok_or_else(|| StoreError::Internal("an account vanished".to_owned()));
+        };
+        self.exec(
+            "INSERT INTO instance (account, instance_id, name, created_at) VALUES (?1, NULL, '', ?2)",
+            &[account.0.into(), now.0.into()],
+        )?;
+        Ok(account)
+    }
+
+    /// The account's public instance, which needs no id.
+    pub fn instance_public(&mut self, account: AccountNo) -> Result<InstanceNo, StoreError> {
+        self.query_one(
+            "SELECT id FROM instance WHERE account = ?1 AND instance_id IS NULL",
+            &[account.0.into()],
+            |row| Ok(InstanceNo(row.int(0)?)),
+        )?
+        .ok_or_else(|| StoreError::Corrupt {
+            place: "instance",
+            detail: format!("account {account} has no public one"),
+        })
+    }
+
+    /// The account's instance with this IotInstanceId.
+    pub fn instance_find(
+        &mut self,
+        account: AccountNo,
+        instance_id: &str,
+    ) -> Result<Option<InstanceNo>, StoreError> {
+        self.query_one(
+            "SELECT id FROM instance WHERE instance_id = ?1 AND account = ?2",
+            &[instance_id.into(), account.0.into()],
+            |row| Ok(InstanceNo(row.int(0)?)),
+        )
+    }
+
+    /// Makes an instance; `None` if the account has one of that name.
+    pub fn instance_insert(
+        &mut self,
+        account: AccountNo,
+        instance_id: &str,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Option<InstanceNo>, StoreError> {
+        self.query_one(
+            "INSERT INTO instance (account, instance_id, name, created_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (account, name) DO NOTHING RETURNING id",
+            &[account.0.into(), instance_id.into(), name.into(), now.0.into()],
+            |row| Ok(InstanceNo(row.int(0)?)),
+        )
     }
 
     /// The account with this name.

@@ -4,7 +4,7 @@ use crate::error::StoreError;
 use crate::tx::{Column, Hot, Tx};
 use crate::value::{Row, Value};
 use updraft_core::device::DeviceStatus;
-use updraft_core::id::{AccountNo, DeviceNo, ProductNo};
+use updraft_core::id::{DeviceNo, InstanceNo, ProductNo};
 use updraft_core::time::Timestamp;
 
 /// A device as it is stored.
@@ -201,17 +201,17 @@ impl Tx<'_> {
         )
     }
 
-    /// The account's device with this IotId.
+    /// The instance's device with this IotId.
     pub fn device_find_by_iot_id(
         &mut self,
-        account: AccountNo,
+        instance: InstanceNo,
         iot_id: &str,
     ) -> Result<Option<Device>, StoreError> {
         self.query_one(
             devices!(
-                "FROM device d JOIN product p ON p.id = d.product WHERE d.iot_id = ?1 AND p.account = ?2"
+                "FROM device d JOIN product p ON p.id = d.product WHERE d.iot_id = ?1 AND p.instance = ?2"
             ),
-            &[iot_id.into(), account.0.into()],
+            &[iot_id.into(), instance.0.into()],
             device,
         )
     }

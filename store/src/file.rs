@@ -2,7 +2,7 @@
 
 use crate::error::StoreError;
 use crate::tx::Tx;
-use updraft_core::id::{AccountNo, FileNo, FirmwareNo};
+use updraft_core::id::{FileNo, FirmwareNo, InstanceNo};
 use updraft_core::time::Timestamp;
 
 /// A file whose upload is complete.
@@ -36,16 +36,16 @@ pub enum UploadNoted {
 }
 
 impl Tx<'_> {
-    /// Notes that an upload ticket for this key was given to the account.
+    /// Notes that an upload ticket for this key was given to the instance.
     pub fn file_ticket_insert(
         &mut self,
-        account: AccountNo,
+        instance: InstanceNo,
         object_key: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.exec(
-            "INSERT INTO file (account, object_key, created_at) VALUES (?1, ?2, ?3)",
-            &[account.0.into(), object_key.into(), now.0.into()],
+            "INSERT INTO file (instance, object_key, created_at) VALUES (?1, ?2, ?3)",
+            &[instance.0.into(), object_key.into(), now.0.into()],
         )?;
         Ok(())
     }
@@ -79,16 +79,16 @@ impl Tx<'_> {
         Ok(replaced.map_or(UploadNoted::First, UploadNoted::Replaced))
     }
 
-    /// The account's uploaded file with this key.
+    /// The instance's uploaded file with this key.
     pub fn file_find(
         &mut self,
-        account: AccountNo,
+        instance: InstanceNo,
         object_key: &str,
     ) -> Result<Option<UploadedFile>, StoreError> {
         self.query_one(
             "SELECT id, object_key, blob, size, md5, sha256, firmware FROM file
-             WHERE object_key = ?1 AND account = ?2 AND blob IS NOT NULL",
-            &[object_key.into(), account.0.into()],
+             WHERE object_key = ?1 AND instance = ?2 AND blob IS NOT NULL",
+            &[object_key.into(), instance.0.into()],
             uploaded,
         )
     }

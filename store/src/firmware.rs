@@ -4,7 +4,7 @@ use crate::error::StoreError;
 use crate::tx::{Column, Hot, Tx};
 use crate::value::{Row, Value};
 use updraft_core::firmware::{FirmwareStatus, SignMethod};
-use updraft_core::id::{AccountNo, FileNo, FirmwareNo, JobNo, ProductNo};
+use updraft_core::id::{FileNo, FirmwareNo, InstanceNo, JobNo, ProductNo};
 use updraft_core::time::Timestamp;
 
 /// A package as it is stored, with its file's key and digests.
@@ -12,13 +12,13 @@ use updraft_core::time::Timestamp;
 pub struct Firmware {
     /// Row number.
     pub no: FirmwareNo,
-    /// Owner.
-    pub account: AccountNo,
+    /// The instance that it belongs to.
+    pub instance: InstanceNo,
     /// The product that it is for.
     pub product: ProductNo,
     /// The id on the wire.
     pub firmware_id: String,
-    /// Unique in the account.
+    /// Unique in the instance.
     pub name: String,
     /// Free text.
     pub description: Option<String>,
@@ -53,13 +53,13 @@ pub struct Firmware {
 /// A package to add.
 #[derive(Debug, Clone)]
 pub struct NewFirmware {
-    /// Owner.
-    pub account: AccountNo,
+    /// The instance that it belongs to.
+    pub instance: InstanceNo,
     /// The product that it is for.
     pub product: ProductNo,
     /// The id on the wire.
     pub firmware_id: String,
-    /// Unique in the account.
+    /// Unique in the instance.
     pub name: String,
     /// Free text.
     pub description: Option<String>,
@@ -85,7 +85,7 @@ pub struct NewFirmware {
 macro_rules! firmwares {
     ($rest:literal) => {
         concat!(
-            "SELECT f.id, f.account, f.product, f.firmware_id, f.name, f.description, f.dest_version, f.module, ",
+            "SELECT f.id, f.instance, f.product, f.firmware_id, f.name, f.description, f.dest_version, f.module, ",
             "f.status, f.sign_method, f.sign, f.size, f.udi, f.verify_job, f.job_count, f.created_at, ",
             "f.modified_at, x.object_key, x.md5 FROM firmware f JOIN file x ON x.id = f.file ",
             $rest
@@ -98,7 +98,7 @@ fn firmware(row: &Row<'_>) -> Result<Firmware, StoreError> {
     let method = row.int(9)?;
     Ok(Firmware {
         no: FirmwareNo(row.int(0)?),
-        account: AccountNo(row.int(1)?),
+        instance: InstanceNo(row.int(1)?),
         product: ProductNo(row.int(2)?),
         firmware_id: row.text(3)?,
         name: row.text(4)?,
@@ -128,19 +128,19 @@ const LOAD: Hot = Hot {
 };
 
 impl Tx<'_> {
-    /// Adds a package and ties its file to it; `None` if the account has one of that name.
+    /// Adds a package and ties its file to it; `None` if the instance has one of that name.
     pub fn firmware_insert(
         &mut self,
         new: &NewFirmware,
         now: Timestamp,
     ) -> Result<Option<FirmwareNo>, StoreError> {
         let no = self.query_one(
-            "INSERT INTO firmware (account, product, firmware_id, name, description, dest_version, module, status,
+            "INSERT INTO firmware (instance, product, firmware_id, name, description, dest_version, module, status,
                                    sign_method, sign, size, file, udi, job_count, created_at, modified_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, ?14, ?14)
-             ON CONFLICT (account, name) DO NOTHING RETURNING id",
+             ON CONFLICT (instance, name) DO NOTHING RETURNING id",
             &[
-                new.account.0.into(),
+                new.instance.0.into(),
                 new.product.0.into(),
                 (&new.firmware_id).into(),
                 (&new.name).into(),
@@ -163,15 +163,15 @@ impl Tx<'_> {
         Ok(no)
     }
 
-    /// The account's package with this id.
+    /// The instance's package with this id.
     pub fn firmware_find(
         &mut self,
-        account: AccountNo,
+        instance: InstanceNo,
         firmware_id: &str,
     ) -> Result<Option<Firmware>, StoreError> {
         self.query_one(
-            firmwares!("WHERE f.firmware_id = ?1 AND f.account = ?2"),
-            &[firmware_id.into(), account.0.into()],
+            firmwares!("WHERE f.firmware_id = ?1 AND f.instance = ?2"),
+            &[firmware_id.into(), instance.0.into()],
             firmware,
         )
     }
@@ -182,12 +182,13 @@ impl Tx<'_> {
         self.query_set(&LOAD, &keys, firmware)
     }
 
-    /// How many packages the account has; bounded by the quota.
-    pub fn firmware_count(&mut self, account: AccountNo) -> Result<i64, StoreError> {
-        let count =
-            self.query_one("SELECT COUNT(*) FROM firmware WHERE account = ?1", &[account.0.into()], |row| {
-                row.int(0)
-            })?;
+    /// How many packages the instance has; bounded by the quota.
+    pub fn firmware_count(&mut self, instance: InstanceNo) -> Result<i64, StoreError> {
+        let count = self.query_one(
+            "SELECT COUNT(*) FROM firmware WHERE instance = ?1",
+            &[instance.0.into()],
+            |row| row.int(0),
+        )?;
         Ok(count.unwrap_or_default())
     }
 

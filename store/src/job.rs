@@ -3,7 +3,7 @@
 use crate::error::StoreError;
 use crate::tx::{Column, Hot, Tx};
 use crate::value::{Row, Value};
-use updraft_core::id::{AccountNo, DeviceNo, FirmwareNo, JobNo, ProductNo};
+use updraft_core::id::{DeviceNo, FirmwareNo, InstanceNo, JobNo, ProductNo};
 use updraft_core::job::{JobStatus, JobType, Tag, TargetSelection};
 use updraft_core::pace::Pace;
 use updraft_core::task::Cancel;
@@ -84,8 +84,8 @@ pub struct ListedJob {
 /// A batch to add.
 #[derive(Debug, Clone)]
 pub struct NewJob {
-    /// Owner.
-    pub account: AccountNo,
+    /// The instance that it belongs to.
+    pub instance: InstanceNo,
     /// The id on the wire.
     pub job_id: String,
     /// Its package.
@@ -225,13 +225,13 @@ impl Tx<'_> {
             )?
             .ok_or_else(missing)?;
         self.query_one(
-            "INSERT INTO job (account, job_id, firmware, ordinal, product, job_type, status, target_selection,
+            "INSERT INTO job (instance, job_id, firmware, ordinal, product, job_type, status, target_selection,
                               need_push, per_minute, timeout_minutes, tags, pace_next_us, expanded, expand_after,
                               expand_upto, task_count, cancel_mask, created_at, modified_at, start_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, 0, ?14, 0, 0, ?15, ?15, ?15)
              RETURNING id",
             &[
-                new.account.0.into(),
+                new.instance.0.into(),
                 (&new.job_id).into(),
                 new.firmware.0.into(),
                 ordinal.into(),
@@ -252,9 +252,9 @@ impl Tx<'_> {
         .ok_or_else(missing)
     }
 
-    /// The account's batch with this id.
-    pub fn job_find(&mut self, account: AccountNo, job_id: &str) -> Result<Option<Job>, StoreError> {
-        self.query_one(jobs!("WHERE job_id = ?1 AND account = ?2"), &[job_id.into(), account.0.into()], job)
+    /// The instance's batch with this id.
+    pub fn job_find(&mut self, instance: InstanceNo, job_id: &str) -> Result<Option<Job>, StoreError> {
+        self.query_one(jobs!("WHERE job_id = ?1 AND instance = ?2"), &[job_id.into(), instance.0.into()], job)
     }
 
     /// The batches with these row numbers, in that order.

@@ -14,11 +14,18 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    sqlite: include_str!("../migrations/0001_first_slice.sqlite.sql"),
-    postgres: include_str!("../migrations/0001_first_slice.postgres.sql"),
-}];
+/// A migration's number and the name of its two files.
+macro_rules! migration {
+    ($number:literal, $name:literal) => {
+        Migration {
+            number: $number,
+            sqlite: include_str!(concat!("../migrations/", $name, ".sqlite.sql")),
+            postgres: include_str!(concat!("../migrations/", $name, ".postgres.sql")),
+        }
+    };
+}
+
+const MIGRATIONS: &[Migration] = &[migration!(1, "0001_first_slice"), migration!(2, "0002_instances")];
 
 /// Brings the database to the newest schema, or refuses one that is newer than this binary.
 pub(crate) fn migrate(tx: &mut Tx<'_>) -> Result<(), StoreError> {

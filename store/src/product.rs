@@ -3,7 +3,7 @@
 use crate::error::StoreError;
 use crate::tx::Tx;
 use crate::value::{Row, Value};
-use updraft_core::id::{AccountNo, ProductNo};
+use updraft_core::id::{InstanceNo, ProductNo};
 use updraft_core::time::Timestamp;
 
 /// A product as it is stored.
@@ -11,11 +11,11 @@ use updraft_core::time::Timestamp;
 pub struct Product {
     /// Row number.
     pub no: ProductNo,
-    /// Owner.
-    pub account: AccountNo,
+    /// The instance that it belongs to.
+    pub instance: InstanceNo,
     /// The key that devices and callers name it by.
     pub product_key: String,
-    /// Its name, unique in the account.
+    /// Its name, unique in the instance.
     pub name: String,
     /// 0 device, 1 gateway.
     pub node_type: i64,
@@ -26,8 +26,8 @@ pub struct Product {
 /// A product to add.
 #[derive(Debug, Clone)]
 pub struct NewProduct {
-    /// Owner.
-    pub account: AccountNo,
+    /// The instance that it belongs to.
+    pub instance: InstanceNo,
     /// The key that devices and callers name it by.
     pub product_key: String,
     /// Its name.
@@ -49,7 +49,7 @@ pub struct NewProduct {
 fn product(row: &Row<'_>) -> Result<Product, StoreError> {
     Ok(Product {
         no: ProductNo(row.int(0)?),
-        account: AccountNo(row.int(1)?),
+        instance: InstanceNo(row.int(1)?),
         product_key: row.text(2)?,
         name: row.text(3)?,
         node_type: row.int(4)?,
@@ -58,19 +58,19 @@ fn product(row: &Row<'_>) -> Result<Product, StoreError> {
 }
 
 impl Tx<'_> {
-    /// Adds a product; `None` if the account has one of that name.
+    /// Adds a product; `None` if the instance has one of that name.
     pub fn product_insert(
         &mut self,
         new: &NewProduct,
         now: Timestamp,
     ) -> Result<Option<ProductNo>, StoreError> {
         self.query_one(
-            "INSERT INTO product (account, product_key, name, secret_sealed, node_type, data_format, net_type,
+            "INSERT INTO product (instance, product_key, name, secret_sealed, node_type, data_format, net_type,
                                   commodity_code, description, device_count, created_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10)
-             ON CONFLICT (account, name) DO NOTHING RETURNING id",
+             ON CONFLICT (instance, name) DO NOTHING RETURNING id",
             &[
-                new.account.0.into(),
+                new.instance.0.into(),
                 (&new.product_key).into(),
                 (&new.name).into(),
                 Value::Blob(&new.secret_sealed),
@@ -85,16 +85,16 @@ impl Tx<'_> {
         )
     }
 
-    /// The account's product with this key.
+    /// The instance's product with this key.
     pub fn product_find(
         &mut self,
-        account: AccountNo,
+        instance: InstanceNo,
         product_key: &str,
     ) -> Result<Option<Product>, StoreError> {
         self.query_one(
-            "SELECT id, account, product_key, name, node_type, created_at FROM product
-             WHERE product_key = ?1 AND account = ?2",
-            &[product_key.into(), account.0.into()],
+            "SELECT id, instance, product_key, name, node_type, created_at FROM product
+             WHERE product_key = ?1 AND instance = ?2",
+            &[product_key.into(), instance.0.into()],
             product,
         )
     }
@@ -102,7 +102,7 @@ impl Tx<'_> {
     /// The product with this row number.
     pub fn product_load(&mut self, no: ProductNo) -> Result<Option<Product>, StoreError> {
         self.query_one(
-            "SELECT id, account, product_key, name, node_type, created_at FROM product WHERE id = ?1",
+            "SELECT id, instance, product_key, name, node_type, created_at FROM product WHERE id = ?1",
             &[no.0.into()],
             product,
         )

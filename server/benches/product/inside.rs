@@ -73,13 +73,19 @@ pub async fn measure(seeded: &Seeded, scale: Scale, report: &mut Report) -> anyh
     }
     report.row("  the nonce", &format!("{:.1} µs", micros(start)), "");
 
-    let account = app.store.read(|tx| tx.account_find(ROOT_ACCOUNT)).await?.unwrap_or_default();
+    let instance = app
+        .store
+        .read(|tx| {
+            let root = tx.account_find(ROOT_ACCOUNT)?.unwrap_or_default();
+            tx.instance_public(root)
+        })
+        .await?;
     let page = Page::new(1, 10, 200).unwrap_or_else(|| unreachable!("a page of ten rows exists"));
     let start = Instant::now();
     for _ in 0..count {
         let id = seeded.firmware_id.clone();
         let rows = app.store.read(move |tx| {
-            let Some(firmware) = tx.firmware_find(account, &id)? else { return Ok(Vec::new()) };
+            let Some(firmware) = tx.firmware_find(instance, &id)? else { return Ok(Vec::new()) };
             tx.product_load(firmware.product)?;
             let (low, high) = page.newest_first(firmware.job_count);
             tx.job_list_by_firmware(firmware.no, low, high)

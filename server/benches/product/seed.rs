@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use std::collections::BTreeMap;
 use tempfile::TempDir;
 use updraft_core::firmware::{FirmwareStatus, SignMethod};
-use updraft_core::id::{self, AccountNo, DeviceNo, FirmwareNo, JobNo, ProductNo, TaskNo};
+use updraft_core::id::{self, DeviceNo, FirmwareNo, InstanceNo, JobNo, ProductNo, TaskNo};
 use updraft_core::job::{JobType, TargetSelection};
 use updraft_core::task::{Task, TaskStatus};
 use updraft_core::time::Timestamp;
@@ -40,7 +40,7 @@ pub struct Seeded {
     pub idle: Vec<Seed>,
     /// Devices whose task is IN_PROGRESS.
     pub reporting: Vec<Seed>,
-    account: AccountNo,
+    instance: InstanceNo,
     product: ProductNo,
     pushing: FirmwareNo,
 }
@@ -51,7 +51,7 @@ struct Maker {
     master: MasterKey,
     random: Random,
     now: Timestamp,
-    account: AccountNo,
+    instance: InstanceNo,
     product: ProductNo,
     product_key: String,
 }
@@ -73,7 +73,7 @@ impl Seeded {
         setup::root_account(&config, &store, &master, &random, now).await?;
         let product_key = id::product_key(&random.bytes("product_key"));
         let new = NewProduct {
-            account: AccountNo(0),
+            instance: InstanceNo(0),
             product_key: product_key.clone(),
             name: "bench_lamps".to_owned(),
             secret_sealed: Vec::new(),
@@ -83,17 +83,18 @@ impl Seeded {
             commodity_code: "iothub".to_owned(),
             description: None,
         };
-        let (account, product) = store
+        let (instance, product) = store
             .write(Lane::Bulk, move |tx| {
-                let account = tx.account_ensure(ROOT_ACCOUNT, now)?;
+                let root = tx.account_ensure(ROOT_ACCOUNT, now)?;
+                let instance = tx.instance_public(root)?;
                 Ok::<_, StoreError>((
-                    account,
-                    tx.product_insert(&NewProduct { account, ..new.clone() }, now)?,
+                    instance,
+                    tx.product_insert(&NewProduct { instance, ..new.clone() }, now)?,
                 ))
             })
             .await?;
         let product = product.context("the product's name is taken")?;
-        let maker = Maker { store, master, random, now, account, product, product_key };
+        let maker = Maker { store, master, random, now, instance, product, product_key };
         let idle = maker.devices("idle", scale.idle).await?;
         let reporting = maker.devices("busy", scale.reporting).await?;
         let (listed, firmware_id) = maker.firmware("listed").await?;
@@ -102,14 +103,14 @@ impl Seeded {
         maker.batch_in_progress(progressing, &reporting).await?;
         let (pushing, _) = maker.firmware("pushing").await?;
         maker.store.close();
-        Ok(Self { dir, config, firmware_id, idle, reporting, account, product, pushing })
+        Ok(Self { dir, config, firmware_id, idle, reporting, instance, product, pushing })
     }
 
     /// A batch with a task for each of these devices, due now; written beside the running server.
     pub async fn push_now(&self, devices: &[Seed]) -> anyhow::Result<()> {
         let store = Store::open(&self.config.database()?)?;
         let devices: Vec<DeviceNo> = devices.iter().map(|device| device.no).collect();
-        let new = new_job(self.account, self.product, self.pushing, "pushed");
+        let new = new_job(self.instance, self.product, self.pushing, "pushed");
         let now = SystemClock.now();
         store
             .write(Lane::Bulk, move |tx| {
@@ -122,9 +123,9 @@ impl Seeded {
     }
 }
 
-fn new_job(account: AccountNo, product: ProductNo, firmware: FirmwareNo, job_id: &str) -> NewJob {
+fn new_job(instance: InstanceNo, product: ProductNo, firmware: FirmwareNo, job_id: &str) -> NewJob {
     NewJob {
-        account,
+        instance,
         job_id: job_id.to_owned(),
         firmware,
         product,
@@ -200,17 +201,17 @@ impl Maker {
 
     async fn firmware(&self, name: &str) -> anyhow::Result<(FirmwareNo, String)> {
         let firmware_id = id::firmware_id(&self.random.bytes("firmware_id"));
-        let (account, product, now) = (self.account, self.product, self.now);
+        let (instance, product, now) = (self.instance, self.product, self.now);
         let (id, name) = (firmware_id.clone(), name.to_owned());
         let no = self
             .store
             .write(Lane::Bulk, move |tx| {
                 let key = format!("ota/{name}/image.bin");
-                tx.file_ticket_insert(account, &key, now)?;
+                tx.file_ticket_insert(instance, &key, now)?;
                 tx.file_uploaded(&key, &name, 65_536, "0", "0")?;
-                let file = tx.file_find(account, &key)?;
+                let file = tx.file_find(instance, &key)?;
                 let new = NewFirmware {
-                    account,
+                    instance,
                     product,
                     firmware_id: id.clone(),
                     name: name.clone(),
@@ -236,7 +237,7 @@ impl Maker {
             let rows: Vec<NewJob> = (first..count.min(first + CHUNK))
                 .map(|_| {
                     let job_id = id::job_id(&self.random.bytes("job_id"));
-                    new_job(self.account, self.product, firmware, &job_id)
+                    new_job(self.instance, self.product, firmware, &job_id)
                 })
                 .collect();
             let now = self.now;
@@ -250,7 +251,7 @@ impl Maker {
 
     async fn batch_in_progress(&self, firmware: FirmwareNo, devices: &[Seed]) -> anyhow::Result<()> {
         let devices: Vec<DeviceNo> = devices.iter().map(|device| device.no).collect();
-        let new = new_job(self.account, self.product, firmware, "progressing");
+        let new = new_job(self.instance, self.product, firmware, "progressing");
         let now = self.now;
         self.store
             .write(Lane::Bulk, move |tx| {

@@ -6,9 +6,9 @@ use crate::seal::MasterKey;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
-use updraft_core::id::AccountNo;
+use updraft_core::id::{AccountNo, InstanceNo};
 use updraft_core::time::Timestamp;
-use updraft_store::Store;
+use updraft_store::{Store, StoreError};
 
 /// What the purpose of sealed access keys is called.
 pub const SEAL_PURPOSE: &str = "access-key";
@@ -21,6 +21,8 @@ const CACHED_MAX: usize = 10_000;
 pub struct Signer {
     /// The account that the key acts for.
     pub account: AccountNo,
+    /// The account's public instance.
+    pub public: InstanceNo,
     /// The secret, in the clear.
     pub secret: String,
     /// Whether the key may sign.
@@ -48,12 +50,20 @@ impl AccessKeys {
             return Ok(Some(Arc::clone(signer)));
         }
         let wanted = id.to_owned();
-        let Some(key) = store.read(move |tx| tx.access_key_find(&wanted)).await? else {
+        let found = store
+            .read(move |tx| {
+                let Some(key) = tx.access_key_find(&wanted)? else { return Ok(None) };
+                let public = tx.instance_public(key.account)?;
+                Ok::<_, StoreError>(Some((key, public)))
+            })
+            .await?;
+        let Some((key, public)) = found else {
             self.cached.write().remove(id);
             return Ok(None);
         };
         let signer = Arc::new(Signer {
             account: key.account,
+            public,
             secret: master.open(SEAL_PURPOSE, &key.secret_sealed)?,
             enabled: key.enabled,
         });

@@ -21,14 +21,16 @@ use crate::api::params::Params;
 use crate::app::App;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
-use updraft_core::id::AccountNo;
+use updraft_core::id::{AccountNo, InstanceNo};
 
 /// One verified call of an operation.
 pub struct Call {
     /// The application.
     pub app: Arc<App>,
-    /// Who calls.
+    /// Who calls: the account, whichever of its users.
     pub account: AccountNo,
+    /// The instance that the call is about; everything it reads or changes belongs to it.
+    pub instance: InstanceNo,
     /// What it says.
     pub params: Params,
     /// The base of addresses that this caller can reach, without a final `/`.

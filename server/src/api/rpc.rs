@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use updraft_core::id::InstanceNo;
 use updraft_core::time::{SECOND_MS, Timestamp};
 
 /// The API version that this server speaks.
@@ -104,12 +105,10 @@ async fn run(
     if let Some(missing) = operation.required.iter().find(|name| !params.has(name)) {
         return Err(ApiError::missing(missing));
     }
-    if params.has("IotInstanceId") {
-        // Only the public instance exists, and it has no id.
-        return Err(Code::InstanceNotFound.into());
-    }
+    let instance = instance(app, &signer, &params).await?;
     refuse_not_served(operation, &params)?;
-    let call = Call { app: Arc::clone(app), account: signer.account, params, base: base.to_owned() };
+    let call =
+        Call { app: Arc::clone(app), account: signer.account, instance, params, base: base.to_owned() };
     let outcome = AssertUnwindSafe((operation.run)(call)).catch_unwind().await;
     outcome
         .unwrap_or_else(|_| Err(ApiError::new(Code::SystemException).because("the operation panicked")))
@@ -285,6 +284,14 @@ fn timestamp(text: &str) -> Option<Timestamp> {
     let at = jiff::civil::DateTime::strptime("%Y-%m-%dT%H:%M:%SZ", text).ok()?;
     let at = jiff::tz::TimeZone::UTC.to_timestamp(at).ok()?;
     Some(Timestamp(at.as_millisecond()))
+}
+
+/// The instance that a call names, or the account's public one.
+async fn instance(app: &App, signer: &Signer, params: &Params) -> Result<InstanceNo, ApiError> {
+    let Some(id) = params.text("IotInstanceId") else { return Ok(signer.public) };
+    let (account, id) = (signer.account, id.to_owned());
+    let found = app.store.read(move |tx| tx.instance_find(account, &id)).await?;
+    found.ok_or_else(|| Code::InstanceNotFound.into())
 }
 
 fn throttle(app: &App, operation: &'static Operation, signer: &Signer) -> Result<(), ApiError> {

@@ -278,7 +278,8 @@ impl TestServer {
         let wanted = iot_id.to_owned();
         let found = self.app.store.read(move |tx| {
             let account = tx.account_find(ROOT_ACCOUNT)?.unwrap_or_default();
-            Ok::<_, StoreError>(tx.device_find_by_iot_id(account, &wanted)?.map(|device| device.no))
+            let instance = tx.instance_public(account)?;
+            Ok::<_, StoreError>(tx.device_find_by_iot_id(instance, &wanted)?.map(|device| device.no))
         });
         let device = found.await.unwrap().expect("the device exists");
         ingest::take(&self.app, vec![Happened { device, event }]).await.unwrap();

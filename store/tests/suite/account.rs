@@ -9,6 +9,7 @@ cases! {
     Store:
         an_account_is_made_once,
         an_unknown_account_is_not_found,
+        instances_are_found_by_their_own_account_only,
         an_access_key_comes_back_as_it_was_put,
         putting_a_key_again_replaces_its_secret_and_switch,
         only_a_key_without_ram_user_is_a_root_key,
@@ -49,6 +50,22 @@ fn an_account_is_made_once(store: &Store) {
     assert_eq!(account(store, "first"), first);
     assert_eq!(read(store, |tx| tx.account_find("first")), Some(first));
     assert_eq!(read(store, |tx| tx.account_find("second")), Some(second));
+}
+
+fn instances_are_found_by_their_own_account_only(store: &Store) {
+    let (owner, stranger) = (account(store, "owner"), account(store, "stranger"));
+    let public = read(store, move |tx| tx.instance_public(owner));
+    assert_ne!(read(store, move |tx| tx.instance_public(stranger)), public);
+    let make = |of, id, name| write(store, move |tx| tx.instance_insert(of, id, name, NOW));
+    let made = make(owner, "iot-1", "plant").expect("the name is free");
+    assert_ne!(made, public);
+    assert_eq!(make(owner, "iot-2", "plant"), None, "a name counts once in an account");
+    assert!(make(stranger, "iot-3", "plant").is_some());
+    let find = |of, id| read(store, move |tx| tx.instance_find(of, id));
+    assert_eq!(find(owner, "iot-1"), Some(made));
+    assert_eq!(find(stranger, "iot-1"), None);
+    assert_eq!(find(owner, "iot-2"), None);
+    assert_eq!(find(owner, ""), None);
 }
 
 fn an_unknown_account_is_not_found(store: &Store) {

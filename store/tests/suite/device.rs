@@ -144,13 +144,13 @@ fn devices_are_found_by_name_and_unknown_names_left_out(store: &Store) {
 
 fn a_device_is_found_by_iot_id_by_its_owner_only(store: &Store) {
     let (shop, device) = one_device(store);
-    let stranger = write(store, |tx| tx.account_ensure("stranger", NOW));
+    let stranger = crate::shop::stranger(store);
     let iot_id = find(store, shop.product, "dev1").iot_id;
     let asked = iot_id.clone();
-    let found = read(store, move |tx| tx.device_find_by_iot_id(shop.account, &asked));
+    let found = read(store, move |tx| tx.device_find_by_iot_id(shop.instance, &asked));
     assert_eq!(found.map(|found| found.no), Some(device));
     assert_eq!(read(store, move |tx| tx.device_find_by_iot_id(stranger, &iot_id)), None);
-    assert_eq!(read(store, move |tx| tx.device_find_by_iot_id(shop.account, "unknown")), None);
+    assert_eq!(read(store, move |tx| tx.device_find_by_iot_id(shop.instance, "unknown")), None);
 }
 
 fn a_login_answers_number_and_secret(store: &Store) {

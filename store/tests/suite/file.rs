@@ -26,7 +26,7 @@ fn noted(store: &Store, key: &'static str, blob: &'static str) -> UploadNoted {
 }
 
 fn ticket(store: &Store, shop: Shop, key: &'static str) {
-    write(store, move |tx| tx.file_ticket_insert(shop.account, key, NOW));
+    write(store, move |tx| tx.file_ticket_insert(shop.instance, key, NOW));
 }
 
 fn a_ticket_is_known_before_its_file_is(store: &Store) {
@@ -34,14 +34,14 @@ fn a_ticket_is_known_before_its_file_is(store: &Store) {
     ticket(store, shop, "ota/k");
     assert_eq!(read(store, |tx| tx.file_ticket_find("ota/k")), Some(None));
     assert_eq!(read(store, |tx| tx.file_ticket_find("ota/other")), None);
-    assert_eq!(read(store, move |tx| tx.file_find(shop.account, "ota/k")), None);
+    assert_eq!(read(store, move |tx| tx.file_find(shop.instance, "ota/k")), None);
     assert_eq!(read(store, |tx| tx.file_find_any("ota/k")), None);
 }
 
 fn an_object_key_is_given_out_once(store: &Store) {
     let shop = Shop::open(store);
     ticket(store, shop, "ota/k");
-    let refused = try_write(store, move |tx| tx.file_ticket_insert(shop.account, "ota/k", NOW));
+    let refused = try_write(store, move |tx| tx.file_ticket_insert(shop.instance, "ota/k", NOW));
     assert!(matches!(refused, Err(StoreError::Internal(_))), "{refused:?}");
 }
 
@@ -49,7 +49,7 @@ fn an_uploaded_file_comes_back_with_its_digests(store: &Store) {
     let shop = Shop::open(store);
     ticket(store, shop, "ota/k");
     assert!(uploaded(store, "ota/k", "blob"));
-    let found = read(store, move |tx| tx.file_find(shop.account, "ota/k")).expect("the file exists");
+    let found = read(store, move |tx| tx.file_find(shop.instance, "ota/k")).expect("the file exists");
     let expected = UploadedFile {
         no: found.no,
         object_key: "ota/k".to_owned(),
@@ -66,7 +66,7 @@ fn an_uploaded_file_comes_back_with_its_digests(store: &Store) {
 fn another_accounts_file_is_not_found_but_can_be_downloaded(store: &Store) {
     let shop = Shop::open(store);
     let no = shop.file(store, "k");
-    let stranger = write(store, |tx| tx.account_ensure("stranger", NOW));
+    let stranger = crate::shop::stranger(store);
     assert_eq!(read(store, move |tx| tx.file_find(stranger, "k")), None);
     assert_eq!(read(store, |tx| tx.file_find_any("k")).map(|file| file.no), Some(no));
 }

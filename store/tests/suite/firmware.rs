@@ -11,11 +11,11 @@ use updraft_store::{Firmware, NewFirmware, Store};
 cases! {
     Store:
         a_package_comes_back_with_its_files_key_and_digest,
-        a_package_name_is_unique_in_its_account,
+        a_package_name_is_unique_in_its_instance,
         a_refused_package_leaves_its_file_free,
         another_accounts_package_is_not_found,
         packages_load_by_number_and_unknown_ones_are_left_out,
-        packages_count_per_account,
+        packages_count_per_instance,
         every_verification_status_is_kept,
         the_verification_batch_is_kept;
 }
@@ -38,7 +38,7 @@ fn a_package_comes_back_with_its_files_key_and_digest(store: &Store) {
     let no = write(store, move |tx| tx.firmware_insert(&added, NOW)).expect("the name is free");
     let expected = Firmware {
         no,
-        account: shop.account,
+        instance: shop.instance,
         product: shop.product,
         firmware_id: new.firmware_id.clone(),
         name: new.name,
@@ -59,10 +59,10 @@ fn a_package_comes_back_with_its_files_key_and_digest(store: &Store) {
     };
     assert_eq!(load(store, no), expected);
     let id = new.firmware_id;
-    assert_eq!(read(store, move |tx| tx.firmware_find(shop.account, &id)), Some(expected));
+    assert_eq!(read(store, move |tx| tx.firmware_find(shop.instance, &id)), Some(expected));
 }
 
-fn a_package_name_is_unique_in_its_account(store: &Store) {
+fn a_package_name_is_unique_in_its_instance(store: &Store) {
     let shop = Shop::open(store);
     shop.firmware(store, "package");
     let again = NewFirmware {
@@ -70,7 +70,7 @@ fn a_package_name_is_unique_in_its_account(store: &Store) {
         ..shop.new_firmware("package", shop.file(store, "k"))
     };
     assert_eq!(write(store, move |tx| tx.firmware_insert(&again, NOW)), None);
-    assert_eq!(read(store, move |tx| tx.firmware_find(shop.account, "fresh")), None);
+    assert_eq!(read(store, move |tx| tx.firmware_find(shop.instance, "fresh")), None);
 }
 
 fn a_refused_package_leaves_its_file_free(store: &Store) {
@@ -87,8 +87,8 @@ fn a_refused_package_leaves_its_file_free(store: &Store) {
 fn another_accounts_package_is_not_found(store: &Store) {
     let shop = Shop::open(store);
     shop.firmware(store, "package");
-    let stranger = write(store, |tx| tx.account_ensure("stranger", NOW));
-    assert!(read(store, move |tx| tx.firmware_find(shop.account, "id of package")).is_some());
+    let stranger = crate::shop::stranger(store);
+    assert!(read(store, move |tx| tx.firmware_find(shop.instance, "id of package")).is_some());
     assert_eq!(read(store, move |tx| tx.firmware_find(stranger, "id of package")), None);
 }
 
@@ -102,12 +102,12 @@ fn packages_load_by_number_and_unknown_ones_are_left_out(store: &Store) {
     assert_eq!(read(store, |tx| tx.firmwares_load(&[])), []);
 }
 
-fn packages_count_per_account(store: &Store) {
+fn packages_count_per_instance(store: &Store) {
     let shop = Shop::open(store);
-    let stranger = write(store, |tx| tx.account_ensure("stranger", NOW));
+    let stranger = crate::shop::stranger(store);
     shop.firmware(store, "first");
     shop.firmware(store, "second");
-    let counts = read(store, move |tx| Ok((tx.firmware_count(shop.account)?, tx.firmware_count(stranger)?)));
+    let counts = read(store, move |tx| Ok((tx.firmware_count(shop.instance)?, tx.firmware_count(stranger)?)));
     assert_eq!(counts, (2, 0));
 }
 

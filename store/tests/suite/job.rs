@@ -84,14 +84,14 @@ fn a_new_batch_runs_and_comes_back_as_it_was_added(store: &Store) {
         end_at: None,
     };
     assert_eq!(load(store, no), expected);
-    assert_eq!(read(store, move |tx| tx.job_find(shop.account, "batch")), Some(expected));
+    assert_eq!(read(store, move |tx| tx.job_find(shop.instance, "batch")), Some(expected));
 }
 
 fn another_accounts_batch_is_not_found(store: &Store) {
     let shop = Shop::open(store);
     batches(store, shop, 1);
-    let stranger = write(store, |tx| tx.account_ensure("stranger", NOW));
-    assert!(read(store, move |tx| tx.job_find(shop.account, "batch 1")).is_some());
+    let stranger = crate::shop::stranger(store);
+    assert!(read(store, move |tx| tx.job_find(shop.instance, "batch 1")).is_some());
     assert_eq!(read(store, move |tx| tx.job_find(stranger, "batch 1")), None);
 }
 
@@ -144,7 +144,7 @@ fn a_batch_of_an_unknown_package_is_refused(store: &Store) {
     let shop = Shop::open(store);
     let new = shop.new_job(FirmwareNo(i64::MAX), "batch");
     assert!(try_write(store, move |tx| tx.job_insert(&new, NOW)).is_err());
-    assert_eq!(read(store, move |tx| tx.job_find(shop.account, "batch")), None);
+    assert_eq!(read(store, move |tx| tx.job_find(shop.instance, "batch")), None);
 }
 
 fn pages_of_a_packages_batches_come_newest_first(store: &Store) {

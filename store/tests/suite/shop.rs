@@ -1,23 +1,23 @@
-//! Ready-made rows: one account with a product, devices, packages, batches and tasks.
+//! Ready-made rows: one instance with a product, devices, packages, batches and tasks.
 
 use crate::help::{NOW, write};
 use updraft_core::firmware::{FirmwareStatus, SignMethod};
-use updraft_core::id::{AccountNo, DeviceNo, FileNo, FirmwareNo, JobNo, ProductNo, TaskNo};
+use updraft_core::id::{DeviceNo, FileNo, FirmwareNo, InstanceNo, JobNo, ProductNo, TaskNo};
 use updraft_core::job::{JobType, Tag, TargetSelection};
 use updraft_core::task::{Task, TaskStatus};
 use updraft_store::{NewDevice, NewFirmware, NewJob, NewProduct, Store};
 
-/// An account and its product.
+/// An instance and its product.
 #[derive(Clone, Copy)]
 pub struct Shop {
-    pub account: AccountNo,
+    pub instance: InstanceNo,
     pub product: ProductNo,
 }
 
 /// A product to add.
-pub fn new_product(account: AccountNo, product_key: &str, name: &str) -> NewProduct {
+pub fn new_product(instance: InstanceNo, product_key: &str, name: &str) -> NewProduct {
     NewProduct {
-        account,
+        instance,
         product_key: product_key.to_owned(),
         name: name.to_owned(),
         secret_sealed: b"sealed".to_vec(),
@@ -44,15 +44,16 @@ impl Shop {
     /// The account `owner` with the product `key`.
     pub fn open(store: &Store) -> Self {
         write(store, |tx| {
-            let account = tx.account_ensure("owner", NOW)?;
-            let product = tx.product_insert(&new_product(account, "key", "lamps"), NOW)?;
-            Ok(Self { account, product: product.expect("the name is free") })
+            let owner = tx.account_ensure("owner", NOW)?;
+            let instance = tx.instance_public(owner)?;
+            let product = tx.product_insert(&new_product(instance, "key", "lamps"), NOW)?;
+            Ok(Self { instance, product: product.expect("the name is free") })
         })
     }
 
-    /// Adds another product of the account.
+    /// Adds another product of the instance.
     pub fn product(self, store: &Store, key: &str) -> ProductNo {
-        let new = new_product(self.account, key, key);
+        let new = new_product(self.instance, key, key);
         write(store, move |tx| tx.product_insert(&new, NOW)).expect("the name is free")
     }
 
@@ -72,16 +73,16 @@ impl Shop {
     pub fn file(self, store: &Store, object_key: &str) -> FileNo {
         let key = object_key.to_owned();
         write(store, move |tx| {
-            tx.file_ticket_insert(self.account, &key, NOW)?;
+            tx.file_ticket_insert(self.instance, &key, NOW)?;
             tx.file_uploaded(&key, &format!("blob of {key}"), 7, "md5 of it", "sha256 of it")?;
-            Ok(tx.file_find(self.account, &key)?.expect("the file was just uploaded").no)
+            Ok(tx.file_find(self.instance, &key)?.expect("the file was just uploaded").no)
         })
     }
 
     /// A package to add.
     pub fn new_firmware(self, name: &str, file: FileNo) -> NewFirmware {
         NewFirmware {
-            account: self.account,
+            instance: self.instance,
             product: self.product,
             firmware_id: format!("id of {name}"),
             name: name.to_owned(),
@@ -106,7 +107,7 @@ impl Shop {
     /// A batch to add.
     pub fn new_job(self, firmware: FirmwareNo, job_id: &str) -> NewJob {
         NewJob {
-            account: self.account,
+            instance: self.instance,
             job_id: job_id.to_owned(),
             firmware,
             product: self.product,
@@ -161,4 +162,12 @@ pub fn task(job: JobNo, ordinal: i64, device: DeviceNo, status: TaskStatus) -> T
 /// Stores tasks.
 pub fn insert(store: &Store, tasks: Vec<Task>) {
     write(store, move |tx| tx.tasks_insert(&tasks));
+}
+
+/// The public instance of an account that owns nothing.
+pub fn stranger(store: &Store) -> InstanceNo {
+    write(store, |tx| {
+        let stranger = tx.account_ensure("stranger", NOW)?;
+        tx.instance_public(stranger)
+    })
 }

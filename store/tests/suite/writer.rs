@@ -6,7 +6,7 @@ use crate::help::{NOW, Queued, block_on, hold, hold_in, queue, read, try_read, t
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use updraft_core::id::AccountNo;
+use updraft_core::id::{AccountNo, InstanceNo};
 use updraft_store::{Lane, Location, Store, StoreError, Tx};
 
 cases! {
@@ -47,8 +47,8 @@ fn ensure(tx: &mut Tx<'_>, name: &str) -> Result<AccountNo, StoreError> {
 
 /// Fails on both engines: the key is taken.
 fn fail(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    tx.file_ticket_insert(AccountNo(1), "taken", NOW)?;
-    tx.file_ticket_insert(AccountNo(1), "taken", NOW)
+    tx.file_ticket_insert(InstanceNo(1), "taken", NOW)?;
+    tx.file_ticket_insert(InstanceNo(1), "taken", NOW)
 }
 
 fn exists(store: &Store, name: &str) -> bool {

@@ -20,7 +20,7 @@ const REGION: &str = "local";
 
 async fn run(call: Call) -> Result<Object, ApiError> {
     let params = &call.params;
-    let account = call.account;
+    let instance = call.instance;
     // Both given: IotId wins.
     let iot_id = params.text("IotId").map(str::to_owned);
     let names = params.text("ProductKey").zip(params.text("DeviceName"));
@@ -34,12 +34,12 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .read(move |tx| {
             let not_found = || ApiError::new(Code::DeviceNotFound);
             let (product, device) = if let Some(iot_id) = &iot_id {
-                let device = tx.device_find_by_iot_id(account, iot_id)?.ok_or_else(not_found)?;
+                let device = tx.device_find_by_iot_id(instance, iot_id)?.ok_or_else(not_found)?;
                 (tx.product_load(device.product)?.ok_or_else(not_found)?, device)
             } else {
                 let (key, name) = names.as_ref().ok_or_else(not_found)?;
                 let product =
-                    tx.product_find(account, key)?.ok_or_else(|| ApiError::new(Code::ProductNotFound))?;
+                    tx.product_find(instance, key)?.ok_or_else(|| ApiError::new(Code::ProductNotFound))?;
                 let device = tx.device_find(product.no, name)?.ok_or_else(not_found)?;
                 (product, device)
             };

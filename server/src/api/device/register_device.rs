@@ -47,11 +47,11 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .text("DeviceSecret", secret)
         .text("IotId", &iot_id)
         .opt_text("Nickname", nickname.as_deref());
-    let (account, now) = (call.account, app.now());
+    let (instance, now) = (call.instance, app.now());
     app.store
         .write(Lane::Interactive, move |tx| {
             let product = tx
-                .product_find(account, &product_key)?
+                .product_find(instance, &product_key)?
                 .ok_or_else(|| ApiError::new(Code::ProductNotFound))?;
             let new = NewDevice {
                 product: product.no,

@@ -39,25 +39,25 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let request = read(&call.params)?;
     let app = &call.app;
     let firmware_id = id::firmware_id(&app.random.bytes("firmware_id"));
-    let (account, now, max) = (call.account, app.now(), app.config.firmware_max);
+    let (instance, now, max) = (call.instance, app.now(), app.config.firmware_max);
     let answer = Object::new().text("FirmwareId", &firmware_id).utc("UtcCreate", now);
     app.store
         .write(Lane::Interactive, move |tx| {
             let product = tx
-                .product_find(account, &request.product_key)?
+                .product_find(instance, &request.product_key)?
                 .ok_or_else(|| ApiError::new(Code::ProductNotFound))?;
             if request.module != DEFAULT_MODULE {
                 return Err(Code::ModuleNotFound.into());
             }
-            if tx.firmware_count(account)? >= max {
+            if tx.firmware_count(instance)? >= max {
                 return Err(ApiError::with(
                     Code::FirmwareCountExceeded,
-                    format!("The account has {max} firmwares, as many as it may have (firmware_max)."),
+                    format!("The instance has {max} firmwares, as many as it may have (firmware_max)."),
                 ));
             }
-            let file = claim_file(tx, account, &request)?;
+            let file = claim_file(tx, instance, &request)?;
             let new = NewFirmware {
-                account,
+                instance,
                 product: product.no,
                 firmware_id: firmware_id.clone(),
                 name: request.name.clone(),
@@ -115,14 +115,14 @@ fn read(params: &Params) -> Result<Request, ApiError> {
     })
 }
 
-/// The uploaded file, if it is the account's, unused, and what the caller says it is.
+/// The uploaded file, if it is the instance's, unused, and what the caller says it is.
 fn claim_file(
     tx: &mut Tx<'_>,
-    account: updraft_core::id::AccountNo,
+    instance: updraft_core::id::InstanceNo,
     request: &Request,
 ) -> Result<UploadedFile, ApiError> {
     let file = tx
-        .file_find(account, &request.object_key)?
+        .file_find(instance, &request.object_key)?
         .filter(|file| file.firmware.is_none())
         .ok_or(Code::InvalidFirmwareUrl)?;
     if request.size.is_some_and(|size| size != file.size) {

@@ -29,10 +29,10 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         hex::encode(app.random.bytes::<16>("object_key")),
         id::alphanumeric(&app.random.bytes::<20>("object_key")),
     );
-    let (account, now, stored) = (call.account, app.now(), object_key.clone());
+    let (instance, now, stored) = (call.instance, app.now(), object_key.clone());
     app.store
         .write(Lane::Interactive, move |tx| {
-            tx.file_ticket_insert(account, &stored, now).map_err(ApiError::from)
+            tx.file_ticket_insert(instance, &stored, now).map_err(ApiError::from)
         })
         .await?;
     let ticket = app.addresses.upload_ticket(&object_key, now);

@@ -15,14 +15,14 @@ pub const OPERATION: Operation = Operation {
 };
 
 async fn run(call: Call) -> Result<Object, ApiError> {
-    let account = call.account;
+    let instance = call.instance;
     let id = call.params.need("FirmwareId")?.to_owned();
     let (firmware, product, percent) = call
         .app
         .store
         .read(move |tx| {
             let missing = || ApiError::new(Code::FirmwareNotFound);
-            let firmware = tx.firmware_find(account, &id)?.ok_or_else(missing)?;
+            let firmware = tx.firmware_find(instance, &id)?.ok_or_else(missing)?;
             let product = tx.product_load(firmware.product)?.ok_or_else(missing)?;
             let percent = match firmware.verify_job {
                 None => 0,

@@ -29,13 +29,13 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     }
     let app = &call.app;
     let job_id = id::job_id(&app.random.bytes("job_id"));
-    let (account, now) = (call.account, app.now());
+    let (instance, now) = (call.instance, app.now());
     let answer = Object::new().text("JobId", &job_id).utc("UtcCreate", now);
     let wake = Arc::clone(app);
     // Also if the caller is gone by then: the engine has work.
     let begin = move |(): &()| wake.wake.notify_one();
     let create = move |tx: &mut Tx<'_>| {
-        let firmware = request.firmware(tx, account)?;
+        let firmware = request.firmware(tx, instance)?;
         if !firmware.status.may_verify() {
             return Err(ApiError::new(Code::VerifyNotAllowed));
         }
@@ -46,7 +46,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             return Err(Code::DeviceOnDestVersion.into());
         }
         let new = NewJob {
-            account,
+            instance,
             job_id: job_id.clone(),
             firmware: firmware.no,
             product: firmware.product,

@@ -19,7 +19,7 @@ pub const OPERATION: Operation = Operation {
 };
 
 async fn run(call: Call) -> Result<Object, ApiError> {
-    let account = call.account;
+    let instance = call.instance;
     let id = call.params.need("FirmwareId")?.to_owned();
     let page = page::need(&call.params, JOB_PAGE_SIZE_MAX)?;
     let (firmware, product, jobs) = call
@@ -27,7 +27,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .store
         .read(move |tx| {
             let missing = || ApiError::new(Code::FirmwareNotFound);
-            let firmware = tx.firmware_find(account, &id)?.ok_or_else(missing)?;
+            let firmware = tx.firmware_find(instance, &id)?.ok_or_else(missing)?;
             let product = tx.product_load(firmware.product)?.ok_or_else(missing)?;
             let (low, high) = page.newest_first(firmware.job_count);
             let jobs = tx.job_list_by_firmware(firmware.no, low, high)?;

@@ -16,9 +16,9 @@ pub const OPERATION: Operation = Operation {
 };
 
 async fn run(call: Call) -> Result<Object, ApiError> {
-    let account = call.account;
+    let instance = call.instance;
     let id = call.params.need("JobId")?.to_owned();
-    let (job, firmware, product) = call.app.store.read(move |tx| find_job(tx, account, &id)).await?;
+    let (job, firmware, product) = call.app.store.read(move |tx| find_job(tx, instance, &id)).await?;
     let data = Object::new()
         .text("JobId", &job.job_id)
         .text("FirmwareId", &firmware.firmware_id)

@@ -3,7 +3,7 @@
 use crate::api::error::{ApiError, Code};
 use crate::api::params::Params;
 use std::collections::BTreeSet;
-use updraft_core::id::AccountNo;
+use updraft_core::id::InstanceNo;
 use updraft_core::job::Tag;
 use updraft_core::limits::{
     PER_MINUTE_MAX, PER_MINUTE_MIN, TAG_VALUE_CHARS_MAX, TAGS_CHARS_MAX, TAGS_MAX, TIMEOUT_MINUTES,
@@ -40,25 +40,25 @@ impl BatchRequest {
     }
 
     /// The package, which must be the product's.
-    pub fn firmware(&self, tx: &mut Tx<'_>, account: AccountNo) -> Result<Firmware, ApiError> {
+    pub fn firmware(&self, tx: &mut Tx<'_>, instance: InstanceNo) -> Result<Firmware, ApiError> {
         let firmware = tx
-            .firmware_find(account, &self.firmware_id)?
+            .firmware_find(instance, &self.firmware_id)?
             .ok_or_else(|| ApiError::new(Code::FirmwareNotFound))?;
         let product = tx
-            .product_find(account, &self.product_key)?
+            .product_find(instance, &self.product_key)?
             .ok_or_else(|| ApiError::new(Code::ProductNotFound))?;
         if product.no == firmware.product { Ok(firmware) } else { Err(Code::FirmwareOfOtherProduct.into()) }
     }
 }
 
-/// The account's batch of this id, with its package and product.
+/// The instance's batch of this id, with its package and product.
 pub fn find_job(
     tx: &mut Tx<'_>,
-    account: AccountNo,
+    instance: InstanceNo,
     job_id: &str,
 ) -> Result<(Job, Firmware, Product), ApiError> {
     let missing = || ApiError::new(Code::JobNotFound);
-    let job = tx.job_find(account, job_id)?.ok_or_else(missing)?;
+    let job = tx.job_find(instance, job_id)?.ok_or_else(missing)?;
     let firmware = tx.firmwares_load(&[job.firmware])?.pop().ok_or_else(missing)?;
     let product = tx.product_load(job.product)?.ok_or_else(missing)?;
     Ok((job, firmware, product))

@@ -57,7 +57,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let app = &call.app;
     let secret = app.random.secret("product_secret");
     let new = NewProduct {
-        account: call.account,
+        instance: call.instance,
         product_key: id::product_key(&app.random.bytes("product_key")),
         name: name.to_owned(),
         secret_sealed: app.master.seal(SEAL_PURPOSE, &secret)?,

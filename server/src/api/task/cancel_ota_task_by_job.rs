@@ -39,10 +39,10 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     if cancel == Cancel::default() && !scheduled {
         return Err(Code::NullCancelFlag.into());
     }
-    let (account, now) = (call.account, call.app.now());
+    let (instance, now) = (call.instance, call.app.now());
     let app = Arc::clone(&call.app);
     let (job, more) = engine::write(&call.app, Lane::Interactive, move |tx| {
-        let job = tx.job_find(account, &id)?.ok_or_else(|| ApiError::new(Code::JobNotFound))?;
+        let job = tx.job_find(instance, &id)?.ok_or_else(|| ApiError::new(Code::JobNotFound))?;
         if job.status.is_ended() || cancel == Cancel::default() {
             return Ok(((job.no, false), Effects::default()));
         }

@@ -36,7 +36,7 @@ struct Found {
 }
 
 async fn run(call: Call) -> Result<Object, ApiError> {
-    let account = call.account;
+    let instance = call.instance;
     let id = call.params.need("JobId")?.to_owned();
     let status = call.params.text("TaskStatus").map(read_status).transpose()?;
     let mut names: Vec<String> =
@@ -50,7 +50,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .app
         .store
         .read(move |tx| {
-            let (job, firmware, product) = find_job(tx, account, &id)?;
+            let (job, firmware, product) = find_job(tx, instance, &id)?;
             let (tasks, total) = if names.is_empty() {
                 by_page(tx, &job, status, wanted)?
             } else {
