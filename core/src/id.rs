@@ -54,6 +54,13 @@ impl fmt::Display for TaskNo {
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const TASK_JOB_CHARS: usize = 12;
 const TASK_ORDINAL_CHARS: usize = 8;
+const TASK_TAIL: &str = "010100";
+/// How many ordinals eight characters tell apart.
+const SPACE: u128 = 62_u128.pow(TASK_ORDINAL_CHARS as u32);
+/// Odd and not divisible by 31, so multiplication modulo 62^8 is a permutation.
+const SPREAD: u128 = 104_728_591_340_057;
+/// Undoes it.
+const GATHER: u128 = 57_715_997_540_393;
 
 /// `len` characters of `A-Za-z0-9` drawn from `random`, one byte a character.
 ///
@@ -82,9 +89,6 @@ pub fn product_key(random: &[u8; 9]) -> String {
 /// a million random texts. The first 12 characters are the batch id's, the next 8 hold the ordinal,
 /// spread out by a multiplication that can be undone; then `01`, `0100`.
 pub fn task_id(job_id: &str, ordinal: i64) -> String {
-    // Odd and not divisible by 31, so multiplication modulo 62^8 is a permutation.
-    const SPREAD: u128 = 104_728_591_340_057;
-    const SPACE: u128 = 62u128.pow(TASK_ORDINAL_CHARS as u32);
     let mut rest = (u128::from(ordinal.unsigned_abs()) * SPREAD) % SPACE;
     let mut digits = [b'0'; TASK_ORDINAL_CHARS];
     for digit in digits.iter_mut().rev() {
@@ -93,7 +97,22 @@ pub fn task_id(job_id: &str, ordinal: i64) -> String {
     }
     let head: String = job_id.chars().take(TASK_JOB_CHARS).collect();
     let tail: String = digits.iter().map(|byte| char::from(*byte)).collect();
-    format!("{head:0<TASK_JOB_CHARS$}{tail}010100")
+    format!("{head:0<TASK_JOB_CHARS$}{tail}{TASK_TAIL}")
+}
+
+/// What a task's wire id says: how the id of its batch begins, and its ordinal there. `None`: it is no task's.
+pub fn task_id_parts(task_id: &str) -> Option<(&str, i64)> {
+    let rest = task_id.strip_suffix(TASK_TAIL)?;
+    if rest.len() != TASK_JOB_CHARS + TASK_ORDINAL_CHARS || !rest.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let (head, digits) = rest.split_at(TASK_JOB_CHARS);
+    let mut value = 0_u128;
+    for digit in digits.bytes() {
+        value = value * 62 + ALPHABET.iter().position(|known| *known == digit)? as u128;
+    }
+    let ordinal = i64::try_from(value % SPACE * GATHER % SPACE).ok()?;
+    (ordinal > 0).then_some((head, ordinal))
 }
 
 #[cfg(test)]
@@ -120,5 +139,20 @@ mod tests {
             assert!(seen.insert(task_id(&second, ordinal)));
         }
         assert!(seen.iter().all(|id| id.len() == 26));
+    }
+
+    #[test]
+    fn a_task_id_tells_its_batch_and_ordinal() {
+        let job = job_id(&[9; 20]);
+        for ordinal in [1, 2, 61, 62, 1_000_000, 987_654_321] {
+            let id = task_id(&job, ordinal);
+            assert_eq!(task_id_parts(&id), Some((&job[..12], ordinal)), "{id}");
+        }
+        let zero = task_id(&job, 0);
+        for not_one in
+            ["", "x", "0123456789ab", &job, &zero, &format!("{}010101", &zero[..20]), "路路路路路路010100"]
+        {
+            assert_eq!(task_id_parts(not_one), None, "{not_one}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! One batch: its states, and what its tasks' counts mean for it.
 
+use crate::limits::{SCHEDULE_AHEAD_MINUTES, SCHEDULE_LENGTH_MINUTES};
 use crate::task::TaskStatus;
+use crate::time::Timestamp;
 
 /// Where a batch stands. Names and meaning are QueryOTAJob's `JobStatus`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,11 +68,13 @@ pub enum TargetSelection {
     All,
     /// Devices given by name.
     Specific,
+    /// A share of the product's devices.
+    Gray,
 }
 
 impl TargetSelection {
     /// Every selection, in storage order.
-    pub const ALL: [Self; 2] = [Self::All, Self::Specific];
+    pub const ALL: [Self; 3] = [Self::All, Self::Specific, Self::Gray];
 
     /// The number in the database.
     pub fn code(self) -> i64 {
@@ -87,6 +91,7 @@ impl TargetSelection {
         match self {
             Self::All => "ALL",
             Self::Specific => "SPECIFIC",
+            Self::Gray => "GRAY",
         }
     }
 }
@@ -131,17 +136,64 @@ impl Counts {
     }
 }
 
-/// The final state of a running batch whose tasks all exist and stand like `counts`; `None` while one
-/// is open.
+/// The final state of a batch whose tasks all exist and stand like `counts`; `None` while one is open.
 ///
-/// A batch of which every task was cancelled is CANCELED; any other mixture is COMPLETED, and so is a
-/// batch that matched no device.
-pub fn ending(counts: &Counts) -> Option<JobStatus> {
+/// A batch of which every task was cancelled by an operator is CANCELED; any other mixture is COMPLETED,
+/// and so is a batch that matched no device, or one whose time was over (`finished`, ScheduleFinishTime).
+pub fn ending(counts: &Counts, finished: bool) -> Option<JobStatus> {
     if counts.open() > 0 {
         return None;
     }
     let canceled = counts.of(TaskStatus::Canceled);
-    Some(if canceled > 0 && canceled == counts.total() { JobStatus::Canceled } else { JobStatus::Completed })
+    let by_operator = !finished && canceled > 0 && canceled == counts.total();
+    Some(if by_operator { JobStatus::Canceled } else { JobStatus::Completed })
+}
+
+/// When a batch starts and when it tells no further device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Schedule {
+    /// ScheduleTime; `None`: at once.
+    pub start: Option<Timestamp>,
+    /// ScheduleFinishTime; `None`: never.
+    pub finish: Option<Timestamp>,
+}
+
+impl Schedule {
+    /// Checks a schedule asked for at `now`: the start 5 minutes to 7 days ahead, the finish 1 hour to 30 days
+    /// after the start (or after now). `minute_ms` is the length of a minute.
+    pub fn check(self, now: Timestamp, minute_ms: i64) -> Result<Self, &'static str> {
+        let within = |ms: i64, minutes: &std::ops::RangeInclusive<i64>| {
+            (minutes.start().saturating_mul(minute_ms)..=minutes.end().saturating_mul(minute_ms))
+                .contains(&ms)
+        };
+        if self.start.is_some_and(|start| !within(start.since_ms(now), &SCHEDULE_AHEAD_MINUTES)) {
+            return Err("ScheduleTime must lie 5 minutes to 7 days ahead.");
+        }
+        let start = self.start.unwrap_or(now);
+        if self.finish.is_some_and(|finish| !within(finish.since_ms(start), &SCHEDULE_LENGTH_MINUTES)) {
+            return Err("ScheduleFinishTime must lie 1 hour to 30 days after the start.");
+        }
+        Ok(self)
+    }
+
+    /// The status that a batch with this schedule has while it is open.
+    pub fn open_status(self, now: Timestamp) -> JobStatus {
+        if self.start.is_some_and(|start| start > now) { JobStatus::Planned } else { JobStatus::InProgress }
+    }
+
+    /// When an open batch must be looked at next.
+    pub fn due_at(self, status: JobStatus) -> Option<Timestamp> {
+        match status {
+            JobStatus::Planned => self.start,
+            JobStatus::InProgress => self.finish,
+            JobStatus::Completed | JobStatus::Canceled => None,
+        }
+    }
+
+    /// Whether the batch's time is over.
+    pub fn is_finished(self, now: Timestamp) -> bool {
+        self.finish.is_some_and(|finish| finish <= now)
+    }
 }
 
 #[cfg(test)]
@@ -160,12 +212,42 @@ mod tests {
     fn a_batch_ends_with_its_last_task() {
         use TaskStatus::{Canceled, Confirm, Failed, InProgress, Notified, Queued, Succeeded};
         for open in [Confirm, Queued, Notified, InProgress] {
-            assert_eq!(ending(&counts(&[(open, 1), (Succeeded, 9), (Canceled, 3)])), None);
+            assert_eq!(ending(&counts(&[(open, 1), (Succeeded, 9), (Canceled, 3)]), true), None);
         }
-        assert_eq!(ending(&counts(&[(Failed, 2)])), Some(JobStatus::Completed));
-        assert_eq!(ending(&counts(&[(Canceled, 2), (Succeeded, 1)])), Some(JobStatus::Completed));
-        assert_eq!(ending(&counts(&[(Canceled, 2)])), Some(JobStatus::Canceled));
-        assert_eq!(ending(&counts(&[])), Some(JobStatus::Completed));
+        let ending = |list: &[(TaskStatus, i64)]| super::ending(&counts(list), false);
+        assert_eq!(ending(&[(Failed, 2)]), Some(JobStatus::Completed));
+        assert_eq!(ending(&[(Canceled, 2), (Succeeded, 1)]), Some(JobStatus::Completed));
+        assert_eq!(ending(&[(Canceled, 2)]), Some(JobStatus::Canceled));
+        assert_eq!(ending(&[]), Some(JobStatus::Completed));
+        assert_eq!(super::ending(&counts(&[(Canceled, 2)]), true), Some(JobStatus::Completed));
+    }
+
+    #[test]
+    fn a_schedule_lies_within_its_bounds() {
+        const MINUTE: i64 = 60_000;
+        let now = Timestamp(1_000_000_000_000);
+        let at = |minutes: i64| Some(now.plus_ms(minutes * MINUTE));
+        let ok = |start, finish| Schedule { start, finish }.check(now, MINUTE).is_ok();
+        assert!(ok(None, None));
+        assert!(ok(at(5), None) && ok(at(7 * 1_440), None));
+        assert!(
+            !ok(Some(now.plus_ms(5 * MINUTE - 1)), None) && !ok(at(7 * 1_440 + 1), None) && !ok(at(-5), None)
+        );
+        assert!(ok(at(10), at(70)) && !ok(at(10), at(69)), "an hour after the start at least");
+        assert!(ok(None, at(60)) && !ok(None, at(59)), "an hour from now at least");
+        assert!(ok(None, at(30 * 1_440)) && !ok(None, at(30 * 1_440 + 1)));
+        assert!(!ok(Some(Timestamp(i64::MIN)), Some(Timestamp(i64::MAX))));
+    }
+
+    #[test]
+    fn a_batch_is_due_at_its_start_and_then_at_its_finish() {
+        let both = Schedule { start: Some(Timestamp(10)), finish: Some(Timestamp(90)) };
+        assert_eq!(both.open_status(Timestamp(9)), JobStatus::Planned);
+        assert_eq!(both.open_status(Timestamp(10)), JobStatus::InProgress);
+        assert_eq!(both.due_at(JobStatus::Planned), both.start);
+        assert_eq!(both.due_at(JobStatus::InProgress), both.finish);
+        assert_eq!(both.due_at(JobStatus::Completed), None);
+        assert!(both.is_finished(Timestamp(90)) && !both.is_finished(Timestamp(89)));
     }
 
     #[test]

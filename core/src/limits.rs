@@ -24,6 +24,30 @@ pub const TAGS_CHARS_MAX: usize = 4_096;
 pub const PER_MINUTE_MIN: i64 = 10;
 /// Most devices that a batch serves in a minute; also the default.
 pub const PER_MINUTE_MAX: i64 = 10_000;
+/// Most source versions of a batch.
+pub const SRC_VERSIONS_MAX: usize = 10;
+/// The waits that RetryInterval may name, in minutes.
+pub const RETRY_INTERVALS_MINUTES: [i64; 5] = [0, 10, 30, 60, 1_440];
+/// What RetryCount may be.
+pub const RETRY_COUNTS: [i64; 3] = [1, 2, 5];
+/// How far ahead ScheduleTime may lie, in minutes: 5 minutes to 7 days.
+pub const SCHEDULE_AHEAD_MINUTES: std::ops::RangeInclusive<i64> = 5..=7 * 24 * 60;
+/// How long after the start ScheduleFinishTime may lie, in minutes: 1 hour to 30 days.
+pub const SCHEDULE_LENGTH_MINUTES: std::ops::RangeInclusive<i64> = 60..=30 * 24 * 60;
+/// Most tasks of one ConfirmOTATask or ReupgradeOTATask call.
+pub const TASK_IDS_MAX: usize = 10;
+/// Most devices of one CancelOTATaskByDevice call.
+pub const CANCEL_DEVICES_MAX: usize = 200;
+/// Largest page of ListOTAJobByDevice, in rows.
+pub const JOB_BY_DEVICE_PAGE_SIZE_MAX: i64 = 100;
+/// Largest page of QueryProductList, in rows.
+pub const PRODUCT_PAGE_SIZE_MAX: i64 = 200;
+/// Largest page of QueryDevice, in rows.
+pub const DEVICE_PAGE_SIZE_MAX: i64 = 50;
+/// QueryDevice wants a NextToken beyond CurrentPage × PageSize of this many rows.
+pub const DEVICE_PAGE_REACH_MAX: i64 = 10_000;
+/// QueryProductList and QueryDevice have a smaller quota from CurrentPage × PageSize of this many rows on.
+pub const DEEP_PAGE_ROWS: i64 = 100_000;
 /// Shortest and longest task time-out, in minutes.
 pub const TIMEOUT_MINUTES: std::ops::RangeInclusive<i64> = 1..=1_440;
 /// Largest page of ListOTAJobByFirmware, in rows.

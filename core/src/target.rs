@@ -1,5 +1,9 @@
 //! Who gets a task when a batch is expanded.
 
+use crate::id::{DeviceNo, JobNo};
+use crate::task::accepts_source;
+use std::fmt;
+
 /// What is known of a device that a batch might be for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate<'a> {
@@ -18,12 +22,21 @@ pub enum Verdict {
     FailBusy,
     /// No task: the device already runs the version.
     SkipOnDestVersion,
+    /// No task: the device runs none of the batch's source versions.
+    SkipOtherSource,
 }
 
-/// Decides for one candidate of a batch that leads to `dest_version`.
-pub fn judge(candidate: &Candidate<'_>, dest_version: &str) -> Verdict {
+/// Whether a batch from `src_versions` (empty: any) to `dest_version` is for a device that runs `version`.
+pub fn is_for(version: Option<&str>, src_versions: &[String], dest_version: &str) -> bool {
+    version != Some(dest_version) && accepts_source(src_versions, version)
+}
+
+/// Decides for one candidate of a batch from `src_versions` (empty: any) to `dest_version`.
+pub fn judge(candidate: &Candidate<'_>, src_versions: &[String], dest_version: &str) -> Verdict {
     if candidate.version == Some(dest_version) {
         Verdict::SkipOnDestVersion
+    } else if !accepts_source(src_versions, candidate.version) {
+        Verdict::SkipOtherSource
     } else if candidate.busy {
         Verdict::FailBusy
     } else {
@@ -31,16 +44,165 @@ pub fn judge(candidate: &Candidate<'_>, dest_version: &str) -> Verdict {
     }
 }
 
+/// A share of devices, in thousandths of a percent: GrayPercent has three decimals at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrayPercent(i64);
+
+/// 100 percent.
+const WHOLE: i64 = 100_000;
+
+impl GrayPercent {
+    /// Reads a text such as `33.33`: above 0, 100 at most, three decimals at most.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |part: &str, len: usize| {
+            (1..=len).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())
+        };
+        if !digits(whole, 3) || !digits(decimals, 3) {
+            return None;
+        }
+        let thousandths: i64 = format!("{decimals:0<3}").parse().ok()?;
+        Self::from_code(whole.parse::<i64>().ok()? * 1_000 + thousandths)
+    }
+
+    /// The number in the database.
+    pub fn code(self) -> i64 {
+        self.0
+    }
+
+    /// The share of a number in the database.
+    pub fn from_code(code: i64) -> Option<Self> {
+        (1..=WHOLE).contains(&code).then_some(Self(code))
+    }
+
+    /// How many of `candidates` the share is: rounded down, but at least one of any.
+    pub fn of(self, candidates: usize) -> usize {
+        let share = (candidates as u128 * self.0 as u128 / WHOLE as u128) as usize;
+        share.max(1).min(candidates)
+    }
+}
+
+impl fmt::Display for GrayPercent {
+    /// Two decimals, as the platform shows them, and the third if there is one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0 / 1_000, self.0 % 1_000);
+        if rest % 10 == 0 { write!(f, "{whole}.{:02}", rest / 10) } else { write!(f, "{whole}.{rest:03}") }
+    }
+}
+
+/// A device's place in the draw of a gray batch. For one batch no two devices have the same place, and in
+/// another batch a device has another place.
+pub fn gray_rank(job: JobNo, device: DeviceNo) -> u64 {
+    // The finaliser of SplitMix64: a permutation that leaves no pattern.
+    fn mix(mut x: u64) -> u64 {
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+    mix(mix(job.0 as u64 ^ 0x9e37_79b9_7f4a_7c15) ^ device.0 as u64)
+}
+
+/// The share of `candidates` that a gray batch takes: exactly as many as the percentage says, those with the
+/// smallest ranks, in order of their numbers.
+pub fn gray_choice(job: JobNo, mut candidates: Vec<DeviceNo>, percent: GrayPercent) -> Vec<DeviceNo> {
+    let chosen = percent.of(candidates.len());
+    if chosen < candidates.len() {
+        candidates.select_nth_unstable_by_key(chosen, |device| gray_rank(job, *device));
+        candidates.truncate(chosen);
+    }
+    candidates.sort_unstable();
+    candidates
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn devices_on_the_version_are_skipped_even_when_busy() {
-        let judge = |version, busy| super::judge(&Candidate { version, busy }, "2.0");
+        let judge = |version, busy| super::judge(&Candidate { version, busy }, &[], "2.0");
         assert_eq!(judge(Some("2.0"), true), Verdict::SkipOnDestVersion);
         assert_eq!(judge(Some("1.0"), true), Verdict::FailBusy);
         assert_eq!(judge(Some("1.0"), false), Verdict::Queue);
         assert_eq!(judge(None, false), Verdict::Queue);
+    }
+
+    #[test]
+    fn devices_with_another_source_version_are_skipped_even_when_busy() {
+        let sources = ["1.0".to_owned(), "1.1".to_owned()];
+        let judge = |version, busy| super::judge(&Candidate { version, busy }, &sources, "2.0");
+        assert_eq!(judge(Some("1.1"), false), Verdict::Queue);
+        assert_eq!(judge(Some("1.1"), true), Verdict::FailBusy);
+        assert_eq!(judge(Some("0.9"), true), Verdict::SkipOtherSource);
+        assert_eq!(
+            judge(None, false),
+            Verdict::SkipOtherSource,
+            "who never told a version cannot be matched"
+        );
+        assert_eq!(judge(Some("2.0"), false), Verdict::SkipOnDestVersion);
+    }
+
+    #[test]
+    fn percentages_are_read_and_shown_as_the_platform_does() {
+        let shown = |text| GrayPercent::parse(text).map(|percent| percent.to_string());
+        for (text, expected) in [
+            ("33.33", "33.33"),
+            ("50", "50.00"),
+            ("100", "100.00"),
+            ("100.0", "100.00"),
+            ("0.001", "0.001"),
+            ("7.125", "7.125"),
+            ("007.1", "7.10"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Some(expected), "{text}");
+        }
+        for text in
+            ["", "0", "0.000", "100.001", "101", "1.2345", "-1", "+1", "1.", ".5", "1e1", "1,5", "٣", "1000"]
+        {
+            assert_eq!(shown(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_rounded_down_but_never_to_nobody() {
+        let of = |text, n| GrayPercent::parse(text).unwrap().of(n);
+        assert_eq!(of("33.33", 100), 33);
+        assert_eq!(of("0.001", 10), 1);
+        assert_eq!(of("100", 7), 7);
+        assert_eq!(of("50", 1), 1);
+        assert_eq!(of("50", 0), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_gray_batch_takes_exactly_its_share_and_always_the_same(
+            devices in prop::collection::btree_set(1_i64..100_000, 0..300),
+            thousandths in 1_i64..=100_000,
+            job in 1_i64..1_000,
+        ) {
+            let percent = GrayPercent::from_code(thousandths).unwrap();
+            let candidates: Vec<DeviceNo> = devices.iter().copied().map(DeviceNo).collect();
+            let mut shuffled = candidates.clone();
+            shuffled.reverse();
+            let chosen = gray_choice(JobNo(job), candidates.clone(), percent);
+            prop_assert_eq!(chosen.len(), percent.of(devices.len()));
+            prop_assert_eq!(&gray_choice(JobNo(job), shuffled, percent), &chosen);
+            prop_assert!(chosen.is_sorted());
+            let inside: BTreeSet<DeviceNo> = chosen.iter().copied().collect();
+            let rank = |device: &DeviceNo| gray_rank(JobNo(job), *device);
+            let worst = chosen.iter().map(rank).max();
+            prop_assert!(candidates.iter().filter(|d| !inside.contains(d)).all(|d| Some(rank(d)) > worst));
+        }
+    }
+
+    #[test]
+    fn batches_draw_independently() {
+        let candidates: Vec<DeviceNo> = (1..=1_000).map(DeviceNo).collect();
+        let half = GrayPercent::parse("50").unwrap();
+        let first: BTreeSet<DeviceNo> = gray_choice(JobNo(1), candidates.clone(), half).into_iter().collect();
+        let both = gray_choice(JobNo(2), candidates, half).iter().filter(|d| first.contains(d)).count();
+        assert!((180..320).contains(&both), "{both} of 500 are in both halves");
     }
 }

@@ -3,9 +3,11 @@
 //! [`step`] is total: every (state, event) pair has an outcome, and `tests/transitions.golden` prints
 //! them all. It is called by the engine's door only (`server/src/engine/advance.rs`).
 
+mod step;
+
+pub use step::{PushNeed, push_need, step};
+
 use crate::id::{DeviceNo, TaskNo};
-use crate::limits::PROGRESS_DESC_CHARS_MAX;
-use crate::text::clip;
 use crate::time::Timestamp;
 
 /// Where a task stands. Names and meaning are ListOTATaskByJob's `TaskStatus`.
@@ -88,8 +90,19 @@ pub struct Task {
     pub progress: i64,
     /// Why the task failed; or what the device last said about its progress.
     pub desc: String,
-    /// While `Queued`: the reserved push slot, if any. While `InProgress`: the time-out, if any.
-    pub due_at: Option<Timestamp>,
+    /// While `Queued`: the reserved push slot, if any.
+    pub slot_at: Option<Timestamp>,
+    /// While `Notified` or `InProgress`: a failed attempt is repeated at this moment; nothing is sent before.
+    pub retry_at: Option<Timestamp>,
+    /// While `InProgress`: when the task runs out of time, if it can.
+    pub timeout_at: Option<Timestamp>,
+    /// How many attempts were repeated.
+    pub retries: i64,
+    /// Whether the device has reported progress in the present attempt: only then does a wrong version mean
+    /// that the attempt failed.
+    pub working: bool,
+    /// Whether the end user agreed (batches with NeedConfirm).
+    pub confirmed: bool,
     /// Counts the changes of this row; a change made from an older revision is refused.
     pub revision: i64,
     /// When the task was created.
@@ -98,17 +111,94 @@ pub struct Task {
     pub modified_at: Timestamp,
 }
 
+impl Task {
+    /// A task as it is born, in `status`, of a device that runs `src_version` as far as it ever told.
+    pub fn new(
+        no: TaskNo,
+        device: DeviceNo,
+        status: TaskStatus,
+        src_version: Option<String>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            no,
+            device,
+            status,
+            src_version,
+            progress: 0,
+            desc: String::new(),
+            slot_at: None,
+            retry_at: None,
+            timeout_at: None,
+            retries: 0,
+            working: false,
+            confirmed: false,
+            revision: 1,
+            created_at: now,
+            modified_at: now,
+        }
+    }
+
+    /// When the task must be looked at next, if nobody stirs before.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        [self.slot_at, self.retry_at, self.timeout_at].into_iter().flatten().min()
+    }
+}
+
+/// How a batch repeats failed attempts (RetryInterval, RetryCount).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// From a failure to the next attempt, in milliseconds.
+    pub interval_ms: i64,
+    /// How often.
+    pub count: i64,
+}
+
+/// How long after ScheduleFinishTime a device that has begun may go on: as long as the longest time-out
+/// (1440 minutes), in minutes. A batch with a finish time therefore always ends.
+pub const FINISH_GRACE_MINUTES: i64 = 1_440;
+
 /// What a batch demands of its tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms<'a> {
     /// The version whose report means success.
     pub dest_version: &'a str,
+    /// The versions that devices may come from; empty: any.
+    pub src_versions: &'a [String],
     /// Whether devices are told without asking.
     pub need_push: bool,
+    /// Whether the end user must agree first.
+    pub need_confirm: bool,
     /// Milliseconds from the first progress report to failure.
     pub timeout_ms: Option<i64>,
+    /// Whether and how failed attempts are repeated.
+    pub retry: Option<Retry>,
+    /// A batch that waits for its time: when it starts.
+    pub planned_at: Option<Timestamp>,
+    /// When no device is told any more (ScheduleFinishTime).
+    pub finish_at: Option<Timestamp>,
+    /// Milliseconds after `finish_at` in which those that have begun may end.
+    pub finish_grace_ms: i64,
     /// Whether the batch may tell devices: it has started, and no cancellation is about to reach the task.
     pub started: bool,
+}
+
+impl Terms<'_> {
+    /// Whether a device that runs `version` may be told; one that never told its version may only if the batch
+    /// does not ask.
+    pub fn accepts_source(&self, version: Option<&str>) -> bool {
+        accepts_source(self.src_versions, version)
+    }
+
+    /// Whether the time of the batch is over.
+    pub fn is_finished(&self, now: Timestamp) -> bool {
+        self.finish_at.is_some_and(|finish| finish <= now)
+    }
+}
+
+/// Whether `version` is one of the versions that a batch names as sources; none named: any will do.
+pub fn accepts_source(src_versions: &[String], version: Option<&str>) -> bool {
+    src_versions.is_empty() || version.is_some_and(|version| src_versions.iter().any(|src| src == version))
 }
 
 /// Why a device says that its update failed: the negative `step` of a progress report.
@@ -136,6 +226,7 @@ impl FailedStep {
         }
     }
 
+    /// The failure in words.
     fn text(self) -> &'static str {
         match self {
             Self::Upgrade => "upgrade failed",
@@ -177,8 +268,12 @@ pub enum Event<'a> {
     Version(&'a str),
     /// The time-out may have passed.
     Timeout,
+    /// The wait for the next attempt may be over.
+    RetryDue,
     /// An operator cancels tasks in these states.
     Cancel(Cancel),
+    /// An operator puts an ended task back in line; the device runs this version now, as far as it ever told.
+    Reupgrade(Option<&'a str>),
 }
 
 impl Event<'_> {
@@ -194,7 +289,9 @@ impl Event<'_> {
             Self::Failure { .. } => "failure",
             Self::Version(_) => "version",
             Self::Timeout => "timeout",
+            Self::RetryDue => "retry due",
             Self::Cancel(_) => "cancel",
+            Self::Reupgrade(_) => "reupgrade",
         }
     }
 }
@@ -213,6 +310,22 @@ pub struct Cancel {
 }
 
 impl Cancel {
+    /// Tasks that no device has begun.
+    pub const UNBEGUN: Self = Self { confirm: true, queued: true, notified: true, in_progress: false };
+    /// Every open task.
+    pub const ALL: Self = Self { in_progress: true, ..Self::UNBEGUN };
+
+    /// What one or the other reaches.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            confirm: self.confirm || other.confirm,
+            queued: self.queued || other.queued,
+            notified: self.notified || other.notified,
+            in_progress: self.in_progress || other.in_progress,
+        }
+    }
+
     /// Whether tasks of this status are reached.
     pub fn reaches(self, status: TaskStatus) -> bool {
         match status {
@@ -249,171 +362,7 @@ pub struct Refused {
 pub const DESC_WRONG_VERSION: &str = "report version is not conform";
 /// TaskDesc of a task that ran out of time (the platform's text).
 pub const DESC_TIMEOUT: &str = "timeout";
+/// TaskDesc of a task whose device left the batch's source versions before it was told (our text).
+pub const DESC_SOURCE_CHANGED: &str = "the device no longer runs a source version of the batch";
 /// TaskDesc of a task that was born failed because its device was busy in another batch (our text).
 pub const DESC_DEVICE_BUSY: &str = "the device has an unfinished task in another batch";
-
-/// Applies one event to one task at `now`.
-///
-/// The rules are those of the platform's pages on update states; where they are silent the reading
-/// is recorded in `docs/compatibility.md`.
-#[expect(clippy::too_many_lines, reason = "one table, state by state")]
-#[expect(clippy::match_same_arms, reason = "the table reads state by state; each arm has its own reason")]
-pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -> Result<Step, Refused> {
-    use TaskStatus::{Canceled, Confirm, Failed, InProgress, Notified, Queued, Succeeded};
-    let refuse = |why| Err(Refused { status: task.status, event: event.name(), why });
-    let ended = || refuse("the task has ended");
-    match (task.status, *event) {
-        (Confirm, Event::Confirm) => next(task, now, |t| t.status = Queued),
-        (Queued | Notified | InProgress, Event::Confirm) => Ok(Step::Same),
-
-        (Queued, Event::Slot(at)) => next(task, now, |t| t.due_at = Some(at)),
-        (Confirm, Event::Slot(_)) => refuse("the task waits for confirmation"),
-        // Slots are for the first push only; a repeated one changes nothing.
-        (Notified | InProgress, Event::Slot(_)) => Ok(Step::Same),
-
-        (Queued, Event::SlotLost) if task.due_at.is_some() => next(task, now, |t| t.due_at = None),
-        (Confirm | Queued | Notified | InProgress, Event::SlotLost) => Ok(Step::Same),
-
-        (Confirm, Event::Push | Event::Pull) => refuse("the task waits for confirmation"),
-        (Queued, Event::Push) if !terms.need_push => refuse("the batch leaves it to the device to ask"),
-        (Queued, Event::Push | Event::Pull) if !terms.started => {
-            refuse("the batch does not tell devices now")
-        }
-        (Queued, Event::Push | Event::Pull) => next(task, now, |t| {
-            t.status = Notified;
-            t.due_at = None;
-        }),
-        (Notified | InProgress, Event::Push | Event::Pull) if !terms.started => {
-            refuse("the batch does not tell devices now")
-        }
-        // A repeat after a reconnect: the same information goes out, the time-out goes on.
-        (Notified | InProgress, Event::Push | Event::Pull) => Ok(Step::Same),
-
-        (Confirm | Queued, Event::Progress { .. } | Event::Failure { .. }) => {
-            refuse("the device has not been given the package")
-        }
-        (Notified, Event::Progress { percent, desc }) => next(task, now, |t| {
-            t.status = InProgress;
-            t.progress = percent;
-            clip(desc, PROGRESS_DESC_CHARS_MAX).clone_into(&mut t.desc);
-            t.due_at = terms.timeout_ms.map(|ms| now.plus_ms(ms));
-        }),
-        (InProgress, Event::Progress { percent, desc }) => {
-            let desc = clip(desc, PROGRESS_DESC_CHARS_MAX);
-            if (task.progress, task.desc.as_str()) == (percent, desc) {
-                return Ok(Step::Same);
-            }
-            next(task, now, |t| {
-                t.progress = percent;
-                desc.clone_into(&mut t.desc);
-            })
-        }
-        (Notified | InProgress, Event::Failure { step, desc }) => next(task, now, |t| {
-            let said = clip(desc, PROGRESS_DESC_CHARS_MAX);
-            t.desc =
-                if said.is_empty() { step.text().to_owned() } else { format!("{}: {said}", step.text()) };
-            t.status = Failed;
-            t.due_at = None;
-        }),
-
-        // Only the reported version decides, from any open state.
-        (Confirm | Queued | Notified | InProgress, Event::Version(version))
-            if version == terms.dest_version =>
-        {
-            next(task, now, |t| {
-                t.status = Succeeded;
-                t.progress = 100;
-                t.desc.clear();
-                t.due_at = None;
-            })
-        }
-        // Before the device starts, whatever it runs is the version that it starts from.
-        (Confirm | Queued | Notified, Event::Version(version)) => {
-            if task.src_version.as_deref() == Some(version) {
-                return Ok(Step::Same);
-            }
-            next(task, now, |t| t.src_version = Some(version.to_owned()))
-        }
-        (InProgress, Event::Version(version)) => match task.src_version.as_deref() {
-            // A reboot into the old image is no failure.
-            Some(source) if source == version => Ok(Step::Same),
-            Some(_) => next(task, now, |t| {
-                t.status = Failed;
-                DESC_WRONG_VERSION.clone_into(&mut t.desc);
-                t.due_at = None;
-            }),
-            // The device never told what it ran; it is telling now.
-            None => next(task, now, |t| t.src_version = Some(version.to_owned())),
-        },
-
-        (InProgress, Event::Timeout) if task.due_at.is_some_and(|due| due <= now) => next(task, now, |t| {
-            t.status = Failed;
-            DESC_TIMEOUT.clone_into(&mut t.desc);
-            t.due_at = None;
-        }),
-        // The timer came too early or for a state without a time-out.
-        (Confirm | Queued | Notified | InProgress, Event::Timeout) => Ok(Step::Same),
-
-        (Confirm | Queued | Notified | InProgress, Event::Cancel(cancel)) => {
-            if !cancel.reaches(task.status) {
-                return Ok(Step::Same);
-            }
-            next(task, now, |t| {
-                t.status = Canceled;
-                t.due_at = None;
-            })
-        }
-
-        // Final states. What a device reports after the end is its own news, not the task's.
-        (
-            Succeeded | Failed | Canceled,
-            Event::Version(_) | Event::Timeout | Event::SlotLost | Event::Cancel(_),
-        ) => Ok(Step::Same),
-        (
-            Succeeded | Failed | Canceled,
-            Event::Confirm
-            | Event::Slot(_)
-            | Event::Push
-            | Event::Pull
-            | Event::Progress { .. }
-            | Event::Failure { .. },
-        ) => ended(),
-    }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "it is an outcome of `step`, like the refusals beside it")]
-fn next(task: &Task, now: Timestamp, change: impl FnOnce(&mut Task)) -> Result<Step, Refused> {
-    let mut after = task.clone();
-    change(&mut after);
-    after.revision += 1;
-    after.modified_at = now;
-    Ok(Step::Next(after))
-}
-
-/// What a listening device should be sent for a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PushNeed {
-    /// Nothing: the task has ended, waits for something else, or is for the device to ask.
-    Nothing,
-    /// The first push, once a slot is reserved.
-    Slot,
-    /// The first push, at the reserved slot.
-    WaitForSlot,
-    /// The same push again, at once: the device may have missed it or lost its session.
-    Repeat,
-}
-
-/// Whether a listening device should be pushed a task, and how.
-pub fn push_need(task: &Task, terms: &Terms<'_>) -> PushNeed {
-    if !terms.need_push || !terms.started {
-        return PushNeed::Nothing;
-    }
-    match task.status {
-        TaskStatus::Queued if task.due_at.is_some() => PushNeed::WaitForSlot,
-        TaskStatus::Queued => PushNeed::Slot,
-        TaskStatus::Notified | TaskStatus::InProgress => PushNeed::Repeat,
-        TaskStatus::Confirm | TaskStatus::Succeeded | TaskStatus::Failed | TaskStatus::Canceled => {
-            PushNeed::Nothing
-        }
-    }
-}

@@ -5,25 +5,51 @@
 
 use std::fmt::Write as _;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
-use updraft_core::task::{Cancel, Event, FailedStep, Step, Task, TaskStatus, Terms, step};
+use updraft_core::task::{
+    Cancel, Event, FailedStep, PushNeed, Retry, Step, Task, TaskStatus, Terms, push_need, step,
+};
 use updraft_core::time::Timestamp;
 
 const NOW: Timestamp = Timestamp(1_000_000);
 
 fn task(status: TaskStatus) -> Task {
+    let no = TaskNo { job: JobNo(1), ordinal: 1 };
     Task {
-        no: TaskNo { job: JobNo(1), ordinal: 1 },
-        device: DeviceNo(1),
-        status,
-        src_version: Some("1.0".to_owned()),
         progress: 10,
-        desc: String::new(),
-        due_at: matches!(status, TaskStatus::Queued | TaskStatus::InProgress).then_some(NOW),
+        slot_at: (status == TaskStatus::Queued).then_some(NOW),
+        timeout_at: (status == TaskStatus::InProgress).then_some(NOW),
+        working: status == TaskStatus::InProgress,
+        confirmed: status != TaskStatus::Confirm,
         revision: 7,
-        created_at: Timestamp(0),
-        modified_at: Timestamp(0),
+        ..Task::new(no, DeviceNo(1), status, Some("1.0".to_owned()), Timestamp(0))
     }
 }
+
+/// A task whose attempt has failed and that waits for the next one; its time has come.
+fn waiting(status: TaskStatus) -> Task {
+    let told = matches!(status, TaskStatus::Notified | TaskStatus::InProgress);
+    let timeout_at = (status == TaskStatus::InProgress).then_some(NOW.plus_ms(600_000));
+    Task {
+        retry_at: told.then_some(NOW),
+        retries: i64::from(told),
+        working: false,
+        timeout_at,
+        ..task(status)
+    }
+}
+
+const PUSHED: Terms<'static> = Terms {
+    dest_version: "2.0",
+    src_versions: &[],
+    need_push: true,
+    need_confirm: false,
+    timeout_ms: Some(300_000),
+    retry: None,
+    planned_at: None,
+    finish_at: None,
+    finish_grace_ms: 86_400_000,
+    started: true,
+};
 
 /// Fails to compile when `Event` grows: then `events` below needs a row for the new one.
 fn is_listed(event: &Event<'_>) -> bool {
@@ -37,7 +63,9 @@ fn is_listed(event: &Event<'_>) -> bool {
         | Event::Failure { .. }
         | Event::Version(_)
         | Event::Timeout
-        | Event::Cancel(_) => events().iter().any(|(_, listed)| listed.name() == event.name()),
+        | Event::RetryDue
+        | Event::Cancel(_)
+        | Event::Reupgrade(_) => events().iter().any(|(_, listed)| listed.name() == event.name()),
     }
 }
 
@@ -56,41 +84,29 @@ fn events() -> Vec<(&'static str, Event<'static>)> {
         ("version = source", Event::Version("1.0")),
         ("version = other", Event::Version("9.9")),
         ("timeout", Event::Timeout),
+        ("retry due", Event::RetryDue),
         ("cancel all", Event::Cancel(all)),
         ("cancel none", Event::Cancel(Cancel::default())),
+        ("reupgrade from source", Event::Reupgrade(Some("1.0"))),
+        ("reupgrade from target", Event::Reupgrade(Some("2.0"))),
+        ("reupgrade from other", Event::Reupgrade(Some("9.9"))),
     ]
 }
 
 fn table(terms: &Terms<'_>) -> String {
+    table_of(task, terms)
+}
+
+fn table_of(make: fn(TaskStatus) -> Task, terms: &Terms<'_>) -> String {
     let mut out = String::new();
     for status in TaskStatus::ALL {
         for (name, event) in events() {
             assert!(is_listed(&event));
-            let before = task(status);
+            let before = make(status);
             let outcome = match step(&before, terms, &event, NOW) {
                 Ok(Step::Same) => "same".to_owned(),
                 Err(refused) => format!("refused: {}", refused.why),
-                Ok(Step::Next(after)) => {
-                    assert_eq!(after.revision, before.revision + 1, "every change counts");
-                    assert_eq!(after.modified_at, NOW);
-                    assert!(before.status.is_open(), "a final state is never left");
-                    let mut text = format!("-> {}", after.status.name());
-                    if after.due_at != before.due_at {
-                        let due = after.due_at.map(|due| due.since_ms(NOW));
-                        let _ =
-                            write!(text, " due={}", due.map_or("none".to_owned(), |ms| format!("+{ms}ms")));
-                    }
-                    if after.progress != before.progress {
-                        let _ = write!(text, " progress={}", after.progress);
-                    }
-                    if after.desc != before.desc {
-                        let _ = write!(text, " desc={:?}", after.desc);
-                    }
-                    if after.src_version != before.src_version {
-                        let _ = write!(text, " source={:?}", after.src_version.unwrap());
-                    }
-                    text
-                }
+                Ok(Step::Next(after)) => change(&before, &after, &event),
             };
             let _ = writeln!(out, "{:<12} {name:<24} {outcome}", status.name());
         }
@@ -98,9 +114,46 @@ fn table(terms: &Terms<'_>) -> String {
     out
 }
 
+fn change(before: &Task, after: &Task, event: &Event<'_>) -> String {
+    assert_eq!(after.revision, before.revision + 1, "every change counts");
+    assert_eq!(after.modified_at, NOW);
+    let reopened = matches!(event, Event::Reupgrade(_)) && after.status == TaskStatus::Queued;
+    assert!(before.status.is_open() || reopened, "a final state is left by a reupgrade only");
+    assert!(after.slot_at.is_none() || after.status == TaskStatus::Queued);
+    assert!(after.timeout_at.is_none() || after.status == TaskStatus::InProgress);
+    assert!(
+        after.retry_at.is_none() || matches!(after.status, TaskStatus::Notified | TaskStatus::InProgress)
+    );
+    let mut text = format!("-> {}", after.status.name());
+    let times = [
+        ("slot", before.slot_at, after.slot_at),
+        ("retry", before.retry_at, after.retry_at),
+        ("timeout", before.timeout_at, after.timeout_at),
+    ];
+    for (name, _, at) in times.into_iter().filter(|(_, before, after)| before != after) {
+        let at = at.map_or("none".to_owned(), |at| format!("+{}ms", at.since_ms(NOW)));
+        let _ = write!(text, " {name}={at}");
+    }
+    if after.progress != before.progress {
+        let _ = write!(text, " progress={}", after.progress);
+    }
+    if after.retries != before.retries {
+        let _ = write!(text, " retries={}", after.retries);
+    }
+    if after.desc != before.desc {
+        let _ = write!(text, " desc={:?}", after.desc);
+    }
+    if after.src_version != before.src_version {
+        let _ = write!(text, " source={:?}", after.src_version.as_deref().unwrap_or_default());
+    }
+    text
+}
+
 #[test]
 fn every_state_and_event_has_the_recorded_outcome() {
-    let push = Terms { dest_version: "2.0", need_push: true, timeout_ms: Some(300_000), started: true };
+    let push = PUSHED;
+    let sources = ["1.0".to_owned(), "1.1".to_owned()];
+    let retry = Some(Retry { interval_ms: 60_000, count: 2 });
     let mut actual = String::from("# pushed batch, 5 minutes time-out\n");
     actual += &table(&push);
     actual += "\n# the same with NeedPush=false: only what differs\n";
@@ -109,6 +162,15 @@ fn every_state_and_event_has_the_recorded_outcome() {
     actual += &difference(&table(&push), &table(&Terms { started: false, ..push }));
     actual += "\n# the same without time-out: only what differs\n";
     actual += &difference(&table(&push), &table(&Terms { timeout_ms: None, ..push }));
+    actual += "\n# the same from the source versions 1.0 and 1.1: only what differs\n";
+    actual += &difference(&table(&push), &table(&Terms { src_versions: &sources, ..push }));
+    actual += "\n# the same after its finish time: only what differs\n";
+    let finish_at = Some(NOW.plus_ms(-1_000));
+    actual += &difference(&table(&push), &table(&Terms { finish_at, ..push }));
+    actual += "\n# the same with two retries after a minute: only what differs\n";
+    actual += &difference(&table(&push), &table(&Terms { retry, ..push }));
+    actual += "\n# with retries, of tasks that wait for their second attempt, whose time has come: only what differs\n";
+    actual += &difference(&table(&push), &table_of(waiting, &Terms { retry, ..push }));
 
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transitions.golden");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -126,7 +188,7 @@ fn difference(base: &str, other: &str) -> String {
 
 #[test]
 fn a_device_that_never_told_its_version_may_tell_it_late() {
-    let terms = Terms { dest_version: "2.0", need_push: true, timeout_ms: None, started: true };
+    let terms = Terms { timeout_ms: None, ..PUSHED };
     let unknown = Task { src_version: None, ..task(TaskStatus::InProgress) };
     let Ok(Step::Next(told)) = step(&unknown, &terms, &Event::Version("0.9"), NOW) else { panic!() };
     assert_eq!((told.status, told.src_version.as_deref()), (TaskStatus::InProgress, Some("0.9")));
@@ -134,14 +196,91 @@ fn a_device_that_never_told_its_version_may_tell_it_late() {
 
 #[test]
 fn a_timeout_before_its_time_changes_nothing() {
-    let terms = Terms { dest_version: "2.0", need_push: true, timeout_ms: Some(300_000), started: true };
-    let running = Task { due_at: Some(NOW.plus_ms(1)), ..task(TaskStatus::InProgress) };
-    assert_eq!(step(&running, &terms, &Event::Timeout, NOW), Ok(Step::Same));
+    let running = Task { timeout_at: Some(NOW.plus_ms(1)), ..task(TaskStatus::InProgress) };
+    assert_eq!(step(&running, &PUSHED, &Event::Timeout, NOW), Ok(Step::Same));
+}
+
+fn after(task: &Task, terms: &Terms<'_>, event: &Event<'_>) -> Task {
+    match step(task, terms, event, NOW) {
+        Ok(Step::Next(after)) => after,
+        other => panic!("{event:?} on {task:?}: {other:?}"),
+    }
+}
+
+const FAILURE: Event<'static> = Event::Failure { step: FailedStep::Download, desc: "" };
+
+#[test]
+fn attempts_are_repeated_as_often_as_asked_and_then_the_task_fails() {
+    let terms = Terms { retry: Some(Retry { interval_ms: 60_000, count: 2 }), timeout_ms: None, ..PUSHED };
+    let mut task = Task { timeout_at: None, ..task(TaskStatus::InProgress) };
+    for attempt in 1..=2 {
+        task = after(&task, &terms, &FAILURE);
+        assert_eq!((task.status, task.retries), (TaskStatus::InProgress, attempt));
+        assert_eq!(task.due_at(), Some(NOW.plus_ms(60_000)));
+        assert_eq!(push_need(&task, &terms, NOW), PushNeed::Nothing, "nothing is sent while it waits");
+        let early = step(&task, &terms, &Event::RetryDue, NOW);
+        assert_eq!(early, Ok(Step::Same));
+        task.retry_at = Some(NOW);
+        task = after(&task, &terms, &Event::RetryDue);
+        assert_eq!(push_need(&task, &terms, NOW), PushNeed::Repeat);
+        // What it reports before it begins again is what the last attempt left behind.
+        assert_eq!(step(&task, &terms, &Event::Version("rescue"), NOW), Ok(Step::Same));
+        task = after(&task, &terms, &Event::Progress { percent: attempt, desc: "" });
+    }
+    let failed = after(&task, &terms, &Event::Version("rescue"));
+    assert_eq!((failed.status, failed.desc.as_str()), (TaskStatus::Failed, "report version is not conform"));
+    assert_eq!(failed.due_at(), None);
+}
+
+#[test]
+fn an_attempt_that_would_come_too_late_is_not_made() {
+    let retry = Some(Retry { interval_ms: 60_000, count: 2 });
+    let soon = Some(NOW.plus_ms(60_000));
+    let terms = Terms { retry, ..PUSHED };
+    let timed = Task { timeout_at: soon, ..task(TaskStatus::InProgress) };
+    assert_eq!(after(&timed, &terms, &FAILURE).status, TaskStatus::Failed);
+    let finishing = Terms { finish_at: soon, ..terms };
+    assert_eq!(after(&task(TaskStatus::Notified), &finishing, &FAILURE).status, TaskStatus::Failed);
+    assert_eq!(after(&task(TaskStatus::Notified), &terms, &FAILURE).status, TaskStatus::Notified);
+}
+
+#[test]
+fn a_batch_with_a_finish_time_gives_every_task_a_deadline() {
+    let terms = Terms { timeout_ms: None, finish_at: Some(NOW.plus_ms(10)), ..PUSHED };
+    let begun = after(&task(TaskStatus::Notified), &terms, &Event::Progress { percent: 0, desc: "" });
+    assert_eq!(begun.timeout_at, Some(NOW.plus_ms(10 + terms.finish_grace_ms)));
+    let shorter = Terms { timeout_ms: Some(300_000), ..terms };
+    let begun = after(&task(TaskStatus::Notified), &shorter, &Event::Progress { percent: 0, desc: "" });
+    assert_eq!(begun.timeout_at, Some(NOW.plus_ms(300_000)));
+}
+
+#[test]
+fn a_planned_batch_reserves_its_slots_beforehand_and_tells_nobody() {
+    let queued = Task { slot_at: None, ..task(TaskStatus::Queued) };
+    let start = NOW.plus_ms(5_000);
+    let planned = Terms { planned_at: Some(start), started: false, ..PUSHED };
+    assert_eq!(push_need(&queued, &planned, NOW), PushNeed::Slot(start));
+    assert!(step(&queued, &planned, &Event::Push, NOW).is_err());
+    assert!(step(&queued, &planned, &Event::Pull, NOW).is_err());
+    let confirm = task(TaskStatus::Confirm);
+    assert!(step(&confirm, &planned, &Event::Confirm, NOW).is_err(), "confirmation has its time too");
+    assert_eq!(push_need(&queued, &PUSHED, NOW), PushNeed::Slot(NOW));
+    let over = Terms { finish_at: Some(NOW), ..PUSHED };
+    assert_eq!(push_need(&queued, &over, NOW), PushNeed::Nothing);
+}
+
+#[test]
+fn a_task_that_was_never_confirmed_is_not_put_back_in_line() {
+    let terms = Terms { need_confirm: true, ..PUSHED };
+    let canceled = Task { confirmed: false, ..task(TaskStatus::Canceled) };
+    assert!(step(&canceled, &terms, &Event::Reupgrade(Some("1.0")), NOW).is_err());
+    let agreed = Task { confirmed: true, ..canceled };
+    assert_eq!(after(&agreed, &terms, &Event::Reupgrade(None)).status, TaskStatus::Queued);
 }
 
 #[test]
 fn long_descriptions_are_clipped() {
-    let terms = Terms { dest_version: "2.0", need_push: true, timeout_ms: None, started: true };
+    let terms = Terms { timeout_ms: None, ..PUSHED };
     let long = "é".repeat(500);
     let Ok(Step::Next(after)) =
         step(&task(TaskStatus::Notified), &terms, &Event::Progress { percent: 1, desc: &long }, NOW)

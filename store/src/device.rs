@@ -4,7 +4,8 @@ use crate::error::StoreError;
 use crate::tx::{Column, Hot, Tx};
 use crate::value::{Row, Value};
 use updraft_core::device::DeviceStatus;
-use updraft_core::id::{DeviceNo, InstanceNo, ProductNo};
+use updraft_core::id::{DeviceNo, InstanceNo, JobNo, ProductNo};
+use updraft_core::page::Page;
 use updraft_core::time::Timestamp;
 
 /// A device as it is stored.
@@ -32,6 +33,8 @@ pub struct Device {
     pub active_at: Option<Timestamp>,
     /// When it last connected.
     pub online_at: Option<Timestamp>,
+    /// When its status last changed.
+    pub status_at: Timestamp,
 }
 
 /// A device to register.
@@ -78,7 +81,7 @@ macro_rules! devices {
     ($rest:literal) => {
         concat!(
             "SELECT d.id, d.product, d.name, d.iot_id, d.secret_sealed, d.nickname, d.status, d.ip, d.created_at, ",
-            "d.active_at, d.online_at ",
+            "d.active_at, d.online_at, COALESCE(d.status_at, d.created_at) ",
             $rest
         )
     };
@@ -99,6 +102,7 @@ fn device(row: &Row<'_>) -> Result<Device, StoreError> {
         created_at: Timestamp(row.int(8)?),
         active_at: row.opt_int(9)?.map(Timestamp),
         online_at: row.opt_int(10)?.map(Timestamp),
+        status_at: Timestamp(row.int(11)?),
     })
 }
 
@@ -114,20 +118,23 @@ fn candidate(row: &Row<'_>) -> Result<Candidate, StoreError> {
 // `session < ?2` keeps a login that was overtaken on its way here from undoing a newer one.
 const ONLINE: Hot = Hot {
     row: "UPDATE device SET status = 1, session = ?2, ip = ?3, online_at = ?4,
-                            active_at = COALESCE(active_at, ?4)
+                            active_at = COALESCE(active_at, ?4),
+                            status_at = CASE WHEN status = 1 THEN status_at ELSE ?4 END
           WHERE id = ?1 AND session < ?2",
     set: "UPDATE device SET status = 1, session = n.session, ip = n.ip, online_at = n.at,
-                            active_at = COALESCE(active_at, n.at)
+                            active_at = COALESCE(active_at, n.at),
+                            status_at = CASE WHEN status = 1 THEN status_at ELSE n.at END
           FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[]) AS n(id, session, ip, at)
           WHERE device.id = n.id AND device.session < n.session",
     columns: &[Column::Int, Column::Int, Column::Text, Column::Int],
 };
 
 const OFFLINE: Hot = Hot {
-    row: "UPDATE device SET status = 2 WHERE id = ?1 AND session <= ?2 AND status = 1",
-    set: "UPDATE device SET status = 2 FROM unnest($1::bigint[], $2::bigint[]) AS n(id, session)
+    row: "UPDATE device SET status = 2, status_at = ?3 WHERE id = ?1 AND session <= ?2 AND status = 1",
+    set: "UPDATE device SET status = 2, status_at = n.at
+          FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n(id, session, at)
           WHERE device.id = n.id AND device.session <= n.session AND device.status = 1",
-    columns: &[Column::Int, Column::Int],
+    columns: &[Column::Int, Column::Int, Column::Int],
 };
 
 const VERSIONS: Hot = Hot {
@@ -268,9 +275,11 @@ impl Tx<'_> {
 
     /// Marks devices offline whose session is this one or an older one: the end of a login whose beginning could
     /// not be written ends the one before it too.
-    pub fn devices_offline(&mut self, devices: &[(DeviceNo, i64)]) -> Result<(), StoreError> {
-        let rows: Vec<Vec<Value<'_>>> =
-            devices.iter().map(|(device, session)| vec![device.0.into(), (*session).into()]).collect();
+    pub fn devices_offline(&mut self, devices: &[(DeviceNo, i64)], now: Timestamp) -> Result<(), StoreError> {
+        let rows: Vec<Vec<Value<'_>>> = devices
+            .iter()
+            .map(|(device, session)| vec![device.0.into(), (*session).into(), now.0.into()])
+            .collect();
         self.exec_set(&OFFLINE, &rows)?;
         Ok(())
     }
@@ -287,8 +296,31 @@ impl Tx<'_> {
     }
 
     /// Marks every device offline: after a start, no connection of before exists. Answers how many.
-    pub fn devices_all_offline(&mut self) -> Result<usize, StoreError> {
-        self.exec("UPDATE device SET status = 2 WHERE status = 1", &[])
+    pub fn devices_all_offline(&mut self, now: Timestamp) -> Result<usize, StoreError> {
+        self.exec("UPDATE device SET status = 2, status_at = ?1 WHERE status = 1", &[now.0.into()])
+    }
+
+    /// The devices of a product with a smaller number than `below`, newest first.
+    pub fn device_list_below(
+        &mut self,
+        product: ProductNo,
+        below: DeviceNo,
+        limit: i64,
+    ) -> Result<Vec<Device>, StoreError> {
+        self.query(
+            devices!("FROM device d WHERE d.product = ?1 AND d.id < ?2 ORDER BY d.id DESC LIMIT ?3"),
+            &[product.0.into(), below.0.into(), limit.into()],
+            device,
+        )
+    }
+
+    /// One page of a product's devices, newest first; skips the pages before it, so its callers bound them.
+    pub fn device_list(&mut self, product: ProductNo, page: Page) -> Result<Vec<Device>, StoreError> {
+        self.query(
+            devices!("FROM device d WHERE d.product = ?1 ORDER BY d.id DESC LIMIT ?2 OFFSET ?3"),
+            &[product.0.into(), page.size().into(), page.skip().into()],
+            device,
+        )
     }
 
     /// Remembers reported versions; of several for one module the last counts.
@@ -348,6 +380,45 @@ impl Tx<'_> {
              WHERE d.product = ?1 AND d.id > ?3 AND d.id <= ?4 ORDER BY d.id LIMIT ?5",
             &[product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],
             candidate,
+        )
+    }
+
+    /// The next `limit` devices chosen for a batch in id order, after `after`.
+    pub fn candidates_of_targets(
+        &mut self,
+        job: JobNo,
+        module: &str,
+        after: DeviceNo,
+        limit: i64,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        self.query(
+            "SELECT d.id, d.status, v.version,
+                    CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
+                         THEN 1 ELSE 0 END AS BIGINT)
+             FROM job_target g JOIN device d ON d.id = g.device
+             LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
+             WHERE g.job = ?1 AND g.device > ?3 ORDER BY g.device LIMIT ?4",
+            &[job.0.into(), module.into(), after.0.into(), limit.into()],
+            candidate,
+        )
+    }
+
+    /// Devices of a product in id order, after `after` and up to `upto`, each with the version of a module that it
+    /// last reported.
+    pub fn versions_of_product(
+        &mut self,
+        product: ProductNo,
+        module: &str,
+        after: DeviceNo,
+        upto: DeviceNo,
+        limit: i64,
+    ) -> Result<Vec<(DeviceNo, Option<String>)>, StoreError> {
+        self.query(
+            "SELECT d.id, v.version FROM device d
+             LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
+             WHERE d.product = ?1 AND d.id > ?3 AND d.id <= ?4 ORDER BY d.id LIMIT ?5",
+            &[product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],
+            |row| Ok((DeviceNo(row.int(0)?), row.opt_text(1)?)),
         )
     }
 

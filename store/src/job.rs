@@ -4,10 +4,21 @@ use crate::error::StoreError;
 use crate::tx::{Column, Hot, Tx};
 use crate::value::{Row, Value};
 use updraft_core::id::{DeviceNo, FirmwareNo, InstanceNo, JobNo, ProductNo};
-use updraft_core::job::{JobStatus, JobType, Tag, TargetSelection};
+use updraft_core::job::{JobStatus, JobType, Schedule, Tag, TargetSelection};
 use updraft_core::pace::Pace;
+use updraft_core::page::Page;
+use updraft_core::target::GrayPercent;
 use updraft_core::task::Cancel;
 use updraft_core::time::Timestamp;
+
+/// How a batch repeats failed attempts, as it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryRule {
+    /// RetryInterval, in minutes.
+    pub interval_minutes: i64,
+    /// RetryCount.
+    pub count: i64,
+}
 
 /// A batch as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +43,18 @@ pub struct Job {
     pub per_minute: Option<i64>,
     /// Minutes from the first progress report to failure.
     pub timeout_minutes: Option<i64>,
+    /// Whether the end user must agree first.
+    pub need_confirm: bool,
+    /// The versions that devices may come from; empty: any.
+    pub src_versions: Vec<String>,
+    /// The share of devices of a gray batch.
+    pub gray_percent: Option<GrayPercent>,
+    /// How failed attempts are repeated.
+    pub retry: Option<RetryRule>,
+    /// When it starts and when it tells no further device.
+    pub schedule: Schedule,
+    /// Whether its devices are still to be chosen.
+    pub selecting: bool,
     /// Its tags.
     pub tags: Vec<Tag>,
     /// The next free push slot.
@@ -102,6 +125,16 @@ pub struct NewJob {
     pub per_minute: Option<i64>,
     /// Minutes from the first progress report to failure.
     pub timeout_minutes: Option<i64>,
+    /// Whether the end user must agree first.
+    pub need_confirm: bool,
+    /// The versions that devices may come from; empty: any.
+    pub src_versions: Vec<String>,
+    /// The share of devices of a gray batch, which are chosen later.
+    pub gray_percent: Option<GrayPercent>,
+    /// How failed attempts are repeated.
+    pub retry: Option<RetryRule>,
+    /// When it starts and when it tells no further device.
+    pub schedule: Schedule,
     /// Its tags.
     pub tags: Vec<Tag>,
     /// Whether all its tasks are made in the same transaction.
@@ -125,11 +158,22 @@ fn tags_decode(text: &str) -> Result<Vec<Tag>, StoreError> {
     Ok(pairs.into_iter().map(|(key, value)| Tag { key, value }).collect())
 }
 
-fn cancel_encode(cancel: Cancel) -> i64 {
-    i64::from(cancel.confirm)
-        | i64::from(cancel.queued) << 1
-        | i64::from(cancel.notified) << 2
-        | i64::from(cancel.in_progress) << 3
+fn versions_encode(versions: &[String]) -> String {
+    // Texts always serialise.
+    serde_json::to_string(versions).unwrap_or_else(|_| "[]".to_owned())
+}
+
+fn versions_decode(text: &str) -> Result<Vec<String>, StoreError> {
+    if text == "[]" {
+        return Ok(Vec::new());
+    }
+    serde_json::from_str(text)
+        .map_err(|error| StoreError::Corrupt { place: "job.src_versions", detail: error.to_string() })
+}
+
+fn gray(code: i64) -> Result<GrayPercent, StoreError> {
+    GrayPercent::from_code(code)
+        .ok_or(StoreError::Corrupt { place: "job.gray_percent", detail: code.to_string() })
 }
 
 fn cancel_decode(mask: i64) -> Cancel {
@@ -147,7 +191,8 @@ macro_rules! jobs {
         concat!(
             "SELECT id, job_id, firmware, product, job_type, status, target_selection, need_push, per_minute, ",
             "timeout_minutes, tags, pace_next_us, expanded, expand_after, expand_upto, task_count, cancel_mask, ",
-            "created_at, modified_at, start_at, end_at FROM job ",
+            "created_at, modified_at, start_at, end_at, need_confirm, src_versions, gray_percent, ",
+            "retry_minutes, retry_count, schedule_at, finish_at, selecting FROM job ",
             $rest
         )
     };
@@ -204,6 +249,18 @@ fn job(row: &Row<'_>) -> Result<Job, StoreError> {
         modified_at: Timestamp(row.int(18)?),
         start_at: row.opt_int(19)?.map(Timestamp),
         end_at: row.opt_int(20)?.map(Timestamp),
+        need_confirm: row.flag(21)?,
+        src_versions: versions_decode(&row.text(22)?)?,
+        gray_percent: row.opt_int(23)?.map(gray).transpose()?,
+        retry: row
+            .opt_int(24)?
+            .zip(row.opt_int(25)?)
+            .map(|(interval_minutes, count)| RetryRule { interval_minutes, count }),
+        schedule: Schedule {
+            start: row.opt_int(26)?.map(Timestamp),
+            finish: row.opt_int(27)?.map(Timestamp),
+        },
+        selecting: row.flag(28)?,
     })
 }
 
@@ -214,7 +271,7 @@ const LOAD: Hot = Hot {
 };
 
 impl Tx<'_> {
-    /// Adds a running batch as the newest of its package.
+    /// Adds a batch as the newest of its package: running, or planned if its schedule says so.
     pub fn job_insert(&mut self, new: &NewJob, now: Timestamp) -> Result<JobNo, StoreError> {
         let missing = || StoreError::Internal("the package of a new batch vanished".to_owned());
         let ordinal = self
@@ -224,11 +281,16 @@ impl Tx<'_> {
                 |row| row.int(0),
             )?
             .ok_or_else(missing)?;
+        let status = new.schedule.open_status(now);
+        let started = (status == JobStatus::InProgress).then_some(now.0);
         self.query_one(
             "INSERT INTO job (instance, job_id, firmware, ordinal, product, job_type, status, target_selection,
                               need_push, per_minute, timeout_minutes, tags, pace_next_us, expanded, expand_after,
-                              expand_upto, task_count, cancel_mask, created_at, modified_at, start_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, 0, ?14, 0, 0, ?15, ?15, ?15)
+                              expand_upto, task_count, cancel_mask, created_at, modified_at, start_at,
+                              need_confirm, src_versions, gray_percent, retry_minutes, retry_count, schedule_at,
+                              finish_at, due_at, selecting)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, 0, ?14, 0, 0, ?15, ?15, ?16,
+                     ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)
              RETURNING id",
             &[
                 new.instance.0.into(),
@@ -237,7 +299,7 @@ impl Tx<'_> {
                 ordinal.into(),
                 new.product.0.into(),
                 new.job_type.code().into(),
-                JobStatus::InProgress.code().into(),
+                status.code().into(),
                 new.target_selection.code().into(),
                 new.need_push.into(),
                 new.per_minute.into(),
@@ -246,6 +308,16 @@ impl Tx<'_> {
                 new.expanded.into(),
                 new.expand_upto.0.into(),
                 now.0.into(),
+                started.into(),
+                new.need_confirm.into(),
+                (&versions_encode(&new.src_versions)).into(),
+                new.gray_percent.map(GrayPercent::code).into(),
+                new.retry.map(|retry| retry.interval_minutes).into(),
+                new.retry.map(|retry| retry.count).into(),
+                new.schedule.start.map(|at| at.0).into(),
+                new.schedule.finish.map(|at| at.0).into(),
+                new.schedule.due_at(status).map(|at| at.0).into(),
+                new.gray_percent.is_some().into(),
             ],
             |row| Ok(JobNo(row.int(0)?)),
         )?
@@ -278,56 +350,43 @@ impl Tx<'_> {
         )
     }
 
-    /// Batches of which tasks are still to be made.
-    pub fn jobs_unexpanded(&mut self, limit: i64) -> Result<Vec<JobNo>, StoreError> {
-        self.query("SELECT id FROM job WHERE expanded = 0 ORDER BY id LIMIT ?1", &[limit.into()], |row| {
-            Ok(JobNo(row.int(0)?))
-        })
+    /// The instance's batches whose id begins like this.
+    pub fn jobs_by_prefix(&mut self, instance: InstanceNo, prefix: &str) -> Result<Vec<Job>, StoreError> {
+        // Ids are letters and digits, all of which sort before `~`.
+        let end = format!("{prefix}~");
+        self.query(
+            jobs!("WHERE job_id >= ?1 AND job_id < ?2 AND instance = ?3 ORDER BY job_id"),
+            &[prefix.into(), (&end).into(), instance.0.into()],
+            job,
+        )
     }
 
-    /// Batches of which tasks are being cancelled.
-    pub fn jobs_canceling(&mut self, limit: i64) -> Result<Vec<JobNo>, StoreError> {
-        self.query("SELECT id FROM job WHERE cancel_mask <> 0 ORDER BY id LIMIT ?1", &[limit.into()], |row| {
-            Ok(JobNo(row.int(0)?))
-        })
+    /// The batch with this id, whosever it is: for commands of the operator.
+    pub fn job_find_any(&mut self, job_id: &str) -> Result<Option<Job>, StoreError> {
+        self.query_one(jobs!("WHERE job_id = ?1"), &[job_id.into()], job)
     }
 
-    /// Notes how far a batch's expansion has come.
-    pub fn job_expansion_set(
+    /// The batches of a package in which a device has a task, newest first, and how many there are in all. Costs
+    /// as much as the device has tasks.
+    pub fn job_list_by_device(
         &mut self,
-        no: JobNo,
-        after: DeviceNo,
-        expanded: bool,
-        task_count: i64,
-    ) -> Result<(), StoreError> {
-        self.exec(
-            "UPDATE job SET expand_after = ?2, expanded = ?3, task_count = ?4 WHERE id = ?1",
-            &[no.0.into(), after.0.into(), expanded.into(), task_count.into()],
+        firmware: FirmwareNo,
+        device: DeviceNo,
+        page: Page,
+    ) -> Result<(Vec<ListedJob>, i64), StoreError> {
+        let total = self.query_one(
+            "SELECT COUNT(*) FROM task t JOIN job j ON j.id = t.job WHERE t.device = ?1 AND j.firmware = ?2",
+            &[device.0.into(), firmware.0.into()],
+            |row| row.int(0),
         )?;
-        Ok(())
-    }
-
-    /// Notes a batch's next free push slot.
-    pub fn job_pace_set(&mut self, no: JobNo, pace: Pace) -> Result<(), StoreError> {
-        self.exec("UPDATE job SET pace_next_us = ?2 WHERE id = ?1", &[no.0.into(), pace.next_us.into()])?;
-        Ok(())
-    }
-
-    /// Notes which tasks of a batch are being cancelled.
-    pub fn job_cancel_set(&mut self, no: JobNo, cancel: Cancel, now: Timestamp) -> Result<(), StoreError> {
-        self.exec(
-            "UPDATE job SET cancel_mask = ?2, modified_at = ?3 WHERE id = ?1",
-            &[no.0.into(), cancel_encode(cancel).into(), now.0.into()],
+        let rows = self.query(
+            "SELECT j.id, j.job_id, j.job_type, j.status, j.target_selection, j.tags, j.created_at, j.modified_at,
+                    j.start_at, j.end_at
+             FROM task t JOIN job j ON j.id = t.job WHERE t.device = ?1 AND j.firmware = ?2
+             ORDER BY j.ordinal DESC LIMIT ?3 OFFSET ?4",
+            &[device.0.into(), firmware.0.into(), page.size().into(), page.skip().into()],
+            listed,
         )?;
-        Ok(())
-    }
-
-    /// Ends a batch.
-    pub fn job_end(&mut self, no: JobNo, status: JobStatus, now: Timestamp) -> Result<(), StoreError> {
-        self.exec(
-            "UPDATE job SET status = ?2, end_at = ?3, modified_at = ?3 WHERE id = ?1",
-            &[no.0.into(), status.code().into(), now.0.into()],
-        )?;
-        Ok(())
+        Ok((rows, total.unwrap_or_default()))
     }
 }

@@ -25,7 +25,8 @@ macro_rules! migration {
     };
 }
 
-const MIGRATIONS: &[Migration] = &[migration!(1, "0001_first_slice"), migration!(2, "0002_instances")];
+const MIGRATIONS: &[Migration] =
+    &[migration!(1, "0001_first_slice"), migration!(2, "0002_instances"), migration!(3, "0003_batches")];
 
 /// Brings the database to the newest schema, or refuses one that is newer than this binary.
 pub(crate) fn migrate(tx: &mut Tx<'_>) -> Result<(), StoreError> {

@@ -33,7 +33,8 @@ macro_rules! tasks {
     ($rest:literal) => {
         concat!(
             "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at, ",
-            "t.revision, t.created_at, t.modified_at ",
+            "t.retry_at, t.timeout_at, t.retries, t.working, t.confirmed, t.revision, t.created_at, ",
+            "t.modified_at ",
             $rest
         )
     };
@@ -44,31 +45,39 @@ macro_rules! listed_tasks {
     ($rest:literal) => {
         concat!(
             "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at, ",
-            "t.revision, t.created_at, t.modified_at, d.name, d.iot_id ",
+            "t.retry_at, t.timeout_at, t.retries, t.working, t.confirmed, t.revision, t.created_at, ",
+            "t.modified_at, d.name, d.iot_id ",
             $rest
         )
     };
 }
 
 fn task(row: &Row<'_>) -> Result<Task, StoreError> {
-    let status = row.int(3)?;
+    let code = row.int(3)?;
+    let status = TaskStatus::from_code(code)
+        .ok_or(StoreError::Corrupt { place: "task.status", detail: code.to_string() })?;
     Ok(Task {
         no: TaskNo { job: JobNo(row.int(0)?), ordinal: row.int(1)? },
         device: DeviceNo(row.int(2)?),
-        status: TaskStatus::from_code(status)
-            .ok_or(StoreError::Corrupt { place: "task.status", detail: status.to_string() })?,
+        status,
         src_version: row.opt_text(4)?,
         progress: row.int(5)?,
         desc: row.opt_text(6)?.unwrap_or_default(),
-        due_at: row.opt_int(7)?.map(Timestamp),
-        revision: row.int(8)?,
-        created_at: Timestamp(row.int(9)?),
-        modified_at: Timestamp(row.int(10)?),
+        // A queued task has no other deadline than its slot.
+        slot_at: row.opt_int(7)?.filter(|_| status == TaskStatus::Queued).map(Timestamp),
+        retry_at: row.opt_int(8)?.map(Timestamp),
+        timeout_at: row.opt_int(9)?.map(Timestamp),
+        retries: row.int(10)?,
+        working: row.flag(11)?,
+        confirmed: row.flag(12)?,
+        revision: row.int(13)?,
+        created_at: Timestamp(row.int(14)?),
+        modified_at: Timestamp(row.int(15)?),
     })
 }
 
 fn listed(row: &Row<'_>) -> Result<ListedTask, StoreError> {
-    Ok(ListedTask { task: task(row)?, device_name: row.text(11)?, iot_id: row.text(12)? })
+    Ok(ListedTask { task: task(row)?, device_name: row.text(16)?, iot_id: row.text(17)? })
 }
 
 /// An empty description is stored as NULL: most tasks have none.
@@ -95,13 +104,14 @@ const LOAD: Hot = Hot {
 };
 
 const INSERT: Hot = Hot {
-    row: "INSERT INTO task (job, ordinal, device, status, src_version, progress, description, due_at, revision,
-                            created_at, modified_at)
-          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-    set: "INSERT INTO task (job, ordinal, device, status, src_version, progress, description, due_at, revision,
-                            created_at, modified_at)
+    row: "INSERT INTO task (job, ordinal, device, status, src_version, progress, description, due_at, retry_at,
+                            timeout_at, retries, working, confirmed, revision, created_at, modified_at)
+          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+    set: "INSERT INTO task (job, ordinal, device, status, src_version, progress, description, due_at, retry_at,
+                            timeout_at, retries, working, confirmed, revision, created_at, modified_at)
           SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[],
-                               $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])",
+                               $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
+                               $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[])",
     columns: &[
         Column::Int,
         Column::Int,
@@ -110,6 +120,11 @@ const INSERT: Hot = Hot {
         Column::Text,
         Column::Int,
         Column::Text,
+        Column::Int,
+        Column::Int,
+        Column::Int,
+        Column::Int,
+        Column::Int,
         Column::Int,
         Column::Int,
         Column::Int,
@@ -119,15 +134,19 @@ const INSERT: Hot = Hot {
 
 // The last parameter is the revision that the change was made from.
 const APPLY: Hot = Hot {
-    row: "UPDATE task SET status = ?3, src_version = ?4, progress = ?5, description = ?6, due_at = ?7, revision = ?8,
-                          modified_at = ?9
-          WHERE job = ?1 AND ordinal = ?2 AND revision = ?10",
+    row: "UPDATE task SET status = ?3, src_version = ?4, progress = ?5, description = ?6, due_at = ?7, retry_at = ?8,
+                          timeout_at = ?9, retries = ?10, working = ?11, confirmed = ?12, revision = ?13,
+                          modified_at = ?14
+          WHERE job = ?1 AND ordinal = ?2 AND revision = ?15",
     set: "UPDATE task SET status = n.status, src_version = n.src_version, progress = n.progress,
-                          description = n.description, due_at = n.due_at, revision = n.revision,
-                          modified_at = n.modified_at
+                          description = n.description, due_at = n.due_at, retry_at = n.retry_at,
+                          timeout_at = n.timeout_at, retries = n.retries, working = n.working,
+                          confirmed = n.confirmed, revision = n.revision, modified_at = n.modified_at
           FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
-                      $8::bigint[], $9::bigint[], $10::bigint[])
-            AS n(job, ordinal, status, src_version, progress, description, due_at, revision, modified_at, before)
+                      $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
+                      $14::bigint[], $15::bigint[])
+            AS n(job, ordinal, status, src_version, progress, description, due_at, retry_at, timeout_at, retries,
+                 working, confirmed, revision, modified_at, before)
           WHERE task.job = n.job AND task.ordinal = n.ordinal AND task.revision = n.before",
     columns: &[
         Column::Int,
@@ -136,6 +155,11 @@ const APPLY: Hot = Hot {
         Column::Text,
         Column::Int,
         Column::Text,
+        Column::Int,
+        Column::Int,
+        Column::Int,
+        Column::Int,
+        Column::Int,
         Column::Int,
         Column::Int,
         Column::Int,
@@ -180,7 +204,12 @@ impl Tx<'_> {
                     t.src_version.as_ref().into(),
                     t.progress.into(),
                     desc(t),
-                    t.due_at.map(|due| due.0).into(),
+                    t.due_at().map(|due| due.0).into(),
+                    t.retry_at.map(|at| at.0).into(),
+                    t.timeout_at.map(|at| at.0).into(),
+                    t.retries.into(),
+                    t.working.into(),
+                    t.confirmed.into(),
                     t.revision.into(),
                     t.created_at.0.into(),
                     t.modified_at.0.into(),
@@ -204,7 +233,12 @@ impl Tx<'_> {
                     t.src_version.as_ref().into(),
                     t.progress.into(),
                     desc(t),
-                    t.due_at.map(|due| due.0).into(),
+                    t.due_at().map(|due| due.0).into(),
+                    t.retry_at.map(|at| at.0).into(),
+                    t.timeout_at.map(|at| at.0).into(),
+                    t.retries.into(),
+                    t.working.into(),
+                    t.confirmed.into(),
                     t.revision.into(),
                     t.modified_at.0.into(),
                     (*before).into(),
@@ -214,7 +248,7 @@ impl Tx<'_> {
         if self.exec_set(&APPLY, &rows)? == rows.len() { Ok(()) } else { Err(StoreError::Conflict("task")) }
     }
 
-    /// Tasks whose slot or time-out has come, earliest first.
+    /// Tasks whose slot, retry or time-out has come, earliest first.
     pub fn tasks_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<TaskNo>, StoreError> {
         self.query(
             "SELECT job, ordinal FROM task WHERE due_at IS NOT NULL AND due_at <= ?1
@@ -224,7 +258,7 @@ impl Tx<'_> {
         )
     }
 
-    /// When the next slot or time-out comes.
+    /// When the next slot, retry or time-out comes.
     pub fn task_next_due(&mut self) -> Result<Option<Timestamp>, StoreError> {
         self.query_one(
             "SELECT due_at FROM task WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1",
