@@ -77,8 +77,11 @@ impl Server {
         .context("cannot open the database")?;
         let master = setup::master_key(&config, &store, &random).await?;
         let root_key_file = setup::root_account(&config, &store, &master, &random, clock.now()).await?;
+        let now = clock.now();
         let (starts, offline) = store
-            .write(Lane::Interactive, |tx| Ok::<_, StoreError>((tx.node_start()?, tx.devices_all_offline()?)))
+            .write(Lane::Interactive, move |tx| {
+                Ok::<_, StoreError>((tx.node_start()?, tx.devices_all_offline(now)?))
+            })
             .await?;
         tracing::info!(
             devices = offline,

@@ -239,7 +239,8 @@ impl Checker {
 
     fn task_moves_forward(&mut self, task: &Task, sent: bool) -> Result<Option<String>, Violation> {
         let no = task.no;
-        let due = task.due_at.is_none() || matches!(task.status, TaskStatus::Queued | TaskStatus::InProgress);
+        let due = task.due_at().is_none()
+            || matches!(task.status, TaskStatus::Queued | TaskStatus::Notified | TaskStatus::InProgress);
         ensure(due, || format!("task {no} is {:?} and has a deadline", task.status))?;
         let Some(was) = self.tasks.get(&no) else {
             let born = task.revision == 1 && matches!(task.status, TaskStatus::Queued | TaskStatus::Failed);

@@ -117,7 +117,7 @@ impl Server {
         let master = MasterKey::new(&self.master).map_err(|error| unusable(&error))?;
         let root = setup::root_account(&self.config, &self.store, &master, &random, now);
         self.runtime.block_on(root).map_err(|error| unusable(&error))?;
-        self.write(|tx| tx.devices_all_offline().map(drop))?;
+        self.write(move |tx| tx.devices_all_offline(now).map(drop))?;
         let blobs = Blobs::open(&self.folder.path().join("blobs")).map_err(|error| unusable(&error))?;
         let link = Arc::new(SimLink::new(now.0.saturating_mul(1_000)));
         let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));

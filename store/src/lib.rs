@@ -39,7 +39,7 @@ pub use file::{UploadNoted, UploadedFile};
 pub use firmware::{Firmware, NewFirmware};
 pub use job::{Job, ListedJob, NewJob, RetryRule};
 pub use product::{NewProduct, Product};
-pub use task::{ListedTask, TaskFilter};
+pub use task::{ListedTask, OpenTask, TaskFilter};
 pub use tx::Tx;
 pub use writer::Lane;
 

@@ -4,6 +4,7 @@ use crate::error::StoreError;
 use crate::tx::Tx;
 use crate::value::{Row, Value};
 use updraft_core::id::{InstanceNo, ProductNo};
+use updraft_core::page::Page;
 use updraft_core::time::Timestamp;
 
 /// A product as it is stored.
@@ -17,10 +18,33 @@ pub struct Product {
     pub product_key: String,
     /// Its name, unique in the instance.
     pub name: String,
+    /// Product secret, sealed with the master key.
+    pub secret_sealed: Vec<u8>,
     /// 0 device, 1 gateway.
     pub node_type: i64,
+    /// 0 custom, 1 Alink.
+    pub data_format: i64,
+    /// How devices reach the network, as named in the API.
+    pub net_type: String,
+    /// `iothub_senior` or `iothub`.
+    pub commodity_code: String,
+    /// Free text.
+    pub description: Option<String>,
+    /// How many devices it has.
+    pub device_count: i64,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+/// A query for products, in the order of columns that [`product`] reads.
+macro_rules! products {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, instance, product_key, name, secret_sealed, node_type, data_format, net_type, ",
+            "commodity_code, description, device_count, created_at FROM product ",
+            $rest
+        )
+    };
 }
 
 /// A product to add.
@@ -52,8 +76,14 @@ fn product(row: &Row<'_>) -> Result<Product, StoreError> {
         instance: InstanceNo(row.int(1)?),
         product_key: row.text(2)?,
         name: row.text(3)?,
-        node_type: row.int(4)?,
-        created_at: Timestamp(row.int(5)?),
+        secret_sealed: row.blob(4)?,
+        node_type: row.int(5)?,
+        data_format: row.int(6)?,
+        net_type: row.text(7)?,
+        commodity_code: row.text(8)?,
+        description: row.opt_text(9)?,
+        device_count: row.int(10)?,
+        created_at: Timestamp(row.int(11)?),
     })
 }
 
@@ -92,19 +122,38 @@ impl Tx<'_> {
         product_key: &str,
     ) -> Result<Option<Product>, StoreError> {
         self.query_one(
-            "SELECT id, instance, product_key, name, node_type, created_at FROM product
-             WHERE product_key = ?1 AND instance = ?2",
+            products!("WHERE product_key = ?1 AND instance = ?2"),
             &[product_key.into(), instance.0.into()],
             product,
         )
     }
 
+    /// One page of the instance's products, newest first, of one commodity code or of all; and how many there
+    /// are. Skips the pages before it.
+    pub fn product_list(
+        &mut self,
+        instance: InstanceNo,
+        commodity_code: Option<&str>,
+        page: Page,
+    ) -> Result<(Vec<Product>, i64), StoreError> {
+        let total = self.query_one(
+            "SELECT COUNT(*) FROM product WHERE instance = ?1 AND commodity_code = COALESCE(?2, commodity_code)",
+            &[instance.0.into(), commodity_code.into()],
+            |row| row.int(0),
+        )?;
+        let rows = self.query(
+            products!(
+                "WHERE instance = ?1 AND commodity_code = COALESCE(?2, commodity_code)
+                 ORDER BY id DESC LIMIT ?3 OFFSET ?4"
+            ),
+            &[instance.0.into(), commodity_code.into(), page.size().into(), page.skip().into()],
+            product,
+        )?;
+        Ok((rows, total.unwrap_or_default()))
+    }
+
     /// The product with this row number.
     pub fn product_load(&mut self, no: ProductNo) -> Result<Option<Product>, StoreError> {
-        self.query_one(
-            "SELECT id, instance, product_key, name, node_type, created_at FROM product WHERE id = ?1",
-            &[no.0.into()],
-            product,
-        )
+        self.query_one(products!("WHERE id = ?1"), &[no.0.into()], product)
     }
 }

@@ -19,6 +19,21 @@ pub struct ListedTask {
     pub iot_id: String,
 }
 
+/// An unfinished task with the batch and package that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenTask {
+    /// The task.
+    pub task: Task,
+    /// Its batch's id.
+    pub job_id: String,
+    /// Its package's id.
+    pub firmware_id: String,
+    /// The module that it is for.
+    pub module: String,
+    /// The version that it leads to.
+    pub dest_version: String,
+}
+
 /// Which tasks of a batch a list shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskFilter {
@@ -310,6 +325,27 @@ impl Tx<'_> {
                 listed,
             ),
         }
+    }
+
+    /// The unfinished tasks of a device, oldest batch first: it has few.
+    pub fn task_list_open(&mut self, device: DeviceNo) -> Result<Vec<OpenTask>, StoreError> {
+        self.query(
+            "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at,
+                    t.retry_at, t.timeout_at, t.retries, t.working, t.confirmed, t.revision, t.created_at,
+                    t.modified_at, j.job_id, f.firmware_id, f.module, f.dest_version
+             FROM task t JOIN job j ON j.id = t.job JOIN firmware f ON f.id = j.firmware
+             WHERE t.device = ?1 AND t.status < 4 ORDER BY t.job, t.ordinal",
+            &[device.0.into()],
+            |row| {
+                Ok(OpenTask {
+                    task: task(row)?,
+                    job_id: row.text(16)?,
+                    firmware_id: row.text(17)?,
+                    module: row.text(18)?,
+                    dest_version: row.text(19)?,
+                })
+            },
+        )
     }
 
     /// The tasks of these devices in a batch.

@@ -19,7 +19,9 @@ pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -
     use TaskStatus::{Canceled, Confirm, Failed, InProgress, Notified, Queued, Succeeded};
     let refuse = |why| refuse(task, event, why);
     match (task.status, *event) {
-        (Confirm, Event::Confirm) if !terms.started => refuse("the batch is not within its time"),
+        (Confirm, Event::Confirm) if !terms.started || terms.is_finished(now) => {
+            refuse("the batch is not within its time")
+        }
         (Confirm, Event::Confirm) => next(task, now, |t| {
             t.status = Queued;
             t.confirmed = true;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tempfile::TempDir;
 use updraft_core::firmware::{FirmwareStatus, SignMethod};
 use updraft_core::id::{self, DeviceNo, FirmwareNo, InstanceNo, JobNo, ProductNo, TaskNo};
-use updraft_core::job::{JobType, TargetSelection};
+use updraft_core::job::{JobType, Schedule, TargetSelection};
 use updraft_core::task::{Task, TaskStatus};
 use updraft_core::time::Timestamp;
 use updraft_fleet::Identity;
@@ -135,6 +135,11 @@ fn new_job(instance: InstanceNo, product: ProductNo, firmware: FirmwareNo, job_i
         // As fast as it goes: the API would not give more than 10,000 a minute.
         per_minute: None,
         timeout_minutes: None,
+        need_confirm: false,
+        src_versions: Vec::new(),
+        gray_percent: None,
+        retry: None,
+        schedule: Schedule::default(),
         tags: Vec::new(),
         expanded: true,
         expand_upto: DeviceNo(0),
@@ -146,24 +151,17 @@ fn tasks(
     job: JobNo,
     devices: &[DeviceNo],
     status: TaskStatus,
-    due_at: Option<Timestamp>,
+    slot_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let count = devices.len() as i64;
     let rows: Vec<Task> = devices
         .iter()
         .zip(1..)
-        .map(|(device, ordinal)| Task {
-            no: TaskNo { job, ordinal },
-            device: *device,
-            status,
-            src_version: Some("1.0.0".to_owned()),
-            progress: 0,
-            desc: String::new(),
-            due_at,
-            revision: 1,
-            created_at: now,
-            modified_at: now,
+        .map(|(device, ordinal)| {
+            let no = TaskNo { job, ordinal };
+            let working = status == TaskStatus::InProgress;
+            Task { slot_at, working, ..Task::new(no, *device, status, Some("1.0.0".to_owned()), now) }
         })
         .collect();
     tx.tasks_insert(&rows)?;

@@ -193,6 +193,25 @@ codes! {
         "TimeoutInMinutes must be 1 to 1440, MaximumPerMinute 10 to 10000.";
     /// No such batch.
     JobNotFound = Kind::Business, "iot.ota.JobNotFound", "The specified job does not exist.";
+    /// ScheduleTime or ScheduleFinishTime is out of range.
+    InvalidSchedule = Kind::Business, "iot.ota.InvalidSchedule",
+        "ScheduleTime must lie 5 minutes to 7 days ahead, ScheduleFinishTime 1 hour to 30 days after the start.";
+    /// RetryInterval and RetryCount do not fit.
+    InvalidRetry = Kind::Business, "iot.ota.InvalidRetry",
+        "RetryInterval (0, 10, 30, 60 or 1440) and RetryCount (1, 2 or 5) go together, and the interval must be \
+         shorter than TimeoutInMinutes.";
+    /// SrcVersion does not fit.
+    InvalidSrcVersion = Kind::Business, "iot.ota.InvalidSrcVersion",
+        "SrcVersion must be up to 10 versions, each once and none of them DestVersion, and needs TargetSelection \
+         ALL or GRAY.";
+    /// GrayPercent does not fit.
+    InvalidGrayPercent = Kind::Business, "iot.ota.InvalidGrayPercent",
+        "GrayPercent must be above 0 and at most 100, with at most 3 decimals, and goes with TargetSelection GRAY.";
+    /// No such task.
+    TaskNotFound = Kind::Business, "iot.ota.TaskNotFound", "The specified task does not exist.";
+    /// The task's status, or its batch's, forbids it.
+    TaskStatusForbids = Kind::Business, "iot.ota.TaskStatusForbids",
+        "The status of a task or of its job does not allow this.";
     /// CancelOTATaskByJob without a flag.
     NullCancelFlag = Kind::Business, "iot.ota.NullCancelFlag", "At least one Cancel… parameter must be true.";
     /// TaskStatus is unknown.

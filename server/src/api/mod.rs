@@ -55,8 +55,12 @@ pub struct Operation {
 /// Every operation, in the order of the API's families.
 pub const OPERATIONS: &[&Operation] = &[
     &product::create_product::OPERATION,
+    &product::query_product::OPERATION,
+    &product::query_product_list::OPERATION,
     &device::register_device::OPERATION,
+    &device::query_device::OPERATION,
     &device::query_device_detail::OPERATION,
+    &device::get_device_status::OPERATION,
     &firmware::generate_ota_upload_url::OPERATION,
     &firmware::create_ota_firmware::OPERATION,
     &firmware::query_ota_firmware::OPERATION,
@@ -64,8 +68,13 @@ pub const OPERATIONS: &[&Operation] = &[
     &job::create_ota_static_upgrade_job::OPERATION,
     &job::query_ota_job::OPERATION,
     &job::list_ota_job_by_firmware::OPERATION,
+    &job::list_ota_job_by_device::OPERATION,
     &task::list_ota_task_by_job::OPERATION,
+    &task::list_ota_unfinished_task_by_device::OPERATION,
+    &task::confirm_ota_task::OPERATION,
+    &task::reupgrade_ota_task::OPERATION,
     &task::cancel_ota_task_by_job::OPERATION,
+    &task::cancel_ota_task_by_device::OPERATION,
 ];
 
 /// The operation of this name.

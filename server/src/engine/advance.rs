@@ -9,10 +9,13 @@ use crate::device::link::{DeviceLink, Downlink, Package};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use updraft_core::firmware::FirmwareStatus;
-use updraft_core::id::{DeviceNo, JobNo, TaskNo};
-use updraft_core::job::{self, JobStatus, JobType};
+use updraft_core::id::{DeviceNo, FirmwareNo, JobNo, TaskNo};
+use updraft_core::job::{self, Counts, JobStatus, JobType};
 use updraft_core::pace;
-use updraft_core::task::{Cancel, Event, PushNeed, Refused, Step, Task, TaskStatus, Terms, push_need, step};
+use updraft_core::task::{
+    Cancel, Event, FINISH_GRACE_MINUTES, PushNeed, Refused, Retry, Step, Task, TaskStatus, Terms, push_need,
+    step,
+};
 use updraft_core::time::Timestamp;
 use updraft_store::{Firmware, Job, StoreError, Tx};
 
@@ -80,6 +83,8 @@ struct Batch {
     firmware: Firmware,
     package: Option<Arc<Package>>,
     pace_changed: bool,
+    /// Whether it had ended and runs again.
+    reopened: bool,
 }
 
 /// Loads, steps and applies tasks within one transaction.
@@ -132,7 +137,8 @@ impl<'a, 'tx> Door<'a, 'tx> {
                     detail: format!("no firmware for job {}", job.no),
                 },
             )?;
-            self.batches.insert(job.no, Batch { job, firmware, package: None, pace_changed: false });
+            self.batches
+                .insert(job.no, Batch { job, firmware, package: None, pace_changed: false, reopened: false });
         }
         for task in tasks {
             self.by_device.entry(task.device).or_default().push(task.no);
@@ -153,6 +159,15 @@ impl<'a, 'tx> Door<'a, 'tx> {
             .collect()
     }
 
+    /// The unfinished tasks in hand of a package's batches, or of one of them.
+    pub fn tasks_of_firmware(&self, firmware: FirmwareNo, job: Option<JobNo>) -> Vec<TaskNo> {
+        let of = |no: &TaskNo| {
+            self.batches.get(&no.job).is_some_and(|batch| batch.firmware.no == firmware)
+                && job.is_none_or(|job| job == no.job)
+        };
+        self.tasks.keys().copied().filter(of).collect()
+    }
+
     /// The tasks in hand of a device, oldest first.
     pub fn all_tasks_of(&self, device: DeviceNo) -> Vec<TaskNo> {
         self.by_device.get(&device).cloned().unwrap_or_default()
@@ -165,7 +180,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
 
     /// Applies one event to one task in hand. A refusal is noted and answered as `false`.
     pub fn apply(&mut self, no: TaskNo, event: &Event<'_>) -> Result<bool, StoreError> {
-        let (Some(held), Some(batch)) = (self.tasks.get_mut(&no), self.batches.get(&no.job)) else {
+        let (Some(held), Some(batch)) = (self.tasks.get_mut(&no), self.batches.get_mut(&no.job)) else {
             return Ok(false);
         };
         match step(&held.task, &terms(batch, held.task.status, self.app), event, self.now) {
@@ -174,8 +189,12 @@ impl<'a, 'tx> Door<'a, 'tx> {
                 if after.status == TaskStatus::Canceled {
                     self.effects.withdrawn.push((after.device, no, after.revision));
                 }
-                if after.due_at != held.task.due_at {
+                if after.due_at() != held.task.due_at() {
                     self.effects.wake = true;
+                }
+                if after.status.is_open() && batch.job.status.is_ended() {
+                    batch.job.status = batch.job.schedule.open_status(self.now);
+                    batch.reopened = true;
                 }
                 held.task = after;
                 Ok(true)
@@ -185,6 +204,25 @@ impl<'a, 'tx> Door<'a, 'tx> {
                 Ok(false)
             }
         }
+    }
+
+    /// Applies an event that an operator asks for to one task in hand: a refusal is the operator's answer.
+    pub fn apply_asked(&mut self, no: TaskNo, event: &Event<'_>) -> Result<Result<(), Refused>, StoreError> {
+        if self.apply(no, event)? {
+            return Ok(Ok(()));
+        }
+        let missing = || StoreError::Internal(format!("task {no} is not in hand"));
+        self.effects.refused.pop().map(|(_, refused)| Err(refused)).ok_or_else(missing)
+    }
+
+    /// Whether a push would reach the device of a task in hand now.
+    pub fn is_listening(&self, no: TaskNo) -> bool {
+        self.task(no).is_some_and(|task| self.app.link.listening(task.device))
+    }
+
+    /// A task in hand.
+    pub fn task(&self, no: TaskNo) -> Option<&Task> {
+        self.tasks.get(&no).map(|held| &held.task)
     }
 
     /// Sends a listening device what it needs of a task: now, or at a slot that is reserved for it.
@@ -197,20 +235,26 @@ impl<'a, 'tx> Door<'a, 'tx> {
             let slot = reserve(batch, self.now.plus_ms(HOLD_MS));
             return self.apply(no, &Event::Slot(slot)).map(|_| ());
         }
-        match push_need(&held.task, &terms(batch, held.task.status, self.app)) {
+        let terms = terms(batch, held.task.status, self.app);
+        let started = terms.started;
+        match push_need(&held.task, &terms, self.now) {
             PushNeed::Nothing | PushNeed::WaitForSlot => Ok(()),
             PushNeed::Repeat => self.push(no),
-            PushNeed::Slot => {
-                let slot = reserve(batch, self.now);
-                if slot <= self.now { self.push(no) } else { self.apply(no, &Event::Slot(slot)).map(|_| ()) }
+            PushNeed::Slot(earliest) => {
+                let slot = reserve(batch, earliest);
+                if started && slot <= self.now {
+                    self.push(no)
+                } else {
+                    self.apply(no, &Event::Slot(slot)).map(|_| ())
+                }
             }
         }
     }
 
-    /// A task's slot or time-out has come.
+    /// A task's slot, retry or time-out has come.
     pub fn due(&mut self, no: TaskNo) -> Result<(), StoreError> {
         let Some(task) = self.tasks.get(&no).map(|held| &held.task) else { return Ok(()) };
-        let (device, slot) = (task.device, task.due_at);
+        let (device, slot) = (task.device, task.slot_at);
         match task.status {
             TaskStatus::Queued => {
                 let listening = self.app.link.listening(device);
@@ -224,12 +268,14 @@ impl<'a, 'tx> Door<'a, 'tx> {
                 self.apply(no, &Event::SlotLost)?;
                 if listening { self.offer(no) } else { Ok(()) }
             }
-            TaskStatus::InProgress => self.apply(no, &Event::Timeout).map(|_| ()),
-            TaskStatus::Confirm
-            | TaskStatus::Notified
-            | TaskStatus::Succeeded
-            | TaskStatus::Failed
-            | TaskStatus::Canceled => {
+            TaskStatus::Notified | TaskStatus::InProgress => {
+                self.apply(no, &Event::Timeout)?;
+                self.apply(no, &Event::RetryDue)?;
+                let waits = self.task(no).is_none_or(|task| task.retry_at.is_some());
+                let open = self.status(no).is_some_and(TaskStatus::is_open);
+                if open && !waits && self.app.link.listening(device) { self.offer(no) } else { Ok(()) }
+            }
+            TaskStatus::Confirm | TaskStatus::Succeeded | TaskStatus::Failed | TaskStatus::Canceled => {
                 Err(StoreError::Corrupt { place: "task.due_at", detail: format!("task {no} must have none") })
             }
         }
@@ -323,11 +369,24 @@ impl<'a, 'tx> Door<'a, 'tx> {
         for batch in self.batches.values().filter(|batch| batch.pace_changed) {
             self.tx.job_pace_set(batch.job.no, batch.job.pace)?;
         }
+        for batch in self.batches.values().filter(|batch| batch.reopened) {
+            reopen(self.tx, batch, self.now)?;
+        }
         let jobs: Vec<&Job> =
             self.batches.values().map(|batch| &batch.job).filter(|job| ended.contains(&job.no)).collect();
         end_jobs(self.tx, &jobs, self.now)?;
         Ok(self.effects)
     }
+}
+
+/// An ended batch in which a task was put back in line runs again, and so does a package's verification.
+fn reopen(tx: &mut Tx<'_>, batch: &Batch, now: Timestamp) -> Result<(), StoreError> {
+    let job = &batch.job;
+    tx.job_open(job.no, job.status, job.schedule.due_at(job.status), now)?;
+    if job.job_type == JobType::Verify && batch.firmware.verify_job == Some(job.no) {
+        tx.firmware_status_set(job.firmware, FirmwareStatus::Verifying, now)?;
+    }
+    Ok(())
 }
 
 /// Ends those of these running batches that have no open task left, and judges the packages that they verify.
@@ -337,14 +396,23 @@ pub fn end_jobs(tx: &mut Tx<'_>, jobs: &[&Job], now: Timestamp) -> Result<(), St
     let all = tx.counts_load(&numbers)?;
     for job in jobs.iter().filter(|job| numbers.contains(&job.no)) {
         let counts = all.get(&job.no).copied().unwrap_or_default();
-        let Some(status) = job::ending(&counts) else { continue };
+        let Some(status) = job::ending(&counts, job.schedule.is_finished(now)) else { continue };
         tx.job_end(job.no, status, now)?;
         if job.job_type == JobType::Verify {
-            tx.firmware_status_set(job.firmware, FirmwareStatus::after_verification(&counts), now)?;
+            judge(tx, job, &counts, now)?;
         }
         tracing::info!(job.id = job.job_id, tasks = counts.total(), ?status, "a batch ended");
     }
     Ok(())
+}
+
+/// The verification of a package is over: its last batch decides.
+fn judge(tx: &mut Tx<'_>, job: &Job, counts: &Counts, now: Timestamp) -> Result<(), StoreError> {
+    let Some(firmware) = tx.firmwares_load(&[job.firmware])?.pop() else { return Ok(()) };
+    if firmware.verify_job != Some(job.no) {
+        return Ok(());
+    }
+    tx.firmware_status_set(firmware.no, FirmwareStatus::after_verification(counts), now)
 }
 
 /// The next free push slot of a batch, from `earliest` on.
@@ -367,16 +435,21 @@ fn held_up(batch: &Batch, status: TaskStatus) -> bool {
 }
 
 fn terms<'b>(batch: &'b Batch, status: TaskStatus, app: &App) -> Terms<'b> {
+    let job = &batch.job;
+    let ms = |minutes: i64| minutes.saturating_mul(app.config.minute_ms);
+    let canceling = job.cancel != Cancel::default();
     Terms {
         dest_version: &batch.firmware.dest_version,
-        need_push: batch.job.need_push,
-        timeout_ms: batch.job.timeout_minutes.map(|minutes| minutes.saturating_mul(app.config.minute_ms)),
+        src_versions: &job.src_versions,
+        need_push: job.need_push,
+        need_confirm: job.need_confirm,
+        timeout_ms: job.timeout_minutes.map(ms),
+        retry: job.retry.map(|rule| Retry { interval_ms: ms(rule.interval_minutes), count: rule.count }),
+        planned_at: job.schedule.start.filter(|_| job.status == JobStatus::Planned && !canceling),
+        finish_at: job.schedule.finish,
+        finish_grace_ms: ms(FINISH_GRACE_MINUTES),
         // While a cancellation is carried out no further device is told; see `held_up`.
-        started: batch.job.status == JobStatus::InProgress
-            && if status == TaskStatus::Queued {
-                batch.job.cancel == Cancel::default()
-            } else {
-                !batch.job.cancel.reaches(status)
-            },
+        started: job.status == JobStatus::InProgress
+            && if status == TaskStatus::Queued { !canceling } else { !job.cancel.reaches(status) },
     }
 }

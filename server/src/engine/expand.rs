@@ -1,4 +1,4 @@
-//! Makes the tasks of a batch: at once for named devices, in bounded chunks for a whole product.
+//! Makes the tasks of a batch: at once for named devices, in bounded chunks for a whole product or a share of it.
 
 use crate::engine::advance::end_jobs;
 use std::collections::BTreeMap;
@@ -22,12 +22,15 @@ pub fn create_all(
     end_jobs(tx, &[&job], now)
 }
 
-/// Makes the next tasks of a batch that is for all devices of its product, and notes how far it came.
+/// Makes the next tasks of a batch that is for its whole product or a share of it, and notes how far it came.
 pub fn create_chunk(tx: &mut Tx<'_>, job: JobNo, rows: i64, now: Timestamp) -> Result<(), StoreError> {
     let (mut job, firmware) = load(tx, job)?;
     let candidates = match job.target_selection {
         TargetSelection::All => {
             tx.candidates_of_product(job.product, &firmware.module, job.expand_after, job.expand_upto, rows)?
+        }
+        TargetSelection::Gray => {
+            tx.candidates_of_targets(job.no, &firmware.module, job.expand_after, rows)?
         }
         // Made whole with the batch; nothing is left to do but to say so.
         TargetSelection::Specific => Vec::new(),
@@ -36,6 +39,9 @@ pub fn create_chunk(tx: &mut Tx<'_>, job: JobNo, rows: i64, now: Timestamp) -> R
     job.expanded = (candidates.len() as i64) < rows;
     if let Some(last) = candidates.last() {
         job.expand_after = last.device;
+    }
+    if job.target_selection == TargetSelection::Gray {
+        tx.job_targets_delete(job.no, job.expand_after, i64::MAX)?;
     }
     tx.job_expansion_set(job.no, job.expand_after, job.expanded, job.task_count)?;
     end_jobs(tx, &[&job], now)
@@ -56,34 +62,32 @@ fn create(
     candidates: &[Candidate],
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    // A batch that waits for its time hands out its slots beforehand.
+    let earliest = job.schedule.start.map_or(now, |start| start.max(now));
     let mut tasks = Vec::with_capacity(candidates.len());
     let mut counts: BTreeMap<(JobNo, TaskStatus), i64> = BTreeMap::new();
     for candidate in candidates {
         let known = target::Candidate { version: candidate.version.as_deref(), busy: candidate.busy };
-        let status = match target::judge(&known, &firmware.dest_version) {
-            Verdict::SkipOnDestVersion => continue,
+        let status = match target::judge(&known, &job.src_versions, &firmware.dest_version) {
+            Verdict::SkipOnDestVersion | Verdict::SkipOtherSource => continue,
+            Verdict::Queue if job.need_confirm => TaskStatus::Confirm,
             Verdict::Queue => TaskStatus::Queued,
             Verdict::FailBusy => TaskStatus::Failed,
         };
-        let pushed = status == TaskStatus::Queued && job.need_push && candidate.online;
-        let due_at = pushed.then(|| match job.per_minute {
-            None => now,
-            Some(per_minute) => job.pace.reserve(per_minute, now),
-        });
         job.task_count += 1;
         *counts.entry((job.no, status)).or_default() += 1;
-        tasks.push(Task {
-            no: TaskNo { job: job.no, ordinal: job.task_count },
-            device: candidate.device,
-            status,
-            src_version: candidate.version.clone(),
-            progress: 0,
-            desc: if status == TaskStatus::Failed { DESC_DEVICE_BUSY.to_owned() } else { String::new() },
-            due_at,
-            revision: 1,
-            created_at: now,
-            modified_at: now,
-        });
+        let no = TaskNo { job: job.no, ordinal: job.task_count };
+        let mut task = Task::new(no, candidate.device, status, candidate.version.clone(), now);
+        if status == TaskStatus::Failed {
+            DESC_DEVICE_BUSY.clone_into(&mut task.desc);
+        }
+        if status == TaskStatus::Queued && job.need_push && candidate.online {
+            task.slot_at = Some(match job.per_minute {
+                None => earliest,
+                Some(per_minute) => job.pace.reserve(per_minute, earliest),
+            });
+        }
+        tasks.push(task);
     }
     tx.tasks_insert(&tasks)?;
     tx.counts_add(&counts)?;

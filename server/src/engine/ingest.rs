@@ -148,7 +148,7 @@ fn presence(tx: &mut Tx<'_>, events: &[Happened], now: Timestamp) -> Result<(), 
         }
     }
     tx.devices_online(&online.into_values().collect::<Vec<_>>(), now)?;
-    tx.devices_offline(&offline)
+    tx.devices_offline(&offline, now)
 }
 
 /// The version reports to remember. A device may invent only so many module names.

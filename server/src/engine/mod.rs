@@ -7,6 +7,7 @@
 pub mod advance;
 pub mod expand;
 pub mod ingest;
+pub mod select;
 
 use crate::app::App;
 use crate::engine::advance::{Door, Effects};
@@ -14,14 +15,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use updraft_core::id::JobNo;
+use updraft_core::job::JobStatus;
 use updraft_core::task::{Cancel, Event, TaskStatus};
 use updraft_core::time::Timestamp;
-use updraft_store::{Lane, StoreError, Tx};
+use updraft_store::{Job, Lane, StoreError, Tx};
 
 /// Cancellations that one round carries on.
 const CANCELING_MAX: i64 = 16;
-/// The engine looks at the rows at least this often, in case a wake-up was lost.
-const LOOK_MS: i64 = 30_000;
+/// The engine looks at the rows at least this often: a wake-up may be lost, and a command beside the server
+/// (`updraft job stop`) gives none.
+const LOOK_MS: i64 = 1_000;
+/// Starts and finish times that one round deals with.
+const JOBS_DUE_MAX: i64 = 16;
 /// How long the engine waits after the database failed.
 const FAILED_MS: i64 = 1_000;
 /// Chunks of a cancellation that its caller waits for; the engine does the rest.
@@ -61,13 +66,57 @@ pub async fn run(app: Arc<App>, mut shutdown: watch::Receiver<bool>) {
     }
 }
 
-/// One bounded round: cancels, makes tasks, pushes and times out what is due.
+/// One bounded round: starts and finishes batches, cancels, makes tasks, pushes and times out what is due.
 pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
-    let mut more = cancel_chunk(app).await?;
+    let mut more = jobs_due(app).await?;
+    more |= cancel_chunk(app).await?;
+    more |= select::select_one(app).await?;
     more |= expand_chunk(app).await?;
     more |= due_chunk(app).await?;
-    let next_due = app.store.read(|tx| tx.task_next_due()).await?;
-    Ok(Turn { more, next_due })
+    let (task, job) =
+        app.store.read(|tx| Ok::<_, StoreError>((tx.task_next_due()?, tx.job_next_due()?))).await?;
+    Ok(Turn { more, next_due: [task, job].into_iter().flatten().min() })
+}
+
+/// Starts the batches whose time has come, and ends the telling of those whose time is over.
+async fn jobs_due(app: &Arc<App>) -> Result<bool, StoreError> {
+    let now = app.now();
+    if app.store.read(move |tx| tx.jobs_due(now, 1)).await?.is_empty() {
+        return Ok(false);
+    }
+    let shared = Arc::clone(app);
+    app.store
+        .write(Lane::Bulk, move |tx| {
+            let now = shared.now();
+            let due = tx.jobs_due(now, JOBS_DUE_MAX)?;
+            for job in tx.jobs_load(&due)? {
+                job_due(tx, &job, now)?;
+            }
+            Ok(!due.is_empty())
+        })
+        .await
+}
+
+fn job_due(tx: &mut Tx<'_>, job: &Job, now: Timestamp) -> Result<(), StoreError> {
+    match job.status {
+        JobStatus::Planned => {
+            tracing::info!(job.id = job.job_id, tasks = job.task_count, "a planned batch starts");
+            tx.job_open(job.no, JobStatus::InProgress, job.schedule.due_at(JobStatus::InProgress), now)
+        }
+        JobStatus::InProgress => {
+            tracing::info!(job.id = job.job_id, "a batch's time is over: who has not begun is cancelled");
+            tx.job_cancel_set(job.no, job.cancel.or(Cancel::UNBEGUN), now)?;
+            tx.job_due_clear(job.no)
+        }
+        JobStatus::Completed | JobStatus::Canceled => tx.job_due_clear(job.no),
+    }
+}
+
+/// Stops a batch at once: from this commit on no further device is told, and the engine cancels every task that
+/// no device has begun, with `all` also those in progress.
+pub fn stop(tx: &mut Tx<'_>, job: &Job, all: bool, now: Timestamp) -> Result<(), StoreError> {
+    let cancel = if all { Cancel::ALL } else { Cancel::UNBEGUN };
+    tx.job_cancel_set(job.no, job.cancel.or(cancel), now)
 }
 
 async fn expand_chunk(app: &Arc<App>) -> Result<bool, StoreError> {

@@ -18,7 +18,7 @@ const IGNORED: [(&str, &str, &str); 1] =
 /// `x*101` stands for that many letters.
 type Refusals = (&'static str, &'static [(&'static str, &'static str, &'static str)]);
 
-const REFUSALS: [Refusals; 12] = [
+const REFUSALS: [Refusals; 21] = [
     (
         "CreateProduct",
         &[
@@ -46,6 +46,67 @@ const REFUSALS: [Refusals; 12] = [
             ("DeviceName", "unknown", "iot.device.NotExistedDevice"),
         ],
     ),
+    ("QueryProduct", &[("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct")]),
+    (
+        "QueryProductList",
+        &[
+            ("AliyunCommodityCode", "iothub_junior", "iot.prod.InvalidAliyunCommodityCode"),
+            ("CurrentPage", "0", "iot.common.InvalidPageParams"),
+            ("PageSize", "201", "iot.common.InvalidPageParams"),
+        ],
+    ),
+    (
+        "QueryDevice",
+        &[
+            ("CurrentPage", "1001", "iot.common.InvalidPageParams"),
+            ("NextToken", "2-a", "InvalidNextToken"),
+            ("PageSize", "51", "iot.common.InvalidPageParams"),
+            ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
+        ],
+    ),
+    (
+        "GetDeviceStatus",
+        &[
+            ("IotId", "unknown", "iot.device.NotExistedDevice"),
+            ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
+            ("DeviceName", "unknown", "iot.device.NotExistedDevice"),
+        ],
+    ),
+    (
+        "ListOTAJobByDevice",
+        &[
+            ("CurrentPage", "0", "iot.common.InvalidPageParams"),
+            ("DeviceName", "unknown", "iot.device.NotExistedDevice"),
+            ("FirmwareId", "unknown", "iot.ota.FirmwareNotFound"),
+            ("PageSize", "101", "iot.common.InvalidPageParams"),
+            ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
+        ],
+    ),
+    (
+        "ListOTAUnfinishedTaskByDevice",
+        &[
+            ("DeviceName", "unknown", "iot.device.NotExistedDevice"),
+            ("IotId", "unknown", "iot.device.NotExistedDevice"),
+            ("ModuleName", "a b", "InvalidModuleName"),
+            ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
+            ("TaskStatus", "SUCCEEDED", "iot.ota.InvalidTaskStatus"),
+            ("TaskStatusList.1", "FAILED", "iot.ota.InvalidTaskStatus"),
+        ],
+    ),
+    ("ConfirmOTATask", &[("TaskId.1", "unknown", "iot.ota.TaskNotFound")]),
+    (
+        "ReupgradeOTATask",
+        &[("JobId", "unknown", "iot.ota.JobNotFound"), ("TaskId.1", "unknown", "iot.ota.TaskNotFound")],
+    ),
+    (
+        "CancelOTATaskByDevice",
+        &[
+            ("DeviceName.1", "unknown", "iot.ota.TargetDeviceNotFound"),
+            ("FirmwareId", "unknown", "iot.ota.FirmwareNotFound"),
+            ("JobId", "unknown", "iot.ota.JobNotFound"),
+            ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
+        ],
+    ),
     ("GenerateOTAUploadURL", &[("FileSuffix", "exe", "InvalidFileSuffix")]),
     (
         "CreateOTAFirmware",
@@ -68,6 +129,7 @@ const REFUSALS: [Refusals; 12] = [
         "CreateOTAVerifyJob",
         &[
             ("FirmwareId", "unknown", "iot.ota.FirmwareNotFound"),
+            ("NeedConfirm", "perhaps", "InvalidNeedConfirm"),
             ("NeedPush", "perhaps", "InvalidNeedPush"),
             ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
             ("Tag.1.Key", "alone", "iot.ota.InvalidTag"),
@@ -79,7 +141,14 @@ const REFUSALS: [Refusals; 12] = [
         "CreateOTAStaticUpgradeJob",
         &[
             ("FirmwareId", "unknown", "iot.ota.FirmwareNotFound"),
+            ("GrayPercent", "50", "iot.ota.InvalidGrayPercent"),
             ("MaximumPerMinute", "9", "iot.ota.InvalidJobLimit"),
+            ("NeedConfirm", "perhaps", "InvalidNeedConfirm"),
+            ("RetryCount", "2", "iot.ota.InvalidRetry"),
+            ("RetryInterval", "10", "iot.ota.InvalidRetry"),
+            ("ScheduleFinishTime", "1", "iot.ota.InvalidSchedule"),
+            ("ScheduleTime", "1", "iot.ota.InvalidSchedule"),
+            ("SrcVersion.1", "1.0", "iot.ota.InvalidSrcVersion"),
             ("NeedPush", "perhaps", "InvalidNeedPush"),
             ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
             ("Tag.1.Value", "alone", "iot.ota.InvalidTag"),

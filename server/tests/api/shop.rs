@@ -105,6 +105,18 @@ impl<'a> Shop<'a> {
         text(&self.server.ok("CreateOTAVerifyJob", &request).await, "/Data/JobId")
     }
 
+    /// The package of a batch that this device is in, named as the calls by device want it.
+    async fn device_of_package(&self, device: &str) -> Pairs {
+        let firmware = self.package().await;
+        self.batch(&firmware, device, &[]).await;
+        pairs(&[("FirmwareId", &firmware), ("ProductKey", &self.product_key)])
+    }
+
+    /// The id of a batch's only task.
+    pub async fn task(&self, job: &str) -> String {
+        text(&self.server.ok("ListOTATaskByJob", &[("JobId", job)]).await, "/Data/SimpleOTATaskInfo/0/TaskId")
+    }
+
     /// Parameters with which an operation succeeds, on things made for this call only.
     pub async fn valid(&self, action: &str) -> Pairs {
         let device = self.name("device");
@@ -129,6 +141,38 @@ impl<'a> Shop<'a> {
             "CreateOTAStaticUpgradeJob" => {
                 self.device(&device).await;
                 self.batch_request(&self.package().await, &device)
+            }
+            "QueryProduct" => pairs(&[("ProductKey", &self.product_key)]),
+            "QueryProductList" => pairs(&[("CurrentPage", "1"), ("PageSize", "10")]),
+            "QueryDevice" => pairs(&[("ProductKey", &self.product_key)]),
+            "GetDeviceStatus" | "ListOTAUnfinishedTaskByDevice" => {
+                self.device(&device).await;
+                pairs(&[("ProductKey", &self.product_key), ("DeviceName", &device)])
+            }
+            "ListOTAJobByDevice" => {
+                self.device(&device).await;
+                let mut request = self.device_of_package(&device).await;
+                request.extend(pairs(&[("DeviceName", &device), ("CurrentPage", "1"), ("PageSize", "10")]));
+                request
+            }
+            "CancelOTATaskByDevice" => {
+                self.device(&device).await;
+                let mut request = self.device_of_package(&device).await;
+                request.extend(pairs(&[("DeviceName.1", &device)]));
+                request
+            }
+            "ConfirmOTATask" => {
+                self.device(&device).await;
+                let confirm = [("NeedConfirm", "true")];
+                let job = self.batch(&self.package().await, &device, &confirm).await;
+                pairs(&[("TaskId.1", &self.task(&job).await)])
+            }
+            "ReupgradeOTATask" => {
+                self.device(&device).await;
+                let job = self.batch(&self.package().await, &device, &[]).await;
+                let cancel = [("JobId", job.as_str()), ("CancelQueuedTask", "true")];
+                self.server.ok("CancelOTATaskByJob", &cancel).await;
+                pairs(&[("JobId", &job), ("TaskId.1", &self.task(&job).await)])
             }
             "ListOTAJobByFirmware" => {
                 pairs(&[("FirmwareId", &self.unverified().await), ("CurrentPage", "1"), ("PageSize", "10")])

@@ -10,11 +10,12 @@ use crate::tree::{self, Field};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use updraft_core::task::FailedStep;
+use updraft_core::time::MINUTE_MS;
 use updraft_server::api::OPERATIONS;
 use updraft_server::device::link::DeviceEvent;
 
 /// Fields of the platform that no answer of this release has, and why.
-const NEVER_ANSWERED: [(&str, &[&str], &str); 4] = [
+const NEVER_ANSWERED: [(&str, &[&str], &str); 6] = [
     ("CreateProduct", &["Data.ProtocolType"], "ProtocolType is refused"),
     ("RegisterDevice", &["Data.DevEui", "Data.JoinEui"], "LoRa is refused"),
     (
@@ -31,20 +32,15 @@ const NEVER_ANSWERED: [(&str, &[&str], &str); 4] = [
     ),
     (
         "QueryOTAJob",
-        &[
-            "Data.DynamicMode",
-            "Data.GrayPercent",
-            "Data.GroupId",
-            "Data.GroupName",
-            "Data.JobDesc",
-            "Data.RetryCount",
-            "Data.RetryInterval",
-            "Data.SrcVersions.SrcVersion[]",
-            "Data.UtcScheduleFinishTime",
-            "Data.UtcScheduleTime",
-        ],
-        "dynamic, grey, grouped, retried and scheduled batches are refused; nothing describes a batch",
+        &["Data.DynamicMode", "Data.GroupId", "Data.GroupName", "Data.JobDesc"],
+        "dynamic and grouped batches are refused; nothing describes a batch",
     ),
+    (
+        "QueryProduct",
+        &["Data.CategoryKey", "Data.CategoryName", "Data.ProtocolType"],
+        "categories and gateway protocols are refused",
+    ),
+    ("QueryDevice", &["Data.DeviceInfo[].DeviceId"], "the page calls it obsolete"),
 ];
 
 /// Fields that only failures have.
@@ -123,7 +119,59 @@ async fn tell(format: &'static str) -> Vec<Told> {
     story.call("QueryDeviceDetail", &[("ProductKey", &key), ("DeviceName", "lamp-1")]).await;
     let package = verified_package(&mut story, &key, &devices[0]).await;
     batch(&mut story, &key, &package, &devices[1]).await;
+    planned_share(&mut story, &key, &package, &devices[2]).await;
+    story.call("QueryProduct", &[("ProductKey", &key)]).await;
+    story.call("QueryProductList", &[("CurrentPage", "1"), ("PageSize", "200")]).await;
+    story.call("QueryDevice", &[("ProductKey", &key), ("PageSize", "2")]).await;
     story.told
+}
+
+/// A share of the devices is upgraded at a given time, if their users agree; one of them after all.
+async fn planned_share(story: &mut Story, key: &str, package: &str, device: &str) {
+    story.call("GetDeviceStatus", &[("IotId", device)]).await;
+    story.device(device, report("1.0.0")).await;
+    let now = story.server.app.now();
+    let (start, finish) =
+        (now.plus_ms(6 * MINUTE_MS).0.to_string(), now.plus_ms(90 * MINUTE_MS).0.to_string());
+    let batch = story
+        .call(
+            "CreateOTAStaticUpgradeJob",
+            &[
+                ("FirmwareId", package),
+                ("ProductKey", key),
+                ("TargetSelection", "GRAY"),
+                ("GrayPercent", "33.333"),
+                ("SrcVersion.1", "1.0.0"),
+                ("SrcVersion.2", "1.1.0"),
+                ("ScheduleTime", &start),
+                ("ScheduleFinishTime", &finish),
+                ("NeedConfirm", "true"),
+                ("RetryInterval", "10"),
+                ("RetryCount", "2"),
+                ("TimeoutInMinutes", "30"),
+            ],
+        )
+        .await;
+    let batch = batch.text("Data/JobId").to_owned();
+    story.server.engine().await;
+    story.call("QueryOTAJob", &[("JobId", &batch)]).await;
+    let waiting = [("IotId", device), ("TaskStatus", "CONFIRM")];
+    let task = story.call("ListOTAUnfinishedTaskByDevice", &waiting).await;
+    let task = task.text("Data/SimpleOTATaskInfo/TaskId").to_owned();
+    story.server.later_ms(7 * MINUTE_MS);
+    story.server.engine().await;
+    story.call("ConfirmOTATask", &[("TaskId.1", &task)]).await;
+    let cancel = [("FirmwareId", package), ("ProductKey", key), ("DeviceName.1", "lamp-3")];
+    story.call("CancelOTATaskByDevice", &cancel).await;
+    story.call("ReupgradeOTATask", &[("JobId", &batch), ("TaskId.1", &task)]).await;
+    let mine = [
+        ("FirmwareId", package),
+        ("ProductKey", key),
+        ("DeviceName", "lamp-3"),
+        ("CurrentPage", "1"),
+        ("PageSize", "100"),
+    ];
+    story.call("ListOTAJobByDevice", &mine).await;
 }
 
 /// A package comes and proves itself; answers its FirmwareId.

@@ -6,6 +6,7 @@ use crate::help::{NOW, read, write};
 use crate::shop::{Shop, insert, new_device, task};
 use updraft_core::device::DeviceStatus;
 use updraft_core::id::{DeviceNo, ProductNo};
+use updraft_core::page::Page;
 use updraft_core::task::TaskStatus;
 use updraft_core::time::Timestamp;
 use updraft_store::{Candidate, Device, NewDevice, OnlineDevice, Store};
@@ -30,6 +31,9 @@ cases! {
         a_newer_version_replaces_the_older,
         versions_of_modules_are_apart,
         an_empty_set_changes_nothing,
+        a_status_is_dated_by_its_last_change,
+        devices_are_listed_newest_first,
+        chosen_devices_become_candidates_in_order,
         candidates_of_a_product_come_in_order_within_bounds,
         candidates_carry_presence_version_and_busyness,
         candidates_by_number_leave_unknown_devices_out;
@@ -43,16 +47,19 @@ fn online(device: DeviceNo, session: i64) -> OnlineDevice {
     OnlineDevice { device, session, ip: format!("10.0.0.{session}") }
 }
 
+/// When connections end here.
+const GONE: Timestamp = Timestamp(NOW.0 + 777);
+
 fn set_online(store: &Store, devices: Vec<OnlineDevice>, now: Timestamp) {
     write(store, move |tx| tx.devices_online(&devices, now));
 }
 
 fn set_offline(store: &Store, devices: Vec<(DeviceNo, i64)>) {
-    write(store, move |tx| tx.devices_offline(&devices));
+    write(store, move |tx| tx.devices_offline(&devices, GONE));
 }
 
 fn all_offline(store: &Store) -> usize {
-    write(store, |tx| tx.devices_all_offline())
+    write(store, |tx| tx.devices_all_offline(GONE))
 }
 
 fn put_versions(store: &Store, reports: &[(DeviceNo, &str, &str)]) {
@@ -94,6 +101,7 @@ fn a_new_device_is_unactive_and_comes_back_as_it_was_added(store: &Store) {
         created_at: NOW,
         active_at: None,
         online_at: None,
+        status_at: NOW,
     };
     assert_eq!(find(store, shop.product, "dev1"), expected);
     assert_eq!(read(store, move |tx| tx.device_find(shop.product, "dev2")), None);
@@ -169,7 +177,7 @@ fn the_first_connection_activates_and_later_ones_do_not(store: &Store) {
 
     set_offline(store, vec![(device, 1)]);
     let gone = find(store, shop.product, "dev1");
-    assert_eq!(gone, Device { status: DeviceStatus::Offline, ..first });
+    assert_eq!(gone, Device { status: DeviceStatus::Offline, status_at: GONE, ..first });
 
     set_online(store, vec![online(device, 2)], LATER);
     let again = find(store, shop.product, "dev1");
@@ -279,11 +287,78 @@ fn an_empty_set_changes_nothing(store: &Store) {
     let before = find(store, shop.product, "dev1");
     write(store, |tx| {
         tx.devices_online(&[], NOW)?;
-        tx.devices_offline(&[])?;
+        tx.devices_offline(&[], NOW)?;
         tx.versions_put(&[], NOW)
     });
     assert_eq!(find(store, shop.product, "dev1"), before);
     assert_eq!(read(store, |tx| tx.candidates_of(&[], "default")), []);
+}
+
+fn a_status_is_dated_by_its_last_change(store: &Store) {
+    let (shop, device) = one_device(store);
+    let since = || find(store, shop.product, "dev1").status_at;
+    assert_eq!(since(), NOW, "unactive since it was registered");
+    let login = |session, at: i64| {
+        let online = OnlineDevice { device, session, ip: "10.0.0.1".to_owned() };
+        set_online(store, vec![online], NOW.plus_ms(at));
+    };
+    login(1, 10);
+    assert_eq!(since(), NOW.plus_ms(10));
+    login(2, 20);
+    assert_eq!(since(), NOW.plus_ms(10), "it was online before");
+    set_offline(store, vec![(device, 1)]);
+    assert_eq!(since(), NOW.plus_ms(10), "an old session's end");
+    set_offline(store, vec![(device, 2)]);
+    assert_eq!(since(), GONE);
+    login(3, 1_000);
+    assert_eq!(all_offline(store), 1);
+    assert_eq!(since(), GONE);
+}
+
+fn devices_are_listed_newest_first(store: &Store) {
+    let shop = Shop::open(store);
+    let devices = shop.devices(store, 5);
+    let elsewhere = shop.product(store, "other");
+    write(store, move |tx| tx.device_insert(&new_device(elsewhere, "foreign"), NOW));
+    let page = |number, size| {
+        let page = Page::new(number, size, 10).expect("in range");
+        let found = read(store, move |tx| tx.device_list(shop.product, page));
+        found.iter().map(|device| device.no).collect::<Vec<_>>()
+    };
+    assert_eq!(page(1, 2), [devices[4], devices[3]]);
+    assert_eq!(page(3, 2), [devices[0]]);
+    assert_eq!(page(4, 2), []);
+    let below = devices[3];
+    let found = read(store, move |tx| tx.device_list_below(shop.product, below, 2));
+    assert_eq!(found.iter().map(|device| device.no).collect::<Vec<_>>(), [devices[2], devices[1]]);
+}
+
+fn chosen_devices_become_candidates_in_order(store: &Store) {
+    let shop = Shop::open(store);
+    let devices = shop.devices(store, 5);
+    let job = shop.job(store, shop.firmware(store, "package"), "gray");
+    put_versions(store, &[(devices[3], "default", "1.0")]);
+    let chosen = vec![devices[3], devices[0], devices[1], devices[0]];
+    // PostgreSQL refuses to touch a row twice in one statement only on update; a conflict that does nothing is fine.
+    write(store, move |tx| tx.job_targets_insert(job, &chosen));
+    let after = |after: DeviceNo, limit| {
+        read(store, move |tx| tx.candidates_of_targets(job, "default", after, limit))
+    };
+    let numbers = |found: &[Candidate]| found.iter().map(|c| c.device).collect::<Vec<_>>();
+    let all = after(DeviceNo(0), 10);
+    assert_eq!(numbers(&all), [devices[0], devices[1], devices[3]]);
+    assert_eq!(all[2].version.as_deref(), Some("1.0"));
+    assert_eq!(numbers(&after(devices[0], 1)), [devices[1]]);
+    let upto = devices[1];
+    assert_eq!(write(store, move |tx| tx.job_targets_delete(job, upto, 1)), 1);
+    assert_eq!(numbers(&after(DeviceNo(0), 10)), [devices[1], devices[3]]);
+    assert_eq!(write(store, move |tx| tx.job_targets_delete(job, DeviceNo(i64::MAX), i64::MAX)), 2);
+    assert_eq!(after(DeviceNo(0), 10), []);
+    let versions = read(store, move |tx| {
+        tx.versions_of_product(shop.product, "default", DeviceNo(0), DeviceNo(i64::MAX), 10)
+    });
+    assert_eq!(versions.len(), 5);
+    assert_eq!(versions[3], (devices[3], Some("1.0".to_owned())));
 }
 
 fn candidates_of_a_product_come_in_order_within_bounds(store: &Store) {

@@ -4,17 +4,22 @@ use crate::harness::cases;
 use crate::help::{NOW, read, try_write, write};
 use crate::shop::Shop;
 use updraft_core::id::{DeviceNo, FirmwareNo, JobNo};
-use updraft_core::job::{JobStatus, JobType, Tag, TargetSelection};
+use updraft_core::job::{JobStatus, JobType, Schedule, Tag, TargetSelection};
 use updraft_core::pace::Pace;
 use updraft_core::page::Page;
+use updraft_core::target::GrayPercent;
 use updraft_core::task::Cancel;
 use updraft_core::time::Timestamp;
-use updraft_store::{Job, ListedJob, NewJob, Store, StoreError};
+use updraft_store::{Job, ListedJob, NewJob, RetryRule, Store, StoreError};
 
 cases! {
     Store:
         a_new_batch_runs_and_comes_back_as_it_was_added,
         another_accounts_batch_is_not_found,
+        a_planned_batch_is_due_at_its_start_and_at_its_finish,
+        a_gray_batch_is_not_expanded_before_its_devices_are_chosen,
+        batches_are_found_by_the_beginning_of_their_id,
+        batches_of_a_device_come_newest_first,
         ordinals_are_gapless_per_package,
         a_list_shows_what_the_batch_is,
         a_refused_batch_takes_no_ordinal,
@@ -53,6 +58,11 @@ fn a_new_batch_runs_and_comes_back_as_it_was_added(store: &Store) {
         need_push: false,
         per_minute: None,
         timeout_minutes: Some(1_440),
+        need_confirm: true,
+        src_versions: vec!["1.0".to_owned(), "1.1".to_owned()],
+        gray_percent: GrayPercent::parse("33.333"),
+        retry: Some(RetryRule { interval_minutes: 30, count: 5 }),
+        schedule: Schedule { start: Some(NOW.plus_ms(1)), finish: Some(NOW.plus_ms(2)) },
         tags: Vec::new(),
         expanded: false,
         expand_upto: DeviceNo(i64::MAX),
@@ -66,11 +76,17 @@ fn a_new_batch_runs_and_comes_back_as_it_was_added(store: &Store) {
         firmware: new.firmware,
         product: shop.product,
         job_type: new.job_type,
-        status: JobStatus::InProgress,
+        status: JobStatus::Planned,
         target_selection: new.target_selection,
         need_push: false,
         per_minute: None,
         timeout_minutes: Some(1_440),
+        need_confirm: true,
+        src_versions: new.src_versions,
+        gray_percent: new.gray_percent,
+        retry: new.retry,
+        schedule: new.schedule,
+        selecting: true,
         tags: Vec::new(),
         pace: Pace::default(),
         expanded: false,
@@ -80,11 +96,90 @@ fn a_new_batch_runs_and_comes_back_as_it_was_added(store: &Store) {
         cancel: Cancel::default(),
         created_at: NOW,
         modified_at: NOW,
-        start_at: Some(NOW),
+        start_at: None,
         end_at: None,
     };
     assert_eq!(load(store, no), expected);
     assert_eq!(read(store, move |tx| tx.job_find(shop.instance, "batch")), Some(expected));
+}
+
+fn a_planned_batch_is_due_at_its_start_and_at_its_finish(store: &Store) {
+    let shop = Shop::open(store);
+    let (start, finish) = (NOW.plus_ms(100), NOW.plus_ms(900));
+    let firmware = shop.firmware(store, "package");
+    shop.job(store, firmware, "unscheduled");
+    let schedule = Schedule { start: Some(start), finish: Some(finish) };
+    let new = NewJob { schedule, ..shop.new_job(firmware, "planned") };
+    let job = write(store, move |tx| tx.job_insert(&new, NOW));
+    let due = |at: Timestamp| read(store, move |tx| tx.jobs_due(at, 10));
+    let next = || read(store, |tx| tx.job_next_due());
+    assert_eq!((next(), due(start.plus_ms(-1)), due(start)), (Some(start), vec![], vec![job]));
+    write(store, move |tx| tx.job_open(job, JobStatus::InProgress, Some(finish), start));
+    let running = load(store, job);
+    assert_eq!(
+        (running.status, running.start_at, running.modified_at),
+        (JobStatus::InProgress, Some(start), start)
+    );
+    assert_eq!((next(), due(finish)), (Some(finish), vec![job]));
+    write(store, move |tx| tx.job_due_clear(job));
+    assert_eq!(next(), None);
+    // A batch that is opened again keeps its first start and has no end any more.
+    write(store, move |tx| tx.job_end(job, JobStatus::Canceled, finish));
+    write(store, move |tx| tx.job_open(job, JobStatus::InProgress, Some(finish), finish));
+    let again = load(store, job);
+    assert_eq!((again.start_at, again.end_at), (Some(start), None));
+    write(store, move |tx| tx.job_end(job, JobStatus::Completed, finish));
+    assert_eq!(next(), None, "an ended batch is not due");
+}
+
+fn a_gray_batch_is_not_expanded_before_its_devices_are_chosen(store: &Store) {
+    let shop = Shop::open(store);
+    let firmware = shop.firmware(store, "package");
+    let gray_percent = GrayPercent::parse("50");
+    let new = NewJob { gray_percent, expanded: false, ..shop.new_job(firmware, "gray") };
+    let job = write(store, move |tx| tx.job_insert(&new, NOW));
+    assert_eq!(read(store, |tx| tx.jobs_selecting(9)), [job]);
+    assert_eq!(read(store, |tx| tx.jobs_unexpanded(9)), []);
+    write(store, move |tx| tx.job_selected(job));
+    assert_eq!(read(store, |tx| tx.jobs_selecting(9)), []);
+    assert_eq!(read(store, |tx| tx.jobs_unexpanded(9)), [job]);
+}
+
+fn batches_are_found_by_the_beginning_of_their_id(store: &Store) {
+    let shop = Shop::open(store);
+    let firmware = shop.firmware(store, "package");
+    for id in ["AbcX1", "Abc", "AbcZz", "abcX1", "Abd", "Ab"] {
+        shop.job(store, firmware, id);
+    }
+    let stranger = crate::shop::stranger(store);
+    let found = |instance| {
+        let jobs = read(store, move |tx| tx.jobs_by_prefix(instance, "Abc"));
+        jobs.into_iter().map(|job| job.job_id).collect::<Vec<_>>()
+    };
+    assert_eq!(found(shop.instance), ["Abc", "AbcX1", "AbcZz"]);
+    assert_eq!(found(stranger), [""; 0]);
+    assert!(read(store, |tx| tx.job_find_any("Abd")).is_some());
+    assert_eq!(read(store, |tx| tx.job_find_any("Abe")), None);
+}
+
+fn batches_of_a_device_come_newest_first(store: &Store) {
+    let shop = Shop::open(store);
+    let devices = shop.devices(store, 2);
+    let (mine, other) = (shop.firmware(store, "package"), shop.firmware(store, "other package"));
+    for (at, firmware) in [(1, mine), (2, other), (3, mine), (4, mine)] {
+        let job = shop.job(store, firmware, &format!("batch {at}"));
+        let in_it = if at == 4 { devices[1] } else { devices[0] };
+        crate::shop::insert(store, crate::shop::queued(job, &[in_it]));
+    }
+    let device = devices[0];
+    let listed = |number| {
+        let page = Page::new(number, 1, 10).expect("in range");
+        let (jobs, total) = read(store, move |tx| tx.job_list_by_device(mine, device, page));
+        (jobs.into_iter().map(|job| job.job_id).collect::<Vec<_>>(), total)
+    };
+    assert_eq!(listed(1), (vec!["batch 3".to_owned()], 2));
+    assert_eq!(listed(2), (vec!["batch 1".to_owned()], 2));
+    assert_eq!(listed(3), (vec![], 2));
 }
 
 fn another_accounts_batch_is_not_found(store: &Store) {

@@ -3,7 +3,7 @@
 use crate::help::{NOW, write};
 use updraft_core::firmware::{FirmwareStatus, SignMethod};
 use updraft_core::id::{DeviceNo, FileNo, FirmwareNo, InstanceNo, JobNo, ProductNo, TaskNo};
-use updraft_core::job::{JobType, Tag, TargetSelection};
+use updraft_core::job::{JobType, Schedule, Tag, TargetSelection};
 use updraft_core::task::{Task, TaskStatus};
 use updraft_store::{NewDevice, NewFirmware, NewJob, NewProduct, Store};
 
@@ -116,6 +116,11 @@ impl Shop {
             need_push: true,
             per_minute: Some(600),
             timeout_minutes: None,
+            need_confirm: false,
+            src_versions: Vec::new(),
+            gray_percent: None,
+            retry: None,
+            schedule: Schedule::default(),
             tags: vec![Tag { key: "k".to_owned(), value: "v".to_owned() }],
             expanded: true,
             expand_upto: DeviceNo(0),
@@ -145,18 +150,7 @@ pub fn queued(job: JobNo, devices: &[DeviceNo]) -> Vec<Task> {
 
 /// A task in a state.
 pub fn task(job: JobNo, ordinal: i64, device: DeviceNo, status: TaskStatus) -> Task {
-    Task {
-        no: TaskNo { job, ordinal },
-        device,
-        status,
-        src_version: None,
-        progress: 0,
-        desc: String::new(),
-        due_at: None,
-        revision: 0,
-        created_at: NOW,
-        modified_at: NOW,
-    }
+    Task { revision: 0, ..Task::new(TaskNo { job, ordinal }, device, status, None, NOW) }
 }
 
 /// Stores tasks.

@@ -21,6 +21,8 @@ cases! {
         only_unfinished_tasks_are_open,
         open_tasks_of_one_device_come_in_order,
         due_tasks_come_earliest_first,
+        every_deadline_of_a_task_makes_it_due,
+        open_tasks_are_listed_with_their_batch_and_package,
         the_next_due_time_is_the_earliest,
         tasks_by_status_come_in_order,
         unfiltered_pages_cover_each_task_once,
@@ -66,7 +68,11 @@ fn full(job: JobNo, ordinal: i64, device: DeviceNo) -> Task {
         src_version: Some("1.0 '\"路".to_owned()),
         progress: 100,
         desc: "why 'it' \"failed\" 🔥".to_owned(),
-        due_at: Some(Timestamp(i64::MAX)),
+        retry_at: Some(Timestamp(i64::MAX - 1)),
+        timeout_at: Some(Timestamp(i64::MAX)),
+        retries: 5,
+        working: true,
+        confirmed: true,
         revision: i64::MAX,
         modified_at: LATER,
         ..task(job, ordinal, device, TaskStatus::Failed)
@@ -75,10 +81,16 @@ fn full(job: JobNo, ordinal: i64, device: DeviceNo) -> Task {
 
 fn changed(before: &Task, status: TaskStatus, due_at: Option<i64>) -> (i64, Task) {
     let due_at = due_at.map(Timestamp);
-    (
-        before.revision,
-        Task { status, due_at, revision: before.revision + 1, modified_at: LATER, ..before.clone() },
-    )
+    let queued = status == TaskStatus::Queued;
+    let after = Task {
+        status,
+        slot_at: due_at.filter(|_| queued),
+        timeout_at: due_at.filter(|_| !queued),
+        revision: before.revision + 1,
+        modified_at: LATER,
+        ..before.clone()
+    };
+    (before.revision, after)
 }
 
 fn a_task_comes_back_as_it_was_inserted(store: &Store) {
@@ -187,9 +199,42 @@ fn open_tasks_of_one_device_come_in_order(store: &Store) {
     assert_eq!(found.iter().map(|task| task.no.job.0).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
+fn every_deadline_of_a_task_makes_it_due(store: &Store) {
+    let at = |ms| Some(Timestamp(ms));
+    let plain = |ordinal, status| task(JobNo(1), ordinal, DeviceNo(ordinal), status);
+    let slot = Task { slot_at: at(10), ..plain(1, TaskStatus::Queued) };
+    let timeout = Task { timeout_at: at(20), ..plain(2, TaskStatus::InProgress) };
+    let retry = Task { retry_at: at(30), timeout_at: at(90), ..plain(3, TaskStatus::InProgress) };
+    let retry_first = Task { retry_at: at(40), ..plain(4, TaskStatus::Notified) };
+    insert(store, vec![slot.clone(), timeout, retry, retry_first]);
+    let due = |now| {
+        let found = read(store, move |tx| tx.tasks_due(Timestamp(now), 9));
+        found.into_iter().map(|no| no.ordinal).collect::<Vec<_>>()
+    };
+    assert_eq!([due(9), due(29), due(40)], [vec![], vec![1, 2], vec![1, 2, 3, 4]]);
+    let after = Task { slot_at: None, status: TaskStatus::Notified, revision: 1, ..slot };
+    write(store, move |tx| tx.tasks_apply(&[(0, after.clone())]));
+    assert_eq!(due(9), Vec::<i64>::new());
+    assert_eq!(due(40), [2, 3, 4]);
+}
+
+fn open_tasks_are_listed_with_their_batch_and_package(store: &Store) {
+    let shop = Shop::open(store);
+    let (job, devices) = shop.batch(store, 2);
+    let device = devices[1];
+    let found = read(store, move |tx| tx.task_list_open(device));
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].task, task(job, 2, device, TaskStatus::Queued));
+    let names = [&found[0].job_id, &found[0].firmware_id, &found[0].module, &found[0].dest_version];
+    assert_eq!(names, ["batch", "id of package", "default", "2.0.0"]);
+    let ended = Task { status: TaskStatus::Failed, revision: 1, ..found[0].task.clone() };
+    write(store, move |tx| tx.tasks_apply(&[(0, ended.clone())]));
+    assert_eq!(read(store, move |tx| tx.task_list_open(device)), []);
+}
+
 fn due_tasks_come_earliest_first(store: &Store) {
     let due = |job: i64, ordinal, at: i64| Task {
-        due_at: Some(Timestamp(at)),
+        slot_at: Some(Timestamp(at)),
         ..task(JobNo(job), ordinal, DeviceNo(ordinal), TaskStatus::Queued)
     };
     let never = task(JobNo(1), 9, DeviceNo(9), TaskStatus::Queued);

@@ -91,7 +91,7 @@ fn the_ends_of_the_integers_survive(store: &Store) {
         .zip(1..)
         .map(|(value, n)| Task {
             progress: value,
-            due_at: Some(Timestamp(value)),
+            slot_at: Some(Timestamp(value)),
             revision: value,
             created_at: Timestamp(value),
             ..task(JobNo(i64::MAX), n, DeviceNo(i64::MIN), TaskStatus::Queued)

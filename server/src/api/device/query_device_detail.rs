@@ -1,8 +1,9 @@
 //! QueryDeviceDetail: everything about one device, named by IotId or by ProductKey and DeviceName.
 
 use crate::api::answer::{Object, gmt};
+use crate::api::device::address::Address;
 use crate::api::device::register_device::SEAL_PURPOSE;
-use crate::api::error::{ApiError, Code};
+use crate::api::error::ApiError;
 use crate::api::{Call, Operation};
 use updraft_core::device::DEFAULT_MODULE;
 
@@ -19,30 +20,13 @@ pub const OPERATION: Operation = Operation {
 const REGION: &str = "local";
 
 async fn run(call: Call) -> Result<Object, ApiError> {
-    let params = &call.params;
     let instance = call.instance;
-    // Both given: IotId wins.
-    let iot_id = params.text("IotId").map(str::to_owned);
-    let names = params.text("ProductKey").zip(params.text("DeviceName"));
-    let names = names.map(|(key, name)| (key.to_owned(), name.to_owned()));
-    if iot_id.is_none() && names.is_none() {
-        return Err(Code::NullDeviceName.into());
-    }
+    let address = Address::read(&call.params)?;
     let (product, device, version) = call
         .app
         .store
         .read(move |tx| {
-            let not_found = || ApiError::new(Code::DeviceNotFound);
-            let (product, device) = if let Some(iot_id) = &iot_id {
-                let device = tx.device_find_by_iot_id(instance, iot_id)?.ok_or_else(not_found)?;
-                (tx.product_load(device.product)?.ok_or_else(not_found)?, device)
-            } else {
-                let (key, name) = names.as_ref().ok_or_else(not_found)?;
-                let product =
-                    tx.product_find(instance, key)?.ok_or_else(|| ApiError::new(Code::ProductNotFound))?;
-                let device = tx.device_find(product.no, name)?.ok_or_else(not_found)?;
-                (product, device)
-            };
+            let (product, device) = address.find(tx, instance)?;
             let version = tx.version_find(device.no, DEFAULT_MODULE)?;
             Ok::<_, ApiError>((product, device, version))
         })

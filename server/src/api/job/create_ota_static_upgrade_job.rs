@@ -1,17 +1,21 @@
-//! CreateOTAStaticUpgradeJob: upgrades all devices of a product, or those given by name.
+//! CreateOTAStaticUpgradeJob: upgrades all devices of a product, a share of them, or those given by name; at
+//! once or at a given time.
 //!
 //! The set of devices is fixed at creation: a device registered later is not in the batch. For all devices
-//! of a product the call returns at once and the engine makes the tasks in bounded chunks.
+//! of a product, or a share, the call returns at once and the engine makes the tasks in bounded chunks.
 
 use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
-use crate::api::job::request::{BatchRequest, per_minute, target_devices, target_names};
+use crate::api::job::request::{
+    BatchRequest, per_minute, retry, schedule, src_versions, target_devices, target_names,
+};
 use crate::api::params::Params;
 use crate::api::{Call, Operation};
 use crate::engine::expand;
 use std::sync::Arc;
 use updraft_core::id::DeviceNo;
 use updraft_core::job::{JobType, TargetSelection};
+use updraft_core::target::GrayPercent;
 use updraft_core::{id, limits};
 use updraft_store::{Lane, NewJob, Tx};
 
@@ -23,28 +27,31 @@ pub const OPERATION: Operation = Operation {
     not_served: &[
         ("DnListFileUrl", None),
         ("DownloadProtocol", Some("HTTPS")),
-        ("GrayPercent", None),
         ("GroupId", None),
         ("GroupType", None),
         ("MultiModuleMode", Some("false")),
-        ("NeedConfirm", Some("false")),
         ("OverwriteMode", Some("1")),
-        ("RetryCount", None),
-        ("RetryInterval", None),
-        ("ScheduleFinishTime", None),
-        ("ScheduleTime", None),
-        ("SrcVersion", None),
     ],
     run: |call| Box::pin(run(call)),
 };
 
+/// Which devices a caller wants.
+struct Targets {
+    selection: TargetSelection,
+    names: Vec<String>,
+    gray_percent: Option<GrayPercent>,
+    src_versions: Vec<String>,
+}
+
 async fn run(call: Call) -> Result<Object, ApiError> {
     let request = BatchRequest::read(&call.params)?;
-    let (selection, names) = targets(&call.params)?;
+    let targets = targets(&call.params)?;
     let per_minute = per_minute(&call.params)?;
+    let retry = retry(&call.params, request.timeout_minutes)?;
     let app = &call.app;
-    let job_id = id::job_id(&app.random.bytes("job_id"));
     let (instance, now) = (call.instance, app.now());
+    let schedule = schedule(&call.params, now, app.config.minute_ms)?;
+    let job_id = id::job_id(&app.random.bytes("job_id"));
     let answer = Object::new().text("JobId", &job_id).utc("UtcCreate", now);
     let wake = Arc::clone(app);
     // Also if the caller is gone by then: the engine has work.
@@ -54,28 +61,36 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         if !firmware.status.may_upgrade() {
             return Err(ApiError::new(Code::FirmwareNotVerified));
         }
+        if targets.src_versions.contains(&firmware.dest_version) {
+            return Err(Code::InvalidSrcVersion.into());
+        }
         let mut new = NewJob {
             instance,
             job_id: job_id.clone(),
             firmware: firmware.no,
             product: firmware.product,
             job_type: JobType::Upgrade,
-            target_selection: selection,
+            target_selection: targets.selection,
             need_push: request.need_push,
             per_minute: Some(per_minute),
             timeout_minutes: request.timeout_minutes,
+            need_confirm: request.need_confirm,
+            src_versions: targets.src_versions.clone(),
+            gray_percent: targets.gray_percent,
+            retry,
+            schedule,
             tags: request.tags.clone(),
             expanded: false,
             expand_upto: DeviceNo(0),
         };
-        match selection {
-            TargetSelection::All => {
+        match targets.selection {
+            TargetSelection::All | TargetSelection::Gray => {
                 new.expand_upto = tx.device_last(firmware.product)?;
                 tx.job_insert(&new, now)?;
             }
             TargetSelection::Specific => {
                 let devices: Vec<DeviceNo> =
-                    target_devices(tx, &firmware, &names)?.iter().map(|device| device.no).collect();
+                    target_devices(tx, &firmware, &targets.names)?.iter().map(|device| device.no).collect();
                 let candidates = tx.candidates_of(&devices, &firmware.module)?;
                 new.expanded = true;
                 let job = tx.job_insert(&new, now)?;
@@ -88,23 +103,41 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     Ok(Object::new().object("Data", answer))
 }
 
-fn targets(params: &Params) -> Result<(TargetSelection, Vec<String>), ApiError> {
+fn targets(params: &Params) -> Result<Targets, ApiError> {
     let names = target_names(params, limits::STATIC_TARGETS_MAX)?;
-    match params.need("TargetSelection")? {
-        "ALL" if names.is_empty() => Ok((TargetSelection::All, names)),
-        "ALL" => Err(ApiError::with(
-            Code::InvalidTargets,
-            "TargetDeviceName must not be given together with TargetSelection ALL.",
-        )),
-        "SPECIFIC" if names.is_empty() => Err(ApiError::with(
-            Code::InvalidTargets,
-            "TargetSelection SPECIFIC needs TargetDeviceName.1 to TargetDeviceName.200.",
-        )),
-        "SPECIFIC" => Ok((TargetSelection::Specific, names)),
-        found @ ("GRAY" | "GROUP") => Err(ApiError::with(
-            Code::ParameterNotSupported,
-            format!("TargetSelection {found} is not supported by this release."),
-        )),
-        _ => Err(ApiError::invalid("TargetSelection", "It must be ALL, SPECIFIC, GRAY or GROUP.")),
+    let src_versions = src_versions(params)?;
+    let gray = params.text("GrayPercent");
+    let wrong = |why: &str| Err(ApiError::with(Code::InvalidTargets, why));
+    let selection = match params.need("TargetSelection")? {
+        "ALL" => TargetSelection::All,
+        "SPECIFIC" => TargetSelection::Specific,
+        "GRAY" => TargetSelection::Gray,
+        "GROUP" => {
+            return Err(ApiError::with(
+                Code::ParameterNotSupported,
+                "TargetSelection GROUP is not supported by this release.",
+            ));
+        }
+        _ => return Err(ApiError::invalid("TargetSelection", "It must be ALL, SPECIFIC, GRAY or GROUP.")),
+    };
+    match (selection, names.is_empty()) {
+        (TargetSelection::Specific, true) => {
+            return wrong("TargetSelection SPECIFIC needs TargetDeviceName.1 to TargetDeviceName.200.");
+        }
+        (TargetSelection::All | TargetSelection::Gray, false) => {
+            return wrong("TargetDeviceName goes with TargetSelection SPECIFIC only.");
+        }
+        _ => {}
     }
+    if selection == TargetSelection::Specific && !src_versions.is_empty() {
+        return Err(Code::InvalidSrcVersion.into());
+    }
+    let gray_percent = match (selection, gray) {
+        (TargetSelection::Gray, Some(text)) => {
+            Some(GrayPercent::parse(text).ok_or(Code::InvalidGrayPercent)?)
+        }
+        (TargetSelection::Gray, None) | (_, Some(_)) => return Err(Code::InvalidGrayPercent.into()),
+        (_, None) => None,
+    };
+    Ok(Targets { selection, names, gray_percent, src_versions })
 }

@@ -8,7 +8,7 @@ use crate::engine::expand;
 use std::sync::Arc;
 use updraft_core::firmware::FirmwareStatus;
 use updraft_core::id::DeviceNo;
-use updraft_core::job::{JobType, TargetSelection};
+use updraft_core::job::{JobType, Schedule, TargetSelection};
 use updraft_core::{id, limits};
 use updraft_store::{Lane, NewJob, Tx};
 
@@ -55,6 +55,11 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             need_push: request.need_push,
             per_minute: None,
             timeout_minutes: request.timeout_minutes,
+            need_confirm: request.need_confirm,
+            src_versions: Vec::new(),
+            gray_percent: None,
+            retry: None,
+            schedule: Schedule::default(),
             tags: request.tags.clone(),
             expanded: true,
             expand_upto: DeviceNo(0),

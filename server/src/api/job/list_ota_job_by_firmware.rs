@@ -3,9 +3,9 @@
 //! Batches are numbered within their package without gaps, so a page is a range of an index: page 1 and
 //! page 10,000 cost the same.
 
-use crate::api::answer::{Node, Object};
+use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
-use crate::api::job::wording::{SELECTION_STATIC, Wording, with_tags};
+use crate::api::job::wording::{self, Wording};
 use crate::api::{Call, Operation, page};
 use updraft_core::limits::JOB_PAGE_SIZE_MAX;
 
@@ -35,23 +35,6 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         })
         .await?;
     let wording = Wording::of_lists(call.app.config.modern_spelling);
-    let rows = jobs
-        .iter()
-        .map(|job| {
-            let row = Object::new()
-                .text("JobId", &job.job_id)
-                .text("JobStatus", wording.status(job.status))
-                .text("JobType", wording.job_type(job.job_type))
-                .text("FirmwareId", &firmware.firmware_id)
-                .text("ProductKey", &product.product_key)
-                .text("SelectionType", SELECTION_STATIC)
-                .text("TargetSelection", job.target_selection.name())
-                .utc("UtcCreate", job.created_at)
-                .utc("UtcModified", job.modified_at)
-                .opt_utc("UtcStartTime", job.start_at)
-                .opt_utc("UtcEndTime", job.end_at);
-            Node::Object(with_tags(row, &job.tags))
-        })
-        .collect();
+    let rows = jobs.iter().map(|job| wording::row(wording, job, &firmware, &product)).collect();
     Ok(page::fields(Object::new(), page, firmware.job_count).list("Data", "SimpleOTAJobInfo", rows))
 }

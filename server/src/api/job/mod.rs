@@ -2,6 +2,7 @@
 
 pub mod create_ota_static_upgrade_job;
 pub mod create_ota_verify_job;
+pub mod list_ota_job_by_device;
 pub mod list_ota_job_by_firmware;
 pub mod query_ota_job;
 pub(crate) mod request;

@@ -1,6 +1,6 @@
 //! QueryOTAJob: everything about one batch.
 
-use crate::api::answer::Object;
+use crate::api::answer::{Node, Object};
 use crate::api::error::ApiError;
 use crate::api::job::request::find_job;
 use crate::api::job::wording::{SELECTION_STATIC, Wording, with_tags};
@@ -29,16 +29,27 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .text("JobStatus", Wording::Modern.status(job.status))
         .text("SelectionType", SELECTION_STATIC)
         .text("TargetSelection", job.target_selection.name())
+        .opt_text("GrayPercent", job.gray_percent.map(|percent| percent.to_string()))
         .opt_int("MaximumPerMinute", job.per_minute)
         .opt_int("TimeoutInMinutes", job.timeout_minutes)
         .int("OverwriteMode", 1)
         .flag("NeedPush", job.need_push)
-        .flag("NeedConfirm", false)
+        .flag("NeedConfirm", job.need_confirm)
+        .opt_int("RetryInterval", job.retry.map(|retry| retry.interval_minutes))
+        .opt_int("RetryCount", job.retry.map(|retry| retry.count))
         .flag("MultiModuleMode", false)
         .text("DownloadProtocol", "HTTPS")
         .utc("UtcCreate", job.created_at)
         .utc("UtcModified", job.modified_at)
         .opt_utc("UtcStartTime", job.start_at)
-        .opt_utc("UtcEndTime", job.end_at);
+        .opt_utc("UtcEndTime", job.end_at)
+        .opt_utc("UtcScheduleTime", job.schedule.start)
+        .opt_utc("UtcScheduleFinishTime", job.schedule.finish);
+    let data = match job.src_versions.as_slice() {
+        [] => data,
+        versions => {
+            data.list("SrcVersions", "SrcVersion", versions.iter().cloned().map(Node::Text).collect())
+        }
+    };
     Ok(Object::new().object("Data", with_tags(data, &job.tags)))
 }

@@ -1,25 +1,27 @@
-//! What calls about batches have in common: tags, time-out, target names, package; and how a batch is found.
+//! What calls about batches have in common: tags, times, retries, target names, package; and how a batch is found.
 
 use crate::api::error::{ApiError, Code};
 use crate::api::params::Params;
 use std::collections::BTreeSet;
 use updraft_core::id::InstanceNo;
-use updraft_core::job::Tag;
+use updraft_core::job::{Schedule, Tag};
 use updraft_core::limits::{
-    PER_MINUTE_MAX, PER_MINUTE_MIN, TAG_VALUE_CHARS_MAX, TAGS_CHARS_MAX, TAGS_MAX, TIMEOUT_MINUTES,
+    PER_MINUTE_MAX, PER_MINUTE_MIN, RETRY_COUNTS, RETRY_INTERVALS_MINUTES, SRC_VERSIONS_MAX,
+    TAG_VALUE_CHARS_MAX, TAGS_CHARS_MAX, TAGS_MAX, TIMEOUT_MINUTES,
 };
 use updraft_core::text;
-use updraft_store::{Device, Firmware, Job, Product, Tx};
+use updraft_core::time::Timestamp;
+use updraft_store::{Device, Firmware, Job, Product, RetryRule, Tx};
 
 /// Parameters of the platform that no batch of this release serves; see `Operation::not_served`.
-pub const NOT_SERVED: [(&str, Option<&str>); 2] =
-    [("DownloadProtocol", Some("HTTPS")), ("NeedConfirm", Some("false"))];
+pub const NOT_SERVED: [(&str, Option<&str>); 1] = [("DownloadProtocol", Some("HTTPS"))];
 
 /// What a caller says of any batch.
 pub struct BatchRequest {
     pub firmware_id: String,
     pub product_key: String,
     pub need_push: bool,
+    pub need_confirm: bool,
     pub timeout_minutes: Option<i64>,
     pub tags: Vec<Tag>,
 }
@@ -34,6 +36,7 @@ impl BatchRequest {
             firmware_id: params.need("FirmwareId")?.to_owned(),
             product_key: params.need("ProductKey")?.to_owned(),
             need_push: params.flag("NeedPush")?.unwrap_or(true),
+            need_confirm: params.flag("NeedConfirm")?.unwrap_or(false),
             timeout_minutes,
             tags: tags(params)?,
         })
@@ -74,9 +77,48 @@ pub fn per_minute(params: &Params) -> Result<i64, ApiError> {
     }
 }
 
+/// `RetryInterval` and `RetryCount`.
+pub fn retry(params: &Params, timeout_minutes: Option<i64>) -> Result<Option<RetryRule>, ApiError> {
+    let (interval, count) = (params.int("RetryInterval")?, params.int("RetryCount")?);
+    let (interval_minutes, count) = match (interval, count) {
+        (None, None) => return Ok(None),
+        (Some(interval), Some(count)) => (interval, count),
+        _ => return Err(Code::InvalidRetry.into()),
+    };
+    let fits = RETRY_INTERVALS_MINUTES.contains(&interval_minutes)
+        && RETRY_COUNTS.contains(&count)
+        && timeout_minutes.is_none_or(|timeout| interval_minutes < timeout);
+    if fits { Ok(Some(RetryRule { interval_minutes, count })) } else { Err(Code::InvalidRetry.into()) }
+}
+
+/// `ScheduleTime` and `ScheduleFinishTime`.
+pub fn schedule(params: &Params, now: Timestamp, minute_ms: i64) -> Result<Schedule, ApiError> {
+    let asked = Schedule {
+        start: params.int("ScheduleTime")?.map(Timestamp),
+        finish: params.int("ScheduleFinishTime")?.map(Timestamp),
+    };
+    asked.check(now, minute_ms).map_err(|why| ApiError::with(Code::InvalidSchedule, why))
+}
+
+/// `SrcVersion.N`: each once.
+pub fn src_versions(params: &Params) -> Result<Vec<String>, ApiError> {
+    let versions = params.list("SrcVersion", SRC_VERSIONS_MAX)?;
+    let mut seen = BTreeSet::new();
+    if versions.iter().all(|version| text::version(version) && seen.insert(*version)) {
+        Ok(versions.into_iter().map(str::to_owned).collect())
+    } else {
+        Err(Code::InvalidSrcVersion.into())
+    }
+}
+
 /// `TargetDeviceName.N`: up to `max` names, each once.
 pub fn target_names(params: &Params, max: usize) -> Result<Vec<String>, ApiError> {
-    let names: Vec<String> = params.list("TargetDeviceName", max)?.into_iter().map(str::to_owned).collect();
+    device_names(params, "TargetDeviceName", max)
+}
+
+/// A list of up to `max` device names, each once.
+pub fn device_names(params: &Params, parameter: &str, max: usize) -> Result<Vec<String>, ApiError> {
+    let names: Vec<String> = params.list(parameter, max)?.into_iter().map(str::to_owned).collect();
     let mut seen = BTreeSet::new();
     if let Some(twice) = names.iter().find(|name| !seen.insert(name.as_str())) {
         return Err(ApiError::with(
@@ -150,6 +192,36 @@ mod tests {
         assert!(of(&[("Tag.1.Key", "a"), ("Tag.1.Value", &"v".repeat(1_025))]).is_err());
         let twice = [("Tag.1.Key", "a"), ("Tag.1.Value", "v"), ("Tag.2.Key", "a"), ("Tag.2.Value", "w")];
         assert!(of(&twice).is_err());
+    }
+
+    #[test]
+    fn retries_have_an_interval_and_a_count_and_end_before_the_time_out() {
+        let retry = |pairs: &[(&str, &str)], timeout| {
+            super::retry(&Params::from_pairs(pairs.iter().copied()), timeout).map(|rule| rule.is_some())
+        };
+        assert_eq!(retry(&[], None), Ok(false));
+        let both = |interval, count| [("RetryInterval", interval), ("RetryCount", count)];
+        assert_eq!(retry(&both("0", "5"), Some(1)), Ok(true));
+        assert_eq!(retry(&both("30", "2"), Some(60)), Ok(true));
+        assert_eq!(retry(&both("1440", "1"), None), Ok(true));
+        for (interval, count, timeout) in
+            [("60", "2", Some(60)), ("5", "2", None), ("10", "3", None), ("10", "0", None)]
+        {
+            assert!(retry(&both(interval, count), timeout).is_err(), "{interval} {count} {timeout:?}");
+        }
+        assert!(retry(&[("RetryInterval", "10")], None).is_err());
+        assert!(retry(&[("RetryCount", "2")], None).is_err());
+    }
+
+    #[test]
+    fn source_versions_are_named_once_each() {
+        let versions =
+            |pairs: &[(&str, &str)]| super::src_versions(&Params::from_pairs(pairs.iter().copied()));
+        assert_eq!(versions(&[]).unwrap().len(), 0);
+        assert_eq!(versions(&[("SrcVersion.1", "1.0"), ("SrcVersion.2", "1.1")]).unwrap(), ["1.0", "1.1"]);
+        assert!(versions(&[("SrcVersion.1", "1.0"), ("SrcVersion.2", "1.0")]).is_err());
+        assert!(versions(&[("SrcVersion.1", "1 0")]).is_err());
+        assert!(versions(&[("SrcVersion.11", "1.0")]).is_err());
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //!
 //! `ListOTAJobByFirmware` (and its sister by device) say `COMPLETE` and `VERFIY_FIRMWARE`, as their page
 //! does; `QueryOTAJob` says `COMPLETED` and `VERIFY_FIRMWARE`. The key `modern_spelling` makes all of them
-//! use the second pair.
+//! use the second pair. And how a batch looks in lists.
 
-use updraft_core::job::{JobStatus, JobType};
+use crate::api::answer::{Node, Object};
+use updraft_core::job::{JobStatus, JobType, Tag};
+use updraft_store::{Firmware, ListedJob, Product};
 
 /// Which pair an operation uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,12 +47,25 @@ impl Wording {
 /// `SelectionType` on the wire: every batch of this release is static.
 pub const SELECTION_STATIC: &str = "STATIC";
 
+/// A batch as the list operations show it.
+pub fn row(wording: Wording, job: &ListedJob, firmware: &Firmware, product: &Product) -> Node {
+    let row = Object::new()
+        .text("JobId", &job.job_id)
+        .text("JobStatus", wording.status(job.status))
+        .text("JobType", wording.job_type(job.job_type))
+        .text("FirmwareId", &firmware.firmware_id)
+        .text("ProductKey", &product.product_key)
+        .text("SelectionType", SELECTION_STATIC)
+        .text("TargetSelection", job.target_selection.name())
+        .utc("UtcCreate", job.created_at)
+        .utc("UtcModified", job.modified_at)
+        .opt_utc("UtcStartTime", job.start_at)
+        .opt_utc("UtcEndTime", job.end_at);
+    Node::Object(with_tags(row, &job.tags))
+}
+
 /// `Tags` on the wire: absent when there are none.
-pub fn with_tags(
-    object: crate::api::answer::Object,
-    tags: &[updraft_core::job::Tag],
-) -> crate::api::answer::Object {
-    use crate::api::answer::{Node, Object};
+pub fn with_tags(object: Object, tags: &[Tag]) -> Object {
     if tags.is_empty() {
         return object;
     }

@@ -10,6 +10,7 @@ use crate::api::{Call, Operation};
 use crate::engine;
 use crate::engine::advance::Effects;
 use std::sync::Arc;
+use updraft_core::job::JobStatus;
 use updraft_core::task::Cancel;
 use updraft_store::Lane;
 
@@ -34,7 +35,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         notified: flag("CancelNotifiedTask")?,
         in_progress: flag("CancelInProgressTask")?,
     };
-    // A flag of its own for batches that wait for their time; none does in this release.
+    // A flag of its own for batches that wait for their time: it reaches all of their tasks.
     let scheduled = flag("CancelScheduledTask")?;
     if cancel == Cancel::default() && !scheduled {
         return Err(Code::NullCancelFlag.into());
@@ -43,17 +44,13 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let app = Arc::clone(&call.app);
     let (job, more) = engine::write(&call.app, Lane::Interactive, move |tx| {
         let job = tx.job_find(instance, &id)?.ok_or_else(|| ApiError::new(Code::JobNotFound))?;
+        let planned = scheduled && job.status == JobStatus::Planned;
+        let cancel = if planned { Cancel::ALL } else { cancel };
         if job.status.is_ended() || cancel == Cancel::default() {
             return Ok(((job.no, false), Effects::default()));
         }
         // A second call adds to one that is still being carried out.
-        let both = Cancel {
-            confirm: cancel.confirm || job.cancel.confirm,
-            queued: cancel.queued || job.cancel.queued,
-            notified: cancel.notified || job.cancel.notified,
-            in_progress: cancel.in_progress || job.cancel.in_progress,
-        };
-        tx.job_cancel_set(job.no, both, now)?;
+        tx.job_cancel_set(job.no, cancel.or(job.cancel), now)?;
         let (more, effects) = engine::cancel_step(tx, &app, job.no)?;
         Ok::<_, ApiError>(((job.no, more || !job.expanded), effects))
     })

@@ -1,0 +1,41 @@
+//! ConfirmOTATask: the end users of up to ten devices agreed, so their tasks wait for their push. All or none.
+
+use crate::api::answer::Object;
+use crate::api::error::ApiError;
+use crate::api::task::ids;
+use crate::api::{Call, Operation};
+use crate::engine;
+use crate::engine::advance::Door;
+use std::sync::Arc;
+use updraft_core::task::Event;
+use updraft_store::Lane;
+
+/// The table's entry.
+pub const OPERATION: Operation = Operation {
+    name: "ConfirmOTATask",
+    qps: 20,
+    required: &["TaskId"],
+    not_served: &[],
+    run: |call| Box::pin(run(call)),
+};
+
+async fn run(call: Call) -> Result<Object, ApiError> {
+    let wanted = ids::read(&call.params)?;
+    let (instance, app) = (call.instance, Arc::clone(&call.app));
+    engine::write(&call.app, Lane::Interactive, move |tx| {
+        let tasks = wanted.iter().map(|id| Ok((id, ids::find(tx, instance, id)?)));
+        let tasks = tasks.collect::<Result<Vec<_>, ApiError>>()?;
+        let mut door = Door::open(tx, &app, app.now());
+        door.load_tasks(&tasks.iter().map(|(_, no)| *no).collect::<Vec<_>>())?;
+        for (id, no) in tasks {
+            door.apply_asked(no, &Event::Confirm)?
+                .map_err(|refused| ids::forbidden(id, refused.status.name(), refused.why))?;
+            if door.is_listening(no) {
+                door.offer(no)?;
+            }
+        }
+        Ok::<_, ApiError>(((), door.close()?))
+    })
+    .await?;
+    Ok(Object::new())
+}
