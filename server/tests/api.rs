@@ -13,6 +13,8 @@ mod enumeration;
 mod gateway;
 #[path = "api/list_jobs.rs"]
 mod list_jobs;
+#[path = "api/rollout.rs"]
+mod rollout;
 #[path = "api/rules.rs"]
 mod rules;
 #[path = "api/server.rs"]

@@ -11,8 +11,10 @@ const REQUIRED_BY_US: [(&str, &str, &str); 1] =
     [("CreateOTAFirmware", "ProductKey", "every later call needs it, and a package is for one product")];
 
 /// Parameters that are accepted and do nothing.
-const IGNORED: [(&str, &str, &str); 1] =
-    [("CreateProduct", "ResourceGroupId", "the platform's own pages say that it has no effect on products")];
+const IGNORED: [(&str, &str, &str); 2] = [
+    ("CreateProduct", "ResourceGroupId", "the platform's own pages say that it has no effect on products"),
+    ("QueryProductList", "ResourceGroupId", "products are in no group, so there is nothing to filter by"),
+];
 
 /// An operation, and for each parameter that it reads a value that it must refuse, with the code of the refusal.
 /// `x*101` stands for that many letters.
