@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use updraft_core::task::FailedStep;
 use updraft_server::device::connection::Limits;
-use updraft_server::device::link::{DeviceEvent, Downlink};
+use updraft_server::device::link::{Asked, DeviceEvent, Downlink, Question};
 use updraft_server::device::session::Sent;
 use updraft_server::net::{Peer, Stream};
 use updraft_server::tls::Identity;
@@ -157,7 +157,7 @@ async fn messages_become_events_and_are_acknowledged_in_order() {
             step: FailedStep::Verification,
             desc: "bad".to_owned(),
         },
-        DeviceEvent::Pull { module: default(), id: r#""3|x""#.to_owned() },
+        DeviceEvent::Pull { module: default(), asked: get(r#""3|x""#) },
     ];
     assert_eq!(world.memory.of(DEV01), expected);
 }
@@ -296,16 +296,42 @@ async fn a_device_without_automatic_delivery_has_to_subscribe() {
     assert_eq!(world.memory.of(DEV01), [online(1), DeviceEvent::Listening, DeviceEvent::Listening]);
 }
 
+fn get(id: &str) -> Asked {
+    Asked { by: Question::Get, id: id.to_owned() }
+}
+
+/// Link SDKs for C 2.x and 3.x ask and are answered on one topic, which they subscribe to first.
+#[tokio::test]
+async fn an_old_devices_question_is_answered_on_its_own_topic_and_never_echoed() {
+    let world = World::new().await;
+    let mut client = world.login(&Connect::javascript().clean()).await;
+    client.send(&subscribe(1, &[(REQUEST, 1)])).await;
+    assert_eq!(client.receive().await, (0x90, vec![0, 1, 1]));
+    client.send(&publish(REQUEST, Some(2), r#"{"id":"0","params":{"version":"1.0.0"}}"#)).await;
+    assert_eq!(client.receive().await, (0x40, vec![0, 2]));
+    client.nothing_else().await;
+    let asked = Asked { by: Question::Request, id: r#""0""#.to_owned() };
+    let pull = DeviceEvent::Pull { module: "default".to_owned(), asked: asked.clone() };
+    assert_eq!(world.memory.of(DEV01), [online(1), pull]);
+    // Nothing to do is not said; an update is told like a push.
+    world.sessions.send(DEV01, Downlink::PullReply { asked: asked.clone(), package: None });
+    let package = Some((task(1), 1, package()));
+    world.sessions.send(DEV01, Downlink::PullReply { asked, package });
+    let (topic, _, payload) = client.message().await;
+    assert_eq!((topic.as_str(), payload), (REQUEST, pushed(4).replace(r#""id":4"#, r#""id":"0""#)));
+    client.nothing_else().await;
+}
+
 #[tokio::test]
 async fn a_question_is_answered_to_whoever_asks() {
     let world = World::new().await;
     let mut client = world.login(&Connect::javascript().clean()).await;
-    let nothing = Downlink::PullReply { id: "\"3|x\"".to_owned(), package: None };
+    let nothing = Downlink::PullReply { asked: get("\"3|x\""), package: None };
     assert_eq!(world.sessions.send(DEV01, nothing), Sent::Queued);
     let answer = r#"{"code":200,"data":{},"id":"3|x","message":"success"}"#.to_owned();
     assert_eq!(client.message().await, (GET_REPLY.to_owned(), None, answer));
     let package = Some((task(1), 1, package()));
-    world.sessions.send(DEV01, Downlink::PullReply { id: "4".to_owned(), package });
+    world.sessions.send(DEV01, Downlink::PullReply { asked: get("4"), package });
     let (_, _, payload) = client.message().await;
     assert_eq!(payload, pushed(4).replace(r#""1000""#, "200"));
 }
@@ -321,7 +347,7 @@ async fn pushes_wait_for_room_and_can_be_withdrawn() {
         assert_eq!(client.message().await.1, Some(ordinal));
     }
     // The ninth waits for a PUBACK; an answer does not.
-    world.sessions.send(DEV01, Downlink::PullReply { id: "4".to_owned(), package: None });
+    world.sessions.send(DEV01, Downlink::PullReply { asked: get("4"), package: None });
     assert_eq!(client.message().await.0, GET_REPLY);
     client.nothing_else().await;
     world.sessions.withdraw(DEV01, task(10), 2);

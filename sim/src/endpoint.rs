@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use updraft_core::id::DeviceNo;
 use updraft_core::limits::MODULES_PER_DEVICE_MAX;
 use updraft_fleet::ConnectInfo;
-use updraft_server::device::link::{Backend as _, DeviceEvent, Downlink, Happened};
+use updraft_server::device::link::{Backend as _, DeviceEvent, Downlink, Happened, Question};
 use updraft_server::device::login::Login;
 use updraft_server::device::topic::{DownTopic, Owner, Uplink};
 use updraft_server::device::{firmware_get, inform, progress, push};
@@ -115,6 +115,7 @@ impl World {
             Uplink::Inform => inform::decode(payload),
             Uplink::Progress => progress::decode(payload),
             Uplink::FirmwareGet => firmware_get::decode(payload),
+            Uplink::Request => firmware_get::decode_request(payload),
         };
         let line = match &decoded {
             Ok(DeviceEvent::Report { module, version }) => format!("reports {module} {version}"),
@@ -257,7 +258,7 @@ impl World {
                 let line = format!("server pushes {} to {} for task {task}", package.version, node.name);
                 (DownTopic::Upgrade, push::push(package, &base, *id), true, line)
             }
-            Downlink::PullReply { id, package } => {
+            Downlink::PullReply { asked, package } => {
                 let line = match package {
                     Some((task, _, package)) => {
                         format!("server answers {} to {} for task {task}", package.version, node.name)
@@ -265,7 +266,15 @@ impl World {
                     None => format!("server answers nothing to {}", node.name),
                 };
                 let package = package.as_ref().map(|(_, _, package)| package.as_ref());
-                (DownTopic::GetReply, push::reply(id, package, &base), false, line)
+                match (asked.by, package) {
+                    (Question::Get, package) => {
+                        (DownTopic::GetReply, push::reply(&asked.id, package, &base), false, line)
+                    }
+                    (Question::Request, Some(package)) => {
+                        (DownTopic::RequestReply, push::request_reply(&asked.id, package, &base), false, line)
+                    }
+                    (Question::Request, None) => return,
+                }
             }
         };
         let topic = owner.downlink(topic);

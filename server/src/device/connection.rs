@@ -3,7 +3,7 @@
 //! No session outlives its connection, so SessionPresent is always 0; what a device missed is pushed again
 //! after its next login. Whatever a device sends becomes durable before it is acknowledged.
 
-use super::link::{Backend, DeviceEvent, Downlink, Happened, KnownDevice, Unavailable};
+use super::link::{Backend, DeviceEvent, Downlink, Happened, KnownDevice, Question, Unavailable};
 use super::login::{Login, Refusal};
 use super::push;
 use super::session::{Ending, NewSession, Session, Sessions};
@@ -233,9 +233,17 @@ impl<B: Backend> Endpoint<B> {
                     (DownTopic::Upgrade, talk.window.take(), push::push(&package, &base, id))
                 }
                 // At QoS 0: who misses an answer asks again.
-                Downlink::PullReply { id, package } => {
+                Downlink::PullReply { asked, package } => {
                     let package = package.as_ref().map(|(_, _, package)| package.as_ref());
-                    (DownTopic::GetReply, None, push::reply(&id, package, &base))
+                    match (asked.by, package) {
+                        (Question::Get, package) => {
+                            (DownTopic::GetReply, None, push::reply(&asked.id, package, &base))
+                        }
+                        (Question::Request, Some(package)) => {
+                            (DownTopic::RequestReply, None, push::request_reply(&asked.id, package, &base))
+                        }
+                        (Question::Request, None) => continue,
+                    }
                 }
             };
             let qos = if packet_id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };

@@ -1,6 +1,7 @@
-//! The device's question for a package: `/sys/{pk}/{dn}/thing/ota/firmware/get`.
+//! The device's question for a package: `/sys/{pk}/{dn}/thing/ota/firmware/get`, and of older SDKs
+//! `/ota/device/request/{pk}/{dn}`.
 
-use super::link::DeviceEvent;
+use super::link::{Asked, DeviceEvent, Question};
 use super::{Ignored, module_or_default, payload_text};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -26,6 +27,15 @@ struct Params<'a> {
 /// What a device asks. Its id is kept as JSON text, since the answer must repeat it in the same type; an
 /// absent one is the empty text.
 pub fn decode(payload: &[u8]) -> Result<DeviceEvent, Ignored> {
+    question(payload, Question::Get)
+}
+
+/// The same on the topic of older SDKs.
+pub fn decode_request(payload: &[u8]) -> Result<DeviceEvent, Ignored> {
+    question(payload, Question::Request)
+}
+
+fn question(payload: &[u8], by: Question) -> Result<DeviceEvent, Ignored> {
     let message: Message<'_> = serde_json::from_str(payload_text(payload)?).map_err(|_| Ignored::NotJson)?;
     let id = message.id.map_or("", RawValue::get);
     // An id is a number or a text; anything longer or nested is not ours to carry around.
@@ -33,7 +43,7 @@ pub fn decode(payload: &[u8]) -> Result<DeviceEvent, Ignored> {
         return Err(Ignored::Id);
     }
     let module = module_or_default(message.params.and_then(|params| params.module).as_deref())?;
-    Ok(DeviceEvent::Pull { module, id: id.to_owned() })
+    Ok(DeviceEvent::Pull { module, asked: Asked { by, id: id.to_owned() } })
 }
 
 #[cfg(test)]
@@ -61,7 +71,8 @@ mod tests {
             (r#"{"id":null,"params":null}"#, "default", ""),
             (r#"{"id" :  -1.50e2 }"#, "default", "-1.50e2"),
         ] {
-            let expected = DeviceEvent::Pull { module: module.to_owned(), id: id.to_owned() };
+            let asked = Asked { by: Question::Get, id: id.to_owned() };
+            let expected = DeviceEvent::Pull { module: module.to_owned(), asked };
             assert_eq!(decode(payload.as_bytes()), Ok(expected), "{payload}");
         }
     }

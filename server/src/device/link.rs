@@ -108,9 +108,28 @@ pub enum DeviceEvent {
     Pull {
         /// The module.
         module: String,
-        /// The request's `id`, as the JSON text that it was sent as: echoed unchanged.
-        id: String,
+        /// How it asked, and so how it is answered.
+        asked: Asked,
     },
+}
+
+/// How a device asks whether there is an update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// On which topic.
+    pub by: Question,
+    /// The request's `id`, as the JSON text that it was sent as: echoed unchanged.
+    pub id: String,
+}
+
+/// The topics on which devices ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// `thing/ota/firmware/get`: always answered, on `get_reply`.
+    Get,
+    /// `/ota/device/request`, the way of Link SDKs for C 2.x and 3.x: answered on the same topic, like a push,
+    /// and only if there is an update.
+    Request,
 }
 
 /// Something to send to a device.
@@ -129,8 +148,8 @@ pub enum Downlink {
     },
     /// Answer its question.
     PullReply {
-        /// The request's `id`, as JSON text.
-        id: String,
+        /// The question.
+        asked: Asked,
         /// The task that the answer belongs to, with its revision, and the package; `None`: nothing to do.
         package: Option<(TaskNo, i64, Arc<Package>)>,
     },

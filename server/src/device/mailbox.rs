@@ -1,6 +1,6 @@
 //! One device's mailbox: which topics it hears, and what waits to be written to it. Pure.
 
-use super::link::Downlink;
+use super::link::{Downlink, Question};
 use super::topic::{DownTopic, Owner, is_filter, matches};
 use std::collections::VecDeque;
 use updraft_core::id::TaskNo;
@@ -43,9 +43,9 @@ pub struct Mailbox {
     queue: VecDeque<Downlink>,
     auto_subscribe: bool,
     /// By [`DownTopic`]: subscribed by its exact name.
-    subscribed: [bool; 2],
+    subscribed: [bool; DownTopic::ALL.len()],
     /// By [`DownTopic`]: explicitly unsubscribed, which ends automatic delivery too.
-    unsubscribed: [bool; 2],
+    unsubscribed: [bool; DownTopic::ALL.len()],
     /// Filters with wildcards that match one of the topics; others can never have an effect.
     wildcards: Vec<Box<str>>,
     /// Tasks taken back, with the revision from which on they are news again.
@@ -123,11 +123,13 @@ impl Mailbox {
                     self.last_push = Some((*task, *revision));
                 }
             }
-            Downlink::PullReply { package, .. } => {
+            Downlink::PullReply { asked, package } => {
+                let topic = match asked.by {
+                    Question::Get => DownTopic::GetReply,
+                    Question::Request => DownTopic::RequestReply,
+                };
                 // Who asks wants the answer, subscribed or not.
-                if self.unsubscribed[DownTopic::GetReply as usize]
-                    && !self.delivers(owner, DownTopic::GetReply)
-                {
+                if self.unsubscribed[topic as usize] && !self.delivers(owner, topic) {
                     return Sent::NotListening;
                 }
                 if package.as_ref().is_some_and(|(task, revision, _)| self.is_withdrawn(*task, *revision)) {
@@ -180,7 +182,7 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
-    use super::super::link::Package;
+    use super::super::link::{Asked, Package};
     use super::*;
     use std::sync::Arc;
     use updraft_core::firmware::SignMethod;
@@ -213,7 +215,8 @@ mod tests {
     }
 
     fn answer(ordinal: i64, revision: i64) -> Downlink {
-        Downlink::PullReply { id: "1".to_owned(), package: Some((task(ordinal), revision, package())) }
+        let asked = Asked { by: Question::Get, id: "1".to_owned() };
+        Downlink::PullReply { asked, package: Some((task(ordinal), revision, package())) }
     }
 
     fn listens(mailbox: &Mailbox) -> bool {

@@ -13,6 +13,13 @@ const UDI_KEY: &str = "_package_udi";
 
 /// The payload for `/ota/device/upgrade/{pk}/{dn}`; `base` is the address before the download path.
 pub fn push(package: &Package, base: &str, id: i64) -> Vec<u8> {
+    request_reply(&id.to_string(), package, base)
+}
+
+/// The payload for `/ota/device/request/{pk}/{dn}`: a push with the question's `id`, as JSON text; 0 if it had
+/// none.
+pub fn request_reply(id: &str, package: &Package, base: &str) -> Vec<u8> {
+    let id = if id.is_empty() { "0" } else { id };
     let mut out = String::with_capacity(512);
     // Here the code is a text; in the answer to a question it is a number.
     out.push_str(r#"{"code":"1000","data":"#);

@@ -324,6 +324,7 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use super::super::link::{Asked, Question};
     use super::*;
 
     const DEVICE: DeviceNo = DeviceNo(7);
@@ -366,7 +367,8 @@ mod tests {
         sessions.sweep(start + Duration::from_secs(152));
         assert_eq!(session.ending(), Some(Ending::Silent));
         assert!(!sessions.listening(DEVICE));
-        let nothing = Downlink::PullReply { id: String::new(), package: None };
+        let asked = Asked { by: Question::Get, id: String::new() };
+        let nothing = Downlink::PullReply { asked, package: None };
         assert_eq!(sessions.send(DEVICE, nothing), Sent::Offline);
 
         let session = login(&sessions, true);

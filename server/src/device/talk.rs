@@ -134,6 +134,7 @@ impl<'a> Talk<'a> {
             Some(Uplink::Inform) => inform::decode(&publish.payload),
             Some(Uplink::Progress) => progress::decode(&publish.payload),
             Some(Uplink::FirmwareGet) => firmware_get::decode(&publish.payload),
+            Some(Uplink::Request) => firmware_get::decode_request(&publish.payload),
         };
         match decoded {
             Ok(event) => heard.events.push(Happened { device: self.session.device, event }),

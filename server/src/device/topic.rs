@@ -12,6 +12,8 @@ pub enum Uplink {
     Progress,
     /// A question for a package.
     FirmwareGet,
+    /// The same on the topic of older SDKs.
+    Request,
     /// The device's own topic, of which the server knows nothing: accepted and ignored.
     Unknown,
 }
@@ -23,16 +25,19 @@ pub enum DownTopic {
     Upgrade,
     /// Package information, as an answer.
     GetReply,
+    /// The same on the topic of older SDKs; the device's own question is never echoed there.
+    RequestReply,
 }
 
 impl DownTopic {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Upgrade, Self::GetReply];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Upgrade, Self::GetReply, Self::RequestReply];
 
     fn around(self) -> (&'static str, &'static str) {
         match self {
             Self::Upgrade => ("/ota/device/upgrade/", ""),
             Self::GetReply => ("/sys/", "/thing/ota/firmware/get_reply"),
+            Self::RequestReply => ("/ota/device/request/", ""),
         }
     }
 }
@@ -53,6 +58,7 @@ impl Owner<'_> {
             ("/ota/device/inform/", "", Uplink::Inform),
             ("/ota/device/progress/", "", Uplink::Progress),
             ("/sys/", "/thing/ota/firmware/get", Uplink::FirmwareGet),
+            ("/ota/device/request/", "", Uplink::Request),
         ] {
             if self.is(topic, before, after) {
                 return Some(kind);
@@ -139,7 +145,7 @@ mod tests {
             ("/ota/device/inform/a1TestPk001/dev01", Some(Uplink::Inform)),
             ("/ota/device/progress/a1TestPk001/dev01", Some(Uplink::Progress)),
             ("/sys/a1TestPk001/dev01/thing/ota/firmware/get", Some(Uplink::FirmwareGet)),
-            ("/ota/device/request/a1TestPk001/dev01", Some(Uplink::Unknown)),
+            ("/ota/device/request/a1TestPk001/dev01", Some(Uplink::Request)),
             ("/sys/a1TestPk001/dev01/thing/event/property/post", Some(Uplink::Unknown)),
             ("/sys/a1TestPk001/dev01/thing/ota/firmware/get_reply", Some(Uplink::Unknown)),
             ("/ota/device/inform/a1TestPk001/dev01/", Some(Uplink::Unknown)),

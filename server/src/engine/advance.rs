@@ -5,7 +5,7 @@
 //! the counts and the ends of batches together. What must be sent afterwards comes out as [`Effects`].
 
 use crate::app::App;
-use crate::device::link::{DeviceLink, Downlink, Package};
+use crate::device::link::{Asked, DeviceLink, Downlink, Package};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use updraft_core::firmware::FirmwareStatus;
@@ -292,7 +292,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
     }
 
     /// Answers a device's question about a module: the package of its task, or nothing.
-    pub fn answer_pull(&mut self, device: DeviceNo, module: &str, id: &str) -> Result<(), StoreError> {
+    pub fn answer_pull(&mut self, device: DeviceNo, module: &str, asked: &Asked) -> Result<(), StoreError> {
         let open: Vec<TaskNo> = self
             .tasks_of(device, module)
             .into_iter()
@@ -304,7 +304,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
                 package = self.package(no).map(|(revision, package, _)| (no, revision, package));
             }
         }
-        let downlink = Downlink::PullReply { id: id.to_owned(), package };
+        let downlink = Downlink::PullReply { asked: asked.clone(), package };
         self.effects.downlinks.push((device, downlink));
         Ok(())
     }

@@ -195,7 +195,7 @@ fn one(door: &mut Door<'_, '_>, happened: &Happened) -> Result<(), StoreError> {
             let event = Event::Failure { step: *step, desc };
             current(door, device, module).map_or(Ok(()), |task| door.apply(task, &event).map(|_| ()))
         }
-        DeviceEvent::Pull { module, id } => door.answer_pull(device, module, id),
+        DeviceEvent::Pull { module, asked } => door.answer_pull(device, module, asked),
     }
 }
 

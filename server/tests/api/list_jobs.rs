@@ -1,5 +1,6 @@
 //! ListOTAJobByFirmware, literally against its page.
 
+use crate::rules::asked;
 use crate::server::{OTHER_ACCOUNT, ROOT, TestServer};
 use crate::shop::{Shop, text};
 use crate::tree;
@@ -168,7 +169,7 @@ async fn progress_of_a_device_does_not_move_the_batchs_modification_time() {
     shop.batch(&firmware, "lamp-1", &[]).await;
     server.later_ms(60_000);
     let module = "default".to_owned();
-    server.device(&device, DeviceEvent::Pull { module: module.clone(), id: "1".to_owned() }).await;
+    server.device(&device, DeviceEvent::Pull { module: module.clone(), asked: asked() }).await;
     server.device(&device, DeviceEvent::Progress { module, percent: 50, desc: String::new() }).await;
     let answer = server.ok(ACTION, &page(&firmware, "1", "10")).await;
     assert_eq!(column(&answer, "UtcModified"), ["2024-05-20T12:00:00.000Z"]);

@@ -4,7 +4,7 @@ use crate::server::{OTHER_ACCOUNT, ROOT, TestServer};
 use crate::shop::{IMAGE, IMAGE_MD5, IMAGE_SHA256, Pairs, Shop, changed, pairs, text, without};
 use serde_json::{Value, json};
 use updraft_core::task::FailedStep;
-use updraft_server::device::link::DeviceEvent;
+use updraft_server::device::link::{Asked, DeviceEvent, Question};
 use updraft_store::Location;
 
 /// A call that must be refused with a code, and must change nothing.
@@ -19,8 +19,13 @@ pub fn report(version: &str) -> DeviceEvent {
     DeviceEvent::Report { module: "default".to_owned(), version: version.to_owned() }
 }
 
+/// A question on the usual topic.
+pub fn asked() -> Asked {
+    Asked { by: Question::Get, id: "1".to_owned() }
+}
+
 pub fn pull() -> DeviceEvent {
-    DeviceEvent::Pull { module: "default".to_owned(), id: "1".to_owned() }
+    DeviceEvent::Pull { module: "default".to_owned(), asked: asked() }
 }
 
 pub fn failure() -> DeviceEvent {

@@ -4,6 +4,7 @@
 //! XML document can be compared with the JSON answer as a tree.
 
 use crate::catalogue;
+use crate::rules::asked;
 use crate::server::{ROOT, TestServer};
 use crate::shop::IMAGE;
 use crate::tree::{self, Field};
@@ -231,7 +232,7 @@ async fn batch(story: &mut Story, key: &str, package: &str, device: &str) {
         .await;
     let batch = batch.text("Data/JobId").to_owned();
     story.server.engine().await;
-    story.device(device, DeviceEvent::Pull { module: "default".to_owned(), id: "1".to_owned() }).await;
+    story.device(device, DeviceEvent::Pull { module: "default".to_owned(), asked: asked() }).await;
     let failure = DeviceEvent::Failure {
         module: "default".to_owned(),
         step: FailedStep::Verification,

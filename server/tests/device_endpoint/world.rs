@@ -28,6 +28,7 @@ pub const INFORM: &str = "/ota/device/inform/a1TestPk001/dev01";
 pub const PROGRESS: &str = "/ota/device/progress/a1TestPk001/dev01";
 pub const GET: &str = "/sys/a1TestPk001/dev01/thing/ota/firmware/get";
 pub const GET_REPLY: &str = "/sys/a1TestPk001/dev01/thing/ota/firmware/get_reply";
+pub const REQUEST: &str = "/ota/device/request/a1TestPk001/dev01";
 
 #[derive(Default)]
 pub struct Memory {
