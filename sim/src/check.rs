@@ -8,7 +8,7 @@ use updraft_core::firmware::FirmwareStatus;
 use updraft_core::id::{DeviceNo, FirmwareNo, JobNo, TaskNo};
 use updraft_core::job::{Counts, JobStatus};
 use updraft_core::task::{Task, TaskStatus};
-use updraft_core::time::{MINUTE_MS, Timestamp};
+use updraft_core::time::{MINUTE_MS, SECOND_MS, Timestamp};
 use updraft_server::device::link::{DeviceEvent, Downlink, Happened};
 use updraft_store::{Firmware, Job, StoreError, Tx};
 
@@ -76,6 +76,8 @@ pub(crate) struct Checker {
     before: BTreeMap<TaskNo, TaskStatus>,
     /// Packages that may be rolled out.
     ready: BTreeSet<FirmwareNo>,
+    /// Tasks that the operator asks for in this step: to be confirmed, or put back in line.
+    asked: BTreeSet<TaskNo>,
     rounds: u64,
 }
 
@@ -106,6 +108,11 @@ impl Checker {
         self.ready.contains(&firmware)
     }
 
+    /// The operator asks for these tasks in the next step.
+    pub(crate) fn expect(&mut self, tasks: impl IntoIterator<Item = TaskNo>) {
+        self.asked.extend(tasks);
+    }
+
     /// The tasks.
     pub(crate) fn tasks(&self) -> impl Iterator<Item = &Task> {
         self.tasks.values()
@@ -124,7 +131,8 @@ impl Checker {
     /// What the next [`Checker::check`] wants to see.
     pub(crate) fn shot(&mut self) -> Camera {
         self.rounds = self.rounds.wrapping_add(1);
-        let ended = |job: &&Job| job.status.is_ended() && !self.is_thorough();
+        let asked = |job: &Job| self.asked.iter().any(|task| task.job == job.no);
+        let ended = |job: &&Job| job.status.is_ended() && !self.is_thorough() && !asked(job);
         let settled = self.jobs.values().filter(ended).map(|job| job.no).collect();
         Camera { firmwares: self.firmwares.clone(), settled }
     }
@@ -144,7 +152,7 @@ impl Checker {
             .filter_map(|shot| shot.rows.as_ref())
             .flat_map(|(_, tasks)| tasks.iter().map(|task| (task.no, task)))
             .collect();
-        let sent = self.sent_is_open(decided, &seen, &shot)?;
+        let sent = self.sent_is_open(decided, &seen, &shot, now)?;
         for of in &shot.jobs {
             self.job_fits(of)?;
             for task in of.rows.iter().flat_map(|(_, tasks)| tasks) {
@@ -166,6 +174,7 @@ impl Checker {
             self.tasks.extend(rows.into_iter().flat_map(|(_, tasks)| tasks).map(|task| (task.no, task)));
         }
         self.one_open_task_each()?;
+        self.asked.clear();
         Ok(lines)
     }
 
@@ -176,6 +185,7 @@ impl Checker {
         decided: &[(DeviceNo, Downlink)],
         seen: &BTreeMap<TaskNo, &Task>,
         shot: &Shot,
+        now: Timestamp,
     ) -> Result<BTreeMap<TaskNo, bool>, Violation> {
         let mut sent = BTreeMap::new();
         for (device, downlink) in decided {
@@ -187,9 +197,12 @@ impl Checker {
             let what = if push { "pushed" } else { "answered" };
             let wrong = |why: &str| Violation(format!("task {no} was {what} {why}"));
             let before = self.tasks.get(&no).map_or(TaskStatus::Queued, |task| task.status);
-            ensure(before.is_open() && before != TaskStatus::Confirm, || {
+            let asked = self.asked.contains(&no);
+            ensure(before.is_open() && before != TaskStatus::Confirm || asked, || {
                 format!("task {no} was {what} as {before:?}")
             })?;
+            let waits = self.tasks.get(&no).and_then(|task| task.retry_at).is_some_and(|at| at > now);
+            ensure(!waits, || wrong("before its next attempt").0)?;
             let after = seen.get(&no).ok_or_else(|| wrong("but does not exist"))?;
             ensure(after.device == *device, || wrong("to another device").0)?;
             let fits = after.status >= TaskStatus::Notified && after.status != TaskStatus::Canceled;
@@ -200,6 +213,12 @@ impl Checker {
             ensure(firmware.is_some_and(|firmware| firmware.dest_version == package.version), || {
                 wrong("with another version").0
             })?;
+            let schedule = of.job.schedule;
+            ensure(schedule.start.is_none_or(|start| start <= now), || wrong("before its batch's time").0)?;
+            // The decision is a moment older than the look at it.
+            let over = schedule.is_finished(now.plus_ms(-SECOND_MS));
+            let begun = matches!(before, TaskStatus::Notified | TaskStatus::InProgress);
+            ensure(begun || !over, || wrong("after its batch's time").0)?;
             if push {
                 ensure(of.job.need_push, || wrong("although the device is to ask").0)?;
                 let canceling = self.jobs.get(&no.job).is_some_and(|job| job.cancel.reaches(before));
@@ -225,13 +244,17 @@ impl Checker {
         }
         let over = job.expanded && kept.open() == 0;
         ensure(job.status.is_ended() == over, || at(format!("{:?} with {kept:?}", job.status)))?;
-        let all_canceled = kept.total() > 0 && kept.of(TaskStatus::Canceled) == kept.total();
+        let finished = job.end_at.is_some_and(|end| job.schedule.is_finished(end));
+        let all_canceled = !finished && kept.total() > 0 && kept.of(TaskStatus::Canceled) == kept.total();
+        let told = kept.of(TaskStatus::Notified) + kept.of(TaskStatus::InProgress);
+        ensure(job.status != JobStatus::Planned || told == 0, || at(format!("planned with {kept:?}")))?;
         ensure(!over || (job.status == JobStatus::Canceled) == all_canceled, || {
             at(format!("{:?} with {kept:?}", job.status))
         })?;
         ensure(job.end_at.is_some() == over, || at(format!("ends at {:?}", job.end_at)))?;
         let was = self.jobs.get(&job.no);
-        let revived = was.is_some_and(|was| was.status.is_ended() && was.status != job.status);
+        let again = self.asked.iter().any(|task| task.job == job.no);
+        let revived = was.is_some_and(|was| was.status.is_ended() && was.status != job.status) && !again;
         ensure(!revived, || at(format!("was ended, is {:?}", job.status)))?;
         let shrank = was.is_some_and(|was| was.task_count > job.task_count || was.expanded && !job.expanded);
         ensure(!shrank, || at("lost tasks".to_owned()))
@@ -243,7 +266,8 @@ impl Checker {
             || matches!(task.status, TaskStatus::Queued | TaskStatus::Notified | TaskStatus::InProgress);
         ensure(due, || format!("task {no} is {:?} and has a deadline", task.status))?;
         let Some(was) = self.tasks.get(&no) else {
-            let born = task.revision == 1 && matches!(task.status, TaskStatus::Queued | TaskStatus::Failed);
+            let born = task.revision == 1
+                && matches!(task.status, TaskStatus::Confirm | TaskStatus::Queued | TaskStatus::Failed);
             ensure(born || task.revision > 1, || format!("task {no} is born {:?}", task.status))?;
             return Ok(Some(format!("task {no} is {:?}{}", task.status, why(task))));
         };
@@ -253,9 +277,16 @@ impl Checker {
         ensure(task.revision > was.revision, || {
             format!("task {no} changed within revision {}", was.revision)
         })?;
-        ensure(was.status.is_open(), || format!("task {no} left {:?} for {:?}", was.status, task.status))?;
-        ensure(task.status >= was.status, || {
+        let again = self.asked.contains(&no) && !was.status.is_open();
+        let may_leave = was.status.is_open() || again && was.status != TaskStatus::Succeeded;
+        ensure(may_leave, || format!("task {no} left {:?} for {:?}", was.status, task.status))?;
+        ensure(task.status >= was.status || again, || {
             format!("task {no} went back from {:?} to {:?}", was.status, task.status)
+        })?;
+        let job = self.jobs.get(&no.job);
+        let limit = job.and_then(|job| job.retry).map_or(0, |retry| retry.count);
+        ensure(task.retries <= limit || job.is_none(), || {
+            format!("task {no} has {} retries of {limit}", task.retries)
         })?;
         ensure(task.device == was.device, || format!("task {no} changed its device"))?;
         let told = matches!(task.status, TaskStatus::Notified | TaskStatus::InProgress);
@@ -276,7 +307,8 @@ impl Checker {
         now: Timestamp,
     ) -> Result<(), Violation> {
         for (no, push) in sent {
-            let first = self.tasks.get(no).is_none_or(|task| task.status == TaskStatus::Queued);
+            let told = |task: &Task| matches!(task.status, TaskStatus::Notified | TaskStatus::InProgress);
+            let first = !self.tasks.get(no).is_some_and(told);
             if *push && first {
                 self.pushes.entry(no.job).or_default().push_back(now);
             }
@@ -320,7 +352,7 @@ impl Checker {
                     task.status == TaskStatus::InProgress && task.progress == *percent
                 }
                 DeviceEvent::Failure { module, .. } if module == "default" => {
-                    task.status == TaskStatus::Failed
+                    task.status == TaskStatus::Failed || task.retries > 0
                 }
                 _ => true,
             };

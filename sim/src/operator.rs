@@ -9,8 +9,9 @@ use md5::{Digest as _, Md5};
 use serde_json::Value;
 use sha2::Sha256;
 use std::collections::BTreeMap;
-use updraft_core::id::{FirmwareNo, JobNo};
-use updraft_core::time::SECOND_MS;
+use updraft_core::id::{FirmwareNo, JobNo, TaskNo, task_id};
+use updraft_core::task::{Task, TaskStatus};
+use updraft_core::time::{MINUTE_MS, SECOND_MS, Timestamp};
 use updraft_fleet::{Behaviour, Delivery, DeviceConfig, Identity, Qos};
 
 /// Most batches of a world.
@@ -241,8 +242,12 @@ impl World {
                 }
                 self.draw_job("CreateOTAVerifyJob", package, &names, &[])
             }
-            60..82 if !jobs.is_empty() => {
+            60..68 => self.confirm_some(),
+            68..74 => self.reupgrade_some(),
+            74..77 => self.cancel_devices(package),
+            77..86 if !jobs.is_empty() => {
                 let all = [
+                    "CancelScheduledTask",
                     "CancelQueuedTask",
                     "CancelNotifiedTask",
                     "CancelInProgressTask",
@@ -252,7 +257,8 @@ impl World {
                 let job = self.operator.pick(&jobs);
                 if flags.is_empty() { Ok(()) } else { self.cancel(job, &flags) }
             }
-            82..92 => self.list_is_right(package),
+            86..92 => self.list_is_right(package),
+            92..95 => self.unfinished_is_right(),
             _ if !jobs.is_empty() => {
                 let job = self.operator.pick(&jobs);
                 self.task_list_is_right(job)
@@ -276,6 +282,13 @@ impl World {
         }
         let per_minute = self.operator.pick(&["10", "12", "15", "25", "40", "100"]);
         let mut more = vec![("MaximumPerMinute", per_minute)];
+        let (start, finish) = self.draw_schedule();
+        more.extend(start.as_deref().map(|at| ("ScheduleTime", at)));
+        more.extend(finish.as_deref().map(|at| ("ScheduleFinishTime", at)));
+        if self.operator.percent(25) {
+            let (interval, count) = (self.operator.pick(&["0", "10"]), self.operator.pick(&["1", "2", "5"]));
+            more.extend([("RetryInterval", interval), ("RetryCount", count)]);
+        }
         if self.operator.percent(60) {
             more.push(("TargetSelection", "SPECIFIC"));
             let count = 1 + self.operator.below(20);
@@ -285,7 +298,15 @@ impl World {
             }
             self.draw_job("CreateOTAStaticUpgradeJob", package, &names, &more)
         } else {
-            more.push(("TargetSelection", "ALL"));
+            if self.operator.percent(40) {
+                let percent = self.operator.pick(&["1", "33.333", "50", "99.9"]);
+                more.extend([("TargetSelection", "GRAY"), ("GrayPercent", percent)]);
+            } else {
+                more.push(("TargetSelection", "ALL"));
+            }
+            if self.operator.percent(30) {
+                more.extend([("SrcVersion.1", "1.0.0"), ("SrcVersion.2", "2.1.0")]);
+            }
             self.draw_job("CreateOTAStaticUpgradeJob", package, &[], &more)
         }
     }
@@ -304,6 +325,9 @@ impl World {
         if self.operator.percent(25) {
             more.push(("NeedPush", "false"));
         }
+        if self.operator.percent(15) {
+            more.push(("NeedConfirm", "true"));
+        }
         if self.operator.percent(30) {
             more.extend([("Tag.1.Key", "ring"), ("Tag.1.Value", "a \"b\" 路")]);
         }
@@ -314,6 +338,102 @@ impl World {
             self.at(wait_ms, Event::Regret(job));
         }
         Ok(())
+    }
+
+    /// A start some minutes ahead, a finish some time after it, or neither, by the server's clock.
+    fn draw_schedule(&mut self) -> (Option<String>, Option<String>) {
+        let now = self.server.clock.peek();
+        let start = self.operator.percent(20).then(|| now.plus_ms(self.operator.range(6, 20) * MINUTE_MS));
+        let from = start.unwrap_or(now);
+        let finish = self.operator.percent(20).then(|| from.plus_ms(self.operator.range(61, 90) * MINUTE_MS));
+        let text = |at: Option<Timestamp>| at.map(|at| at.0.to_string());
+        (text(start), text(finish))
+    }
+
+    /// Up to three tasks of one batch that stand like this, with their ids.
+    fn some_tasks(&mut self, like: fn(&Task) -> bool) -> Option<(String, Vec<(TaskNo, String)>)> {
+        let found: Vec<TaskNo> = self.checker.tasks().filter(|task| like(task)).map(|task| task.no).collect();
+        if found.is_empty() {
+            return None;
+        }
+        let job = self.operator.pick(&found).job;
+        let id = self.checker.job(job)?.job_id.clone();
+        let of: Vec<TaskNo> = found.into_iter().filter(|no| no.job == job).collect();
+        let some = self.operator.some(3, of.len());
+        let named = some.into_iter().map(|at| (of[at], task_id(&id, of[at].ordinal))).collect();
+        Some((id, named))
+    }
+
+    /// Confirms tasks that wait for it, and tries it on others.
+    fn confirm_some(&mut self) -> Result<(), Violation> {
+        let any = self.operator.percent(10);
+        let like: fn(&Task) -> bool = if any { |_| true } else { |task| task.status == TaskStatus::Confirm };
+        let Some((_, tasks)) = self.some_tasks(like) else { return Ok(()) };
+        self.ask("ConfirmOTATask", Vec::new(), &tasks)
+    }
+
+    /// Puts ended tasks back in line, and tries it on others.
+    fn reupgrade_some(&mut self) -> Result<(), Violation> {
+        let any = self.operator.percent(10);
+        let ended: fn(&Task) -> bool =
+            |task| matches!(task.status, TaskStatus::Failed | TaskStatus::Canceled);
+        let Some((id, tasks)) = self.some_tasks(if any { |_| true } else { ended }) else { return Ok(()) };
+        self.ask("ReupgradeOTATask", pairs(&[("JobId", &id)]), &tasks)
+    }
+
+    /// Confirms or puts back in line what these devices have in a batch.
+    pub(crate) fn ask_for(&mut self, action: &str, job: JobNo, names: &[&str]) -> Result<(), Violation> {
+        let id = self.checker.job(job).map(|job| job.job_id.clone()).unwrap_or_default();
+        let named = |no| self.nodes.iter().any(|node| node.no == no && names.contains(&node.name.as_str()));
+        let of = self.checker.tasks().filter(|task| task.no.job == job && named(task.device));
+        let tasks: Vec<(TaskNo, String)> = of.map(|task| (task.no, task_id(&id, task.no.ordinal))).collect();
+        let params = if action == "ReupgradeOTATask" { pairs(&[("JobId", &id)]) } else { Vec::new() };
+        self.ask(action, params, &tasks)
+    }
+
+    fn ask(&mut self, action: &str, mut params: Pairs, tasks: &[(TaskNo, String)]) -> Result<(), Violation> {
+        let named = tasks.iter().zip(1..).map(|((_, id), n)| (format!("TaskId.{n}"), id.clone()));
+        params.extend(named);
+        let numbers: Vec<String> = tasks.iter().map(|(no, _)| no.to_string()).collect();
+        self.note(format!("operator: {action} {}", numbers.join(" ")));
+        self.checker.expect(tasks.iter().map(|(no, _)| *no));
+        match self.call(action, &params)? {
+            Answer::Refused(code) if code != "iot.ota.TaskStatusForbids" => {
+                Err(Violation(format!("{action} was refused: {code}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes devices out of the batches of a package.
+    fn cancel_devices(&mut self, package: usize) -> Result<(), Violation> {
+        let names = self.draw_names(package, 3);
+        if names.is_empty() {
+            return Ok(());
+        }
+        let Package { id, product, .. } = self.packages[package].clone();
+        let mut params = pairs(&[("FirmwareId", &id), ("ProductKey", &self.products[product].key)]);
+        params.extend(names.iter().zip(1..).map(|(name, n)| (format!("DeviceName.{n}"), name.clone())));
+        self.note(format!("operator: takes {names:?} out"));
+        match self.call("CancelOTATaskByDevice", &params)? {
+            Answer::Refused(code) => Err(Violation(format!("a cancellation by device was refused: {code}"))),
+            Answer::Done(_) | Answer::Lost => Ok(()),
+        }
+    }
+
+    /// ListOTAUnfinishedTaskByDevice shows what a device still has to do.
+    fn unfinished_is_right(&mut self) -> Result<(), Violation> {
+        let node = self.operator.below(self.nodes.len());
+        let (key, name) =
+            (self.products[self.nodes[node].product].key.clone(), self.nodes[node].name.clone());
+        let params = pairs(&[("ProductKey", &key), ("DeviceName", &name)]);
+        let Answer::Done(body) = self.call("ListOTAUnfinishedTaskByDevice", &params)? else { return Ok(()) };
+        let rows = body["Data"]["SimpleOTATaskInfo"].as_array().cloned().unwrap_or_default();
+        let found: Vec<String> = rows.iter().map(|row| text(&row["TaskStatus"])).collect();
+        let device = self.nodes[node].no;
+        let open = self.checker.tasks().filter(|task| task.device == device && task.status.is_open());
+        let expected: Vec<&str> = open.map(|task| task.status.name()).collect();
+        ensure(found == expected, || format!("{name} has {found:?} to do instead of {expected:?}"))
     }
 
     fn draw_names(&mut self, package: usize, count: usize) -> Vec<String> {

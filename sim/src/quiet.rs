@@ -9,13 +9,13 @@ use serde_json::Value;
 use updraft_core::device::DeviceStatus;
 use updraft_core::id::{DeviceNo, JobNo};
 use updraft_core::job::JobStatus;
-use updraft_core::task::Task;
+use updraft_core::task::{Task, TaskStatus};
 use updraft_core::time::MINUTE_MS;
 use updraft_fleet::{Behaviour, Delivery};
 
-/// How long everything that can end may take: the longest time-out, the slowest device twice, the slowest
-/// batch, and rests of old updates.
-const WITHIN_MINUTES: i64 = 90;
+/// How long everything that can end may take: the longest schedule, the longest time-out, the slowest device
+/// twice, the slowest batch, and rests of old updates.
+const WITHIN_MINUTES: i64 = 240;
 /// How often every device reconnects meanwhile.
 const RECONNECT_MINUTES: i64 = 5;
 
@@ -68,6 +68,13 @@ impl World {
     fn is_excused(&self, task: &Task) -> bool {
         let Some(node) = self.nodes.iter().find(|node| node.no == task.device) else { return false };
         let Some(job) = self.checker.job(task.no.job) else { return false };
+        // A finish time ends whatever has not begun; what has begun may take a day longer.
+        if job.schedule.finish.is_some() && task.status != TaskStatus::InProgress {
+            return false;
+        }
+        if task.status == TaskStatus::Confirm {
+            return true;
+        }
         let config = node.device.config();
         let asks = matches!(config.behaviour, Behaviour::Puller { .. }) || config.delivery == Delivery::Ask;
         match config.behaviour {
@@ -82,7 +89,9 @@ impl World {
         let open: Vec<JobNo> =
             self.checker.jobs().filter(|job| !job.status.is_ended()).map(|job| job.no).collect();
         for job in open {
-            self.cancel(job, &["CancelQueuedTask", "CancelNotifiedTask", "CancelInProgressTask"])?;
+            let flags =
+                ["CancelScheduledTask", "CancelQueuedTask", "CancelNotifiedTask", "CancelInProgressTask"];
+            self.cancel(job, &flags)?;
         }
         self.pass(MINUTE_MS)
     }
@@ -95,6 +104,7 @@ impl World {
             ensure(job.cancel == updraft_core::task::Cancel::default(), || {
                 format!("batch {}: its cancellation is not carried out", job.no)
             })?;
+            ensure(!job.selecting && job.expanded, || format!("batch {}: its tasks are not made", job.no))?;
         }
         for package in 0..self.packages.len() {
             self.list_is_right(package)?;

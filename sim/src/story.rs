@@ -46,6 +46,28 @@ impl Story {
         self.job("CreateOTAStaticUpgradeJob", &[], &more)
     }
 
+    /// Starts a batch for a share of the devices.
+    pub fn gray(&mut self, percent: &str, more: &[(&str, &str)]) -> Result<Option<i64>, Violation> {
+        let mut more = more.to_vec();
+        more.extend([("TargetSelection", "GRAY"), ("GrayPercent", percent)]);
+        self.job("CreateOTAStaticUpgradeJob", &[], &more)
+    }
+
+    /// A moment so far from now, as the API takes it.
+    pub fn in_ms(&self, ms: i64) -> String {
+        self.world.now.plus_ms(ms).0.to_string()
+    }
+
+    /// The users of these devices agree.
+    pub fn confirm(&mut self, job: i64, names: &[&str]) -> Result<(), Violation> {
+        self.world.ask_for("ConfirmOTATask", JobNo(job), names)
+    }
+
+    /// Puts these devices back in line.
+    pub fn reupgrade(&mut self, job: i64, names: &[&str]) -> Result<(), Violation> {
+        self.world.ask_for("ReupgradeOTATask", JobNo(job), names)
+    }
+
     fn job(&mut self, action: &str, names: &[&str], more: &[(&str, &str)]) -> Result<Option<i64>, Violation> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         Ok(self.world.make_job(action, 0, &names, more)?.map(|job| job.0))

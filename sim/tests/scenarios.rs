@@ -130,3 +130,91 @@ fn death_between_commit_and_push() {
     }
     compare("death_between_commit_and_push", tell());
 }
+
+/// A batch waits for its hour; a device that comes on line before is told at that hour, not before. At the finish
+/// time who has not begun is called off, and who has begun finishes.
+#[test]
+fn planned_for_the_night() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        story.device("lamp-1", Behaviour::Good)?;
+        story.device("slow-2", Behaviour::Slow { download_ms: 75 * MINUTE_MS })?;
+        story.device("barge-3", Behaviour::Good)?;
+        story.pass(5 * SECOND_MS)?;
+        story.send_away("barge-3", 5 * HOUR_MS);
+        story.pass(5 * SECOND_MS)?;
+        let (start, finish) = (story.in_ms(6 * MINUTE_MS), story.in_ms(70 * MINUTE_MS));
+        story.batch(&[("ScheduleTime", &start), ("ScheduleFinishTime", &finish)])?;
+        story.pass(4 * MINUTE_MS)?;
+        story.power_off("lamp-1", 10 * SECOND_MS);
+        story.pass(2 * HOUR_MS)?;
+        story.end()
+    }
+    compare("planned_for_the_night", tell());
+}
+
+/// Nobody is told before the users agreed; one of them never does.
+#[test]
+fn users_are_asked_first() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        for name in ["oven-1", "oven-2"] {
+            story.device(name, Behaviour::Puller { every_ms: 40 * SECOND_MS })?;
+        }
+        story.pass(5 * SECOND_MS)?;
+        let job = story.batch(&[("NeedConfirm", "true")])?.expect("a batch");
+        story.pass(MINUTE_MS)?;
+        story.confirm(job, &["oven-1"])?;
+        story.pass(2 * MINUTE_MS)?;
+        story.cancel(job, &["CancelQueuedTask"])?;
+        story.pass(SECOND_MS)?;
+        story.end()
+    }
+    compare("users_are_asked_first", tell());
+}
+
+/// A device that reports a failure so often before it succeeds.
+fn fails(name: &str, times: u32) -> Behaviour {
+    match Behaviour::from_name(name) {
+        Some(Behaviour::Fails { step, desc, .. }) => Behaviour::Fails { step, desc, times },
+        _ => panic!("there is no behaviour {name}"),
+    }
+}
+
+/// Failed attempts are repeated after ten minutes. One device forgets with its power that it failed, fails again,
+/// and succeeds the last time; others fail as often as they may.
+#[test]
+fn failures_are_repeated() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        story.device("twice-1", fails("fails-flashing", 1))?;
+        story.device("ever-2", fails("fails-flashing", u32::MAX))?;
+        story.device("lost-3", Behaviour::WrongVersion { version: "0.0.1-rescue".to_owned() })?;
+        story.pass(5 * SECOND_MS)?;
+        story.batch(&[("RetryInterval", "10"), ("RetryCount", "2")])?;
+        story.pass(3 * MINUTE_MS)?;
+        story.power_off("twice-1", MINUTE_MS);
+        story.pass(40 * MINUTE_MS)?;
+        story.end()
+    }
+    compare("failures_are_repeated", tell());
+}
+
+/// A share first; what failed there is put back in line, and the batch that had ended runs again.
+#[test]
+fn a_share_and_another_try() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        let names: Vec<String> = (1..=9).map(|number| format!("lamp-{number}")).collect();
+        for name in &names {
+            story.device(name, fails("fails-download", 1))?;
+        }
+        story.pass(5 * SECOND_MS)?;
+        let job = story.gray("33.334", &[("SrcVersion.1", "1.0.0")])?.expect("a batch");
+        story.pass(MINUTE_MS)?;
+        story.reupgrade(job, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        story.pass(MINUTE_MS)?;
+        story.end()
+    }
+    compare("a_share_and_another_try", tell());
+}
