@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::device::link::DeviceLink;
 use crate::files::Blobs;
 use crate::files::address::Addresses;
+use crate::gate::{Gate, Limits};
 use crate::random::Random;
 use crate::seal::MasterKey;
 use parking_lot::Mutex;
@@ -40,6 +41,8 @@ pub struct App {
     pub nonces: Nonces,
     /// Calls of the last second.
     pub quotas: Quotas,
+    /// The limits per address of the API's port.
+    pub gate: Arc<Gate>,
     /// The way to connected devices.
     pub link: Arc<dyn DeviceLink>,
     /// Refused events that the log knows already, by task and kind.
@@ -66,6 +69,14 @@ impl App {
             access_keys: AccessKeys::default(),
             nonces: Nonces::new(config.nonce_max),
             quotas: Quotas::new(config.quota_scale),
+            gate: Gate::new(
+                "api",
+                Limits {
+                    connections: config.api_connections_per_address,
+                    failures: config.api_failures_per_minute,
+                    exempt: config.limit_exempt.clone(),
+                },
+            ),
             refusals_told: Mutex::default(),
             uploads: Mutex::default(),
             wake: Notify::new(),

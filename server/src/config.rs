@@ -4,6 +4,7 @@
 //! the file given by `--config` (`api_addr = "…"`); flags win over the environment, the environment over the
 //! file. `updraft config` prints the table with its texts, so the documentation cannot drift from the code.
 
+use crate::gate::Exempt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,15 @@ impl Setting for PathBuf {
     }
     fn show(&self) -> String {
         self.display().to_string()
+    }
+}
+
+impl Setting for Exempt {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -147,6 +157,23 @@ config! {
     http_seconds: u32 = 30;
     /// How long a new connection may take to say its first byte, and then to finish a TLS handshake, in seconds.
     handshake_seconds: u32 = 10;
+    /// How long a client of the HTTP port may take nothing of its answer before it is cut off, in seconds.
+    /// Devices pause a download while they erase flash memory.
+    http_write_seconds: u32 = 120;
+    /// Most connections of one address (IPv6: of one /64) to the API's port. 0: no limit.
+    api_connections_per_address: u32 = 2_000;
+    /// Calls with an unknown key or a wrong signature that one address may make in a minute; then all its
+    /// calls are refused until the minute is over. 0: no limit.
+    api_failures_per_minute: u32 = 1_000;
+    /// Most connections of one address (IPv6: of one /64) to the devices' port that have not logged in yet. 0: no limit.
+    mqtt_strangers_per_address: u32 = 2_000;
+    /// Logins with an unknown device or a wrong password that one address may try in a minute; then all its
+    /// logins are refused until the minute is over. 0: no limit.
+    mqtt_failures_per_minute: u32 = 1_000;
+    /// Addresses and networks without these limits, between commas: load balancers, the NAT of a large site.
+    limit_exempt: Exempt = Exempt::parse("127.0.0.0/8,::1").unwrap_or_default();
+    /// How often certificate files are looked at for new ones, in seconds. SIGHUP looks at once. 0: only SIGHUP does.
+    tls_reload_seconds: u32 = 60;
     /// A separate address for `GET /metrics`. Empty: on the API's port.
     metrics_addr: Option<SocketAddr> = None;
     /// How long an upload may start after its ticket was given, in seconds.

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tracing::Instrument as _;
 
 /// An answer on its way out.
 pub type Reply = Response<BoxBody<Bytes, std::io::Error>>;
@@ -27,6 +28,8 @@ const ERRORS_PAGE: &str = include_str!("../../docs/errors.md");
 pub struct Caller {
     /// Our end of the connection.
     pub local: SocketAddr,
+    /// The caller's end.
+    pub remote: SocketAddr,
     /// Whether it is encrypted.
     pub tls: bool,
 }
@@ -96,10 +99,14 @@ impl Http {
             let chunks = futures_util::StreamExt::filter_map(frames, |frame| async move {
                 frame.map(|frame| frame.into_data().ok()).transpose()
             });
-            return upload::answer(&self.app, &request_id, &host, &content_type, Box::pin(chunks)).await;
+            let span = tracing::error_span!("upload", request.id = request_id);
+            return upload::answer(&self.app, &request_id, &host, &content_type, Box::pin(chunks))
+                .instrument(span)
+                .await;
         }
         let base = self.base(caller, &host);
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        parts.extensions.insert(caller);
         let bytes_max = self.app.config.api_body_bytes_max as usize;
         // Not one byte of a body is read that says it is too large.
         let body = if body.size_hint().lower() > bytes_max as u64 {

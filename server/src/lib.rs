@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod app;
+pub mod certificates;
 pub mod clock;
 pub mod config;
 pub mod demo;
@@ -12,10 +13,14 @@ pub mod device;
 pub mod engine;
 pub mod files;
 pub mod fleet_io;
+pub mod gate;
 pub mod http;
+pub mod limiter;
 pub mod net;
 pub mod random;
 pub mod seal;
 pub mod serve;
+pub mod service;
 pub mod setup;
+pub mod stall;
 pub mod tls;

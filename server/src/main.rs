@@ -9,7 +9,7 @@ use updraft_server::clock::{Clock, SystemClock};
 use updraft_server::config::{Config, KEYS, documentation, env_name};
 use updraft_server::random::Random;
 use updraft_server::serve::Server;
-use updraft_server::{demo, setup};
+use updraft_server::{demo, service, setup};
 use updraft_store::Store;
 
 #[global_allocator]
@@ -147,7 +147,7 @@ fn log(filter: &str, json: bool) -> anyhow::Result<()> {
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     if json {
-        builder.json().init();
+        builder.json().with_span_list(false).init();
     } else {
         builder.init();
     }
@@ -166,7 +166,9 @@ fn serve(config: Config) -> anyhow::Result<()> {
         Err(error) => tracing::warn!(%error, "the limit of file descriptors could not be raised"),
     }
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder()?;
-    runtime()?.block_on(async move {
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(async move {
+        let signals = service::Signals::new()?;
         let server = Server::start(config, Some(metrics)).await?;
         say(&format!("updraft {} serves", env!("CARGO_PKG_VERSION")));
         say(&format!("  API and downloads  {} (plain and TLS)", server.api_addr));
@@ -178,23 +180,15 @@ fn serve(config: Config) -> anyhow::Result<()> {
         if let Some(path) = &server.ca_file {
             say(&format!("  CA to trust        {}", path.display()));
         }
-        // Not under systemd: nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        wait_for_signal().await?;
-        tracing::info!("draining; a second signal is not needed");
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        server.stop().await;
-        Ok(())
-    })
+        service::run(server, signals).await
+    });
+    // After a second signal nothing is waited for any more.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-    }
+    service::Signals::new()?.stop().await;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The accept loop of both ports: plain or TLS by the first byte, one task per connection.
 
+use crate::gate::{Gate, Pass};
 use rustls::ServerConfig;
 use std::future::Future;
 use std::io;
@@ -59,16 +60,20 @@ impl Default for Limits {
 /// sender is gone; then waits until all handlers have returned, or the time for that is over. Returns how
 /// many connections were still open.
 ///
+/// An address that the gate does not let in is cut off at once. A handler holds the pass of its connection for
+/// as long as that shall count.
+///
 /// Handlers learn of a shutdown by their own means. A handler that panics ends its own connection only.
 pub async fn serve<H, F>(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     limits: Limits,
+    gate: Arc<Gate>,
     mut shutdown: watch::Receiver<bool>,
     handler: H,
 ) -> usize
 where
-    H: Fn(Stream, Peer) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Stream, Peer, Pass) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     // Each task holds a sender and drops it at its end, whatever the end is.
@@ -83,6 +88,7 @@ where
         match accepted {
             Ok((stream, remote)) => {
                 starved = false;
+                let Some(pass) = gate.enter(remote.ip()) else { continue };
                 let (tls, handler, open) = (tls.clone(), handler.clone(), open.clone());
                 let mut stopping = shutdown.clone();
                 tokio::spawn(async move {
@@ -93,7 +99,7 @@ where
                         _ = Box::pin(stopped) => None,
                     };
                     if let Some((stream, peer)) = ready {
-                        handler(stream, peer).await;
+                        handler(stream, peer, pass).await;
                     }
                     drop(open);
                 });
@@ -231,8 +237,14 @@ mod tests {
         let listener = TcpListener::bind("[::]:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (stop, stopped) = watch::channel(false);
-        let server =
-            tokio::spawn(serve(listener, None, Limits::default(), stopped, |stream, peer| async move {
+        let gate = Gate::open();
+        let server = tokio::spawn(serve(
+            listener,
+            None,
+            Limits::default(),
+            gate,
+            stopped,
+            |stream, peer, _| async move {
                 let mut stream = stream;
                 let byte = stream.read_u8().await.unwrap();
                 assert_ne!(byte, b'!', "told to panic");
@@ -242,7 +254,8 @@ mod tests {
                 }
                 let line = format!("{} {}", peer.local.ip(), peer.tls);
                 stream.write_all(line.as_bytes()).await.unwrap();
-            }));
+            },
+        ));
         let connect = || TcpStream::connect(("127.0.0.1", port));
         let mut text = String::new();
         let mut bad = connect().await.unwrap();
@@ -281,7 +294,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let limits = Limits { handshake: Duration::from_millis(20), drain: Duration::from_secs(5) };
-        let server = tokio::spawn(serve(listener, None, limits, stopped, |_, _| async {}));
+        let server = tokio::spawn(serve(listener, None, limits, Gate::open(), stopped, |_, _, _| async {}));
         let mut silent = TcpStream::connect(address).await.unwrap();
         assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
         drop(stop);

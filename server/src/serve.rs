@@ -1,21 +1,22 @@
 //! A running server: puts the parts together, opens the ports, and takes it all down again in order.
 
 use crate::app::App;
+use crate::certificates::{Certificates, Origin};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::device::connection::{Endpoint, Limits as DeviceLimits};
 use crate::device::session::{BaseUrl, Sessions};
 use crate::engine::{self, ingest};
 use crate::files::Blobs;
+use crate::gate::{self, Gate, Pass};
 use crate::http::{Caller, Http};
 use crate::net::{self, Limits, Peer, Stream};
 use crate::random::Random;
 use crate::setup;
-use crate::tls::Identity;
+use crate::stall::Patient;
 use anyhow::Context as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
-use rustls::ServerConfig;
 use serde_json::json;
 use std::convert::Infallible;
 use std::fs::File;
@@ -23,10 +24,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use updraft_core::time::Timestamp;
 use updraft_store::{Claim, Lane, Store, StoreError};
 
 /// How often silent sessions are looked for.
@@ -53,6 +55,7 @@ pub struct Server {
     app: Arc<App>,
     http: Arc<Http>,
     sessions: Arc<Sessions>,
+    certificates: Arc<Certificates>,
     stop: watch::Sender<bool>,
     stop_engine: watch::Sender<bool>,
     ports: Vec<JoinHandle<usize>>,
@@ -94,7 +97,7 @@ impl Server {
         let (api_addr, mqtt_addr) = (api.local_addr()?, mqtt.local_addr()?);
         let metrics_port =
             config.metrics_addr.map(listen).transpose().context("cannot open the port of metrics")?;
-        let (http_tls, mqtt_tls, ca_file) = tls(&config, clock.as_ref())?;
+        let (certificates, ca_file) = certificates(&config, moment(clock.now()))?;
 
         let base = match config.public_base() {
             Some(url) => BaseUrl::Public(url.to_owned()),
@@ -116,6 +119,7 @@ impl Server {
             app,
             http,
             sessions,
+            certificates,
             stop,
             stop_engine,
             ports: Vec::new(),
@@ -123,7 +127,8 @@ impl Server {
             claim,
             _lock: lock,
         };
-        server.open_ports(api, http_tls, mqtt, mqtt_tls, &stopped, engine_stopped);
+        server.open_ports(api, mqtt, &stopped, engine_stopped)?;
+        server.watch_certificates(stopped.clone());
         if let Some(port) = metrics_port {
             server.open_metrics(port, stopped);
         }
@@ -135,32 +140,43 @@ impl Server {
     fn open_ports(
         &mut self,
         api: TcpListener,
-        http_tls: Arc<ServerConfig>,
         mqtt: TcpListener,
-        mqtt_tls: Arc<ServerConfig>,
         stopped: &watch::Receiver<bool>,
         engine_stopped: watch::Receiver<bool>,
-    ) {
+    ) -> anyhow::Result<()> {
+        let http_tls = Some(self.certificates.server_config(&[b"http/1.1"])?);
+        let mqtt_tls = Some(self.certificates.server_config(&[])?);
         let config = &self.app.config;
         let drain = Duration::from_secs(config.drain_seconds.into());
         let handshake = Duration::from_secs(config.handshake_seconds.into());
         let limits = Limits { handshake, drain };
         let http = Arc::clone(&self.http);
         let closing = stopped.clone();
-        let answer = move |stream, peer| serve_http(Arc::clone(&http), stream, peer, closing.clone());
-        self.ports.push(tokio::spawn(net::serve(api, Some(http_tls), limits, stopped.clone(), answer)));
+        let answer =
+            move |stream, peer, pass| serve_http(Arc::clone(&http), stream, peer, pass, closing.clone());
+        let gate = Arc::clone(&self.app.gate);
+        self.ports.push(tokio::spawn(net::serve(api, http_tls, limits, gate, stopped.clone(), answer)));
 
         let (door, deliveries) = ingest::Ingest::new(Arc::clone(&self.app));
         let device_limits = DeviceLimits {
             connect_within: Duration::from_secs(config.mqtt_connect_seconds.into()),
             uplinks_per_second: config.mqtt_uplink_per_second,
         };
-        let endpoint = Arc::new(Endpoint::new(Arc::new(door), Arc::clone(&self.sessions), device_limits));
-        let talk = move |stream, peer| {
+        let gate = Gate::new(
+            "mqtt",
+            gate::Limits {
+                connections: config.mqtt_strangers_per_address,
+                failures: config.mqtt_failures_per_minute,
+                exempt: config.limit_exempt.clone(),
+            },
+        );
+        let sessions = Arc::clone(&self.sessions);
+        let endpoint = Arc::new(Endpoint::new(Arc::new(door), sessions, device_limits, Arc::clone(&gate)));
+        let talk = move |stream, peer, pass| {
             let endpoint = Arc::clone(&endpoint);
-            async move { endpoint.handle(stream, peer).await }
+            async move { endpoint.handle(stream, peer, pass).await }
         };
-        self.ports.push(tokio::spawn(net::serve(mqtt, Some(mqtt_tls), limits, stopped.clone(), talk)));
+        self.ports.push(tokio::spawn(net::serve(mqtt, mqtt_tls, limits, gate, stopped.clone(), talk)));
 
         self.workers.push(tokio::spawn(ingest::run(Arc::clone(&self.app), deliveries)));
         self.workers.push(tokio::spawn(engine::run(Arc::clone(&self.app), engine_stopped)));
@@ -168,12 +184,44 @@ impl Server {
         self.workers.push(tokio::spawn(async move {
             sessions.watch_keepalive(KEEPALIVE_SWEEP, stopped).await;
         }));
+        Ok(())
+    }
+
+    /// Looks for new certificates from time to time.
+    fn watch_certificates(&mut self, mut stopped: watch::Receiver<bool>) {
+        let every = Duration::from_secs(self.app.config.tls_reload_seconds.into());
+        if every.is_zero() {
+            return;
+        }
+        let (app, certificates) = (Arc::clone(&self.app), Arc::clone(&self.certificates));
+        self.workers.push(tokio::spawn(async move {
+            let mut looks = tokio::time::interval(every);
+            let stop = async move { stopped.wait_for(|stop| *stop).await.map(|_| ()) };
+            let mut stop = std::pin::pin!(stop);
+            loop {
+                tokio::select! {
+                    _ = &mut stop => return,
+                    _ = looks.tick() => look(&app, &certificates, false).await,
+                }
+            }
+        }));
+    }
+
+    /// Looks for new certificates now; the log says what came of it.
+    pub async fn reload(&self) {
+        look(&self.app, &self.certificates, true).await;
+    }
+
+    /// How long a stop may take connections to end, in seconds.
+    pub fn drain_seconds(&self) -> u32 {
+        self.app.config.drain_seconds
     }
 
     /// `/metrics` on an address of its own, and nothing else.
     fn open_metrics(&mut self, port: TcpListener, stopped: watch::Receiver<bool>) {
         let http = Arc::clone(&self.http);
-        let answer = move |stream, _| {
+        let patience = Duration::from_secs(self.app.config.http_seconds.into());
+        let answer = move |stream, _, pass| {
             let http = Arc::clone(&http);
             let service = hyper::service::service_fn(move |request: ::http::Request<_>| {
                 let http = Arc::clone(&http);
@@ -185,13 +233,23 @@ impl Server {
             async move {
                 let connection = hyper::server::conn::http1::Builder::new()
                     .keep_alive(false)
-                    .serve_connection(TokioIo::new(stream), service);
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(patience)
+                    .serve_connection(TokioIo::new(Patient::new(stream, patience)), service);
+                let _pass: Pass = pass;
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a metrics connection ended");
                 }
             }
         };
-        self.ports.push(tokio::spawn(net::serve(port, None, Limits::default(), stopped, answer)));
+        self.ports.push(tokio::spawn(net::serve(
+            port,
+            None,
+            Limits::default(),
+            Gate::open(),
+            stopped,
+            answer,
+        )));
     }
 
     /// Where commands and tests find this server.
@@ -265,14 +323,10 @@ fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into())?)
 }
 
-type Tls = (Arc<ServerConfig>, Arc<ServerConfig>, Option<PathBuf>);
-
-fn tls(config: &Config, clock: &SystemClock) -> anyhow::Result<Tls> {
-    let (identity, ca_file) = if let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) {
-        (Identity::load(cert, key)?, None)
+fn certificates(config: &Config, now: SystemTime) -> anyhow::Result<(Arc<Certificates>, Option<PathBuf>)> {
+    let origin = if let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) {
+        Origin::Given { cert: cert.clone(), key: key.clone() }
     } else {
-        let dir = config.data_dir.join("tls");
-        let now = UNIX_EPOCH + Duration::from_millis(clock.now().0.unsigned_abs());
         let mut names = Vec::new();
         for addr in [config.api_addr, config.mqtt_addr] {
             if !addr.ip().is_unspecified() {
@@ -280,9 +334,24 @@ fn tls(config: &Config, clock: &SystemClock) -> anyhow::Result<Tls> {
             }
         }
         names.extend(config.public_base().and_then(host_of));
-        (Identity::local(&dir, &names, now)?, Some(dir.join("ca.pem")))
+        Origin::Local { dir: config.data_dir.join("tls"), names }
     };
-    Ok((identity.server_config(&[b"http/1.1"])?, identity.server_config(&[])?, ca_file))
+    let ca_file = origin.ca_file();
+    Ok((Certificates::open(origin, now)?, ca_file))
+}
+
+/// One look for new certificates, off the runtime: it reads files.
+async fn look(app: &Arc<App>, certificates: &Arc<Certificates>, asked: bool) {
+    let (app, certificates) = (Arc::clone(app), Arc::clone(certificates));
+    let looked = tokio::task::spawn_blocking(move || certificates.look(moment(app.now()), asked));
+    if let Err(error) = looked.await {
+        tracing::error!(%error, "looking for a new certificate failed");
+    }
+}
+
+/// A moment as the system's clock tells it.
+fn moment(now: Timestamp) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(now.0.unsigned_abs())
 }
 
 /// The host in a base address, without port.
@@ -291,8 +360,15 @@ fn host_of(base: &str) -> Option<String> {
     uri.host().map(|host| host.trim_matches(['[', ']']).to_owned())
 }
 
-async fn serve_http(http: Arc<Http>, stream: Stream, peer: Peer, mut closing: watch::Receiver<bool>) {
-    let caller = Caller { local: peer.local, tls: peer.tls };
+async fn serve_http(
+    http: Arc<Http>,
+    stream: Stream,
+    peer: Peer,
+    _pass: Pass,
+    mut closing: watch::Receiver<bool>,
+) {
+    let caller = Caller { local: peer.local, remote: peer.remote, tls: peer.tls };
+    let stream = Patient::new(stream, Duration::from_secs(http.app.config.http_write_seconds.into()));
     let patience = Duration::from_secs(http.app.config.http_seconds.into());
     let service = hyper::service::service_fn(move |request| {
         let http = Arc::clone(&http);

@@ -9,11 +9,13 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +26,7 @@ const DAY: Duration = Duration::from_hours(24);
 const CA_DAYS: u32 = 30 * 365;
 /// The longest that Apple's clients accept is 825 days.
 const SERVER_DAYS: u32 = 800;
-/// A server certificate with less left than this is replaced at the next start.
+/// A server certificate with less left than this is replaced.
 const RENEW_DAYS: u32 = 90;
 
 /// Why there is no usable certificate.
@@ -53,8 +55,11 @@ pub enum TlsError {
     #[error("{0:?} is neither a host name nor an address")]
     Name(String),
     /// Certificate and key do not fit each other, or are of a kind that is not supported.
-    #[error("the certificate cannot be used: {0}")]
+    #[error("certificate and key cannot be used together: {0}")]
     Unusable(#[from] rustls::Error),
+    /// It is no longer valid.
+    #[error("its time is over already")]
+    Expired,
     /// Making a certificate failed.
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
@@ -103,6 +108,16 @@ impl Identity {
         Self::load(&files.server, &files.server_key)
     }
 
+    /// Chain and key as a server uses them. Fails if they do not fit each other.
+    pub fn certified(&self) -> Result<CertifiedKey, TlsError> {
+        Ok(CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), &provider())?)
+    }
+
+    /// The server's own certificate.
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.chain.first()
+    }
+
     /// A configuration for a port that speaks the protocols `alpn`; none: any.
     pub fn server_config(&self, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -114,7 +129,17 @@ impl Identity {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// When a certificate may be used; `None` if it cannot be read.
+pub fn validity(certificate: &CertificateDer<'_>) -> Option<Range<SystemTime>> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let at = |time: x509_parser::time::ASN1Time| {
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(time.timestamp().max(0).unsigned_abs()))
+    };
+    Some(at(parsed.validity().not_before)?..at(parsed.validity().not_after)?)
+}
+
+/// The cryptography of all our TLS.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 

@@ -1,5 +1,7 @@
 //! The device endpoint over real connections.
 
+#[path = "device_endpoint/limits.rs"]
+mod limits;
 #[path = "device_endpoint/nonsense.rs"]
 mod nonsense;
 #[path = "device_endpoint/world.rs"]
@@ -18,6 +20,7 @@ use updraft_core::task::FailedStep;
 use updraft_server::device::connection::Limits;
 use updraft_server::device::link::{Asked, DeviceEvent, Downlink, Question};
 use updraft_server::device::session::Sent;
+use updraft_server::gate::Gate;
 use updraft_server::net::{Peer, Stream};
 use updraft_server::tls::Identity;
 use world::*;
@@ -422,6 +425,7 @@ async fn a_connection_in_waiting_is_small() {
     let world = World::new().await;
     let client = TcpStream::connect(world.address).await.unwrap();
     let peer = Peer { remote: world.address, local: world.address, tls: false };
-    let bytes = size_of_val(&world.endpoint.handle(Stream::Plain(client), peer));
+    let pass = Gate::open().enter(peer.remote.ip()).unwrap();
+    let bytes = size_of_val(&world.endpoint.handle(Stream::Plain(client), peer, pass));
     assert!(bytes <= 1_024, "{bytes}");
 }

@@ -179,7 +179,8 @@ impl Server {
 
 /// Answers a request at the server's HTTP door: status, and the body as JSON (null if it is none).
 pub(crate) async fn answer(http: Arc<Http>, request: Request<Full<bytes::Bytes>>) -> (u16, Value) {
-    let caller = Caller { local: HOST.parse().expect("a constant address"), tls: false };
+    let host = HOST.parse().expect("a constant address");
+    let caller = Caller { local: host, remote: host, tls: false };
     let reply = http.answer(caller, request).await;
     let status = reply.status().as_u16();
     let body = reply.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();

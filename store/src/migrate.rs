@@ -72,14 +72,22 @@ pub(crate) fn migrate(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The number of the newest schema that this binary knows.
+pub(crate) fn known() -> i64 {
+    MIGRATIONS.last().map_or(0, |migration| migration.number)
+}
+
+/// The number of the schema that a database has. A database without this table is none of ours, or one that no
+/// server has opened yet: 0.
+pub(crate) fn found(tx: &mut Tx<'_>) -> i64 {
+    tx.query_one("SELECT COALESCE(MAX(number), 0) FROM migration", &[], |row| row.int(0))
+        .unwrap_or_default()
+        .unwrap_or_default()
+}
+
 /// Refuses a database whose schema is not exactly the newest one that this binary knows.
 pub(crate) fn require_newest(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    let known = MIGRATIONS.last().map_or(0, |migration| migration.number);
-    // A database without this table is none of ours, or one that no server has opened yet.
-    let found = tx
-        .query_one("SELECT COALESCE(MAX(number), 0) FROM migration", &[], |row| row.int(0))
-        .unwrap_or_default()
-        .unwrap_or_default();
+    let (known, found) = (known(), found(tx));
     match found.cmp(&known) {
         std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Greater => Err(StoreError::NewerSchema { found, known }),

@@ -11,6 +11,7 @@ use crate::api::params::Params;
 use crate::api::sign::{self, V1Hash};
 use crate::api::{Call, Operation, find};
 use crate::app::App;
+use crate::http::Caller;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::request::Parts;
@@ -19,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use tracing::Instrument as _;
 use updraft_core::id::InstanceNo;
 use updraft_core::time::{SECOND_MS, Timestamp};
 
@@ -48,6 +50,18 @@ enum Scheme {
 /// Answers one request; `base` is where this caller reaches the server.
 pub async fn answer(app: Arc<App>, base: String, parts: Parts, body: Bytes) -> Response<Bytes> {
     let request_id = app.random.request_id();
+    // At the level of errors, so that it is there whatever the log leaves out.
+    let span = tracing::error_span!("call", request.id = request_id);
+    answer_as(app, base, parts, body, request_id).instrument(span).await
+}
+
+async fn answer_as(
+    app: Arc<App>,
+    base: String,
+    parts: Parts,
+    body: Bytes,
+    request_id: String,
+) -> Response<Bytes> {
     let (params, spoilt) =
         Params::read_leniently(parts.uri.query().unwrap_or_default(), form_body(&parts.headers, &body));
     let acs3 = header(&parts.headers, "authorization").is_some_and(|value| value.starts_with("ACS3-"));
@@ -61,13 +75,13 @@ pub async fn answer(app: Arc<App>, base: String, parts: Parts, body: Bytes) -> R
     let host = header(&parts.headers, "host").unwrap_or_default();
     match outcome {
         Ok((operation, object)) => {
-            tracing::debug!(request.id = request_id, operation = operation.name, "answered");
+            tracing::debug!(operation = operation.name, "answered");
             metrics::counter!("updraft_api_calls_total", "operation" => operation.name, "outcome" => "ok")
                 .increment(1);
             success(format, operation, &request_id, object)
         }
         Err(error) => {
-            log(&request_id, &action, &error);
+            log(&action, &error);
             failure(format, &action, &request_id, host, &base, &error)
         }
     }
@@ -94,13 +108,7 @@ async fn run(
     if bad_format {
         return Err(Code::InvalidFormat.into());
     }
-    let signer = if acs3 {
-        let claim = acs3_claim(parts, body)?;
-        verify(app, &claim).await?
-    } else {
-        let claim = v1_claim(&parts.method, &params)?;
-        verify(app, &claim).await?
-    };
+    let signer = signer(app, parts, body, &params, acs3).await?;
     throttle(app, operation, &signer)?;
     if let Some(missing) = operation.required.iter().find(|name| !params.has(name)) {
         return Err(ApiError::missing(missing));
@@ -113,6 +121,29 @@ async fn run(
     outcome
         .unwrap_or_else(|_| Err(ApiError::new(Code::SystemException).because("the operation panicked")))
         .map(|object| (operation, object))
+}
+
+/// Who signed the call. An address from which too many calls were not signed well is refused unheard.
+async fn signer(
+    app: &App,
+    parts: &Parts,
+    body: &Bytes,
+    params: &Params,
+    acs3: bool,
+) -> Result<Arc<Signer>, ApiError> {
+    let address = parts.extensions.get::<Caller>().map(|caller| caller.remote.ip());
+    if let Some(wait_ms) = address.and_then(|address| app.gate.refuses(address)) {
+        let refused = ApiError::new(Code::Throttling).because("too many failures of this address");
+        return Err(ApiError { retry_after_ms: Some(wait_ms as i64), ..refused });
+    }
+    let claim = if acs3 { acs3_claim(parts, body)? } else { v1_claim(&parts.method, params)? };
+    let signer = verify(app, &claim).await;
+    if let (Some(address), Err(error)) = (address, &signer)
+        && [Code::AccessKeyNotFound, Code::SignatureDoesNotMatch].iter().any(|code| code.wire() == error.code)
+    {
+        app.gate.failed(address);
+    }
+    signer
 }
 
 fn action_name<'a>(headers: &'a HeaderMap, params: &'a Params, acs3: bool) -> Option<&'a str> {
@@ -322,7 +353,7 @@ fn refuse_not_served(operation: &Operation, params: &Params) -> Result<(), ApiEr
 /// Answers a request that never becomes a call: a path that does not exist, a body that cannot be read.
 pub fn refuse(app: &App, host: &str, base: &str, error: &ApiError) -> Response<Bytes> {
     let request_id = app.random.request_id();
-    log(&request_id, "", error);
+    tracing::error_span!("call", request.id = request_id).in_scope(|| log("", error));
     failure(Format::Xml, "", &request_id, host, base, error)
 }
 
@@ -374,15 +405,15 @@ fn reply(status: u16, format: Format, request_id: &str, body: Vec<u8>) -> Respon
     response
 }
 
-fn log(request_id: &str, action: &str, error: &ApiError) {
+fn log(action: &str, error: &ApiError) {
     let internal = error.internal.as_deref().unwrap_or_default();
     let code = error.code.as_ref();
     // A string to sign may hold what the caller considers private: the log has the code, not the message.
     let fault = error.status() >= 500 || code == Code::SystemException.wire();
     if fault {
-        tracing::error!(request.id = request_id, operation = action, code, internal, "a call failed");
+        tracing::error!(operation = action, code, internal, "a call failed");
     } else {
-        tracing::info!(request.id = request_id, operation = action, code, internal, "a call was refused");
+        tracing::info!(operation = action, code, internal, "a call was refused");
     }
     let operation = find(action).map_or("unknown", |operation| operation.name);
     let outcome = if fault { "failed" } else { "refused" };

@@ -10,6 +10,7 @@ use super::session::{Ending, NewSession, Session, Sessions};
 use super::talk::Talk;
 use super::topic::{DownTopic, Owner};
 use super::wire::{Malformed, Wire};
+use crate::gate::{Gate, Pass};
 use crate::net::{Peer, Stream};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -56,6 +57,7 @@ pub struct Endpoint<B> {
     backend: Arc<B>,
     sessions: Arc<Sessions>,
     limits: Limits,
+    gate: Arc<Gate>,
 }
 
 /// Why a connection ended.
@@ -86,12 +88,12 @@ pub enum End {
 
 impl<B: Backend> Endpoint<B> {
     /// An endpoint for the devices that `backend` knows.
-    pub fn new(backend: Arc<B>, sessions: Arc<Sessions>, limits: Limits) -> Self {
-        Self { backend, sessions, limits }
+    pub fn new(backend: Arc<B>, sessions: Arc<Sessions>, limits: Limits, gate: Arc<Gate>) -> Self {
+        Self { backend, sessions, limits, gate }
     }
 
-    /// Serves one connection until it ends.
-    pub async fn handle(&self, stream: Stream, peer: Peer) {
+    /// Serves one connection until it ends. Once it has logged in, it needs its pass no more.
+    pub async fn handle(&self, stream: Stream, peer: Peer, pass: Pass) {
         let mut wire = Wire::new(stream, LOGIN_PACKET_BYTES_MAX);
         // Boxed, so that the many waiting connections do not carry the space that a login needs.
         let session = match Box::pin(self.admit(&mut wire, &peer)).await {
@@ -103,6 +105,7 @@ impl<B: Backend> Endpoint<B> {
                 return wire.close().await;
             }
         };
+        drop(pass);
         // A panic must not leave a ghost in the registry.
         let end = AssertUnwindSafe(self.stay(&mut wire, &session, &peer)).catch_unwind().await;
         let owner = session.owner();
@@ -142,7 +145,12 @@ impl<B: Backend> Endpoint<B> {
         let user_name = connect.username.as_deref().unwrap_or_default();
         match self.identify(&connect, user_name, peer).await {
             Ok(session) => Ok(Some(session)),
+            // Said by the gate, once a minute.
+            Err(Refusal::TooManyFailures) => Err(Refusal::TooManyFailures),
             Err(reason) => {
+                if matches!(reason, Refusal::UnknownDevice | Refusal::Password) {
+                    self.gate.failed(remote.ip());
+                }
                 let (dn, pk) = user_name.rsplit_once('&').unwrap_or((user_name, ""));
                 tracing::warn!(%remote, pk = ?clip(pk, 64), dn = ?clip(dn, 64), %reason, "login refused");
                 Err(reason)
@@ -156,6 +164,10 @@ impl<B: Backend> Endpoint<B> {
         user_name: &str,
         peer: &Peer,
     ) -> Result<Arc<Session>, Refusal> {
+        // Before the database is asked.
+        if self.gate.refuses(peer.remote.ip()).is_some() {
+            return Err(Refusal::TooManyFailures);
+        }
         let login = Login::parse(&connect.client_id, user_name, connect.keep_alive)?;
         let KnownDevice { no, secret } = self
             .backend

@@ -77,6 +77,9 @@ pub enum Refusal {
     /// The password does not fit the secret.
     #[error("the password does not fit the device secret")]
     Password,
+    /// Too many failed logins from this address.
+    #[error("too many failed logins from this address")]
+    TooManyFailures,
     /// The server cannot tell now.
     #[error("the server cannot take logins now")]
     Unavailable,
@@ -92,7 +95,8 @@ impl Refusal {
             | Self::SignMethod
             | Self::SecureMode
             | Self::DynamicRegistration => 2,
-            Self::Unavailable => 3,
+            // So that SDKs wait and try again: the device itself may be fine.
+            Self::Unavailable | Self::TooManyFailures => 3,
             Self::UserName | Self::UnknownDevice | Self::Password => 4,
         }
     }

@@ -48,7 +48,7 @@ where
         }
         Err(Refusal(status, code, message)) => {
             metrics::counter!("updraft_uploads_total", "outcome" => "refused").increment(1);
-            tracing::info!(request.id = request_id, code, message, "an upload was refused");
+            tracing::info!(code, message, "an upload was refused");
             let body = Object::new()
                 .text("Code", code)
                 .text("Message", message)
@@ -134,15 +134,19 @@ where
     E: Into<BoxError> + 'static,
 {
     let state = (Box::pin(body), 0_u64);
+    // A stranger's form may not take long altogether; once its ticket is good, each piece must come in time.
+    let head_until = tokio::time::Instant::now() + patience;
     futures_util::stream::try_unfold(state, move |(mut body, seen)| {
         let allowed = Arc::clone(&allowed);
         async move {
             // The parser reads all that it can get before it looks at it. Piece by piece, it finds the file's part
             // before much of the file is counted as head.
+            let mut until = tokio::time::Instant::now() + patience;
             if allowed.load(Ordering::Relaxed) <= HEAD_BYTES_MAX {
                 tokio::task::yield_now().await;
+                until = until.min(head_until);
             }
-            let next = tokio::time::timeout(patience, futures_util::StreamExt::next(&mut body));
+            let next = tokio::time::timeout_at(until, futures_util::StreamExt::next(&mut body));
             let Some(chunk) = next.await.map_err(|_| BoxError::from("the form came too slowly"))? else {
                 return Ok(None);
             };

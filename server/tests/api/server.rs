@@ -197,7 +197,11 @@ impl TestServer {
     pub async fn send_with(&self, request: http::request::Builder, body: impl Into<Bytes>) -> Answer {
         let mut request = request.body(Full::new(body.into())).unwrap();
         request.headers_mut().entry("host").or_insert(HOST.parse().unwrap());
-        let caller = Caller { local: ([127, 0, 0, 1], 8080).into(), tls: false };
+        let caller = Caller {
+            local: ([127, 0, 0, 1], 8080).into(),
+            remote: ([192, 0, 2, 1], 4_711).into(),
+            tls: false,
+        };
         let (parts, body) = self.http.answer(caller, request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap();

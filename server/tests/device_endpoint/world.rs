@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use rustls::ServerConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +18,7 @@ use updraft_server::device::link::{
     Backend, DeviceEvent, Downlink, Happened, KnownDevice, Package, Unavailable,
 };
 use updraft_server::device::session::{BaseUrl, Sessions};
+use updraft_server::gate::Gate;
 use updraft_server::net;
 
 /// No step of a test takes longer, unless it is broken.
@@ -36,10 +37,13 @@ pub struct Memory {
     pub news: watch::Sender<usize>,
     pub broken: AtomicBool,
     pub panics: AtomicBool,
+    /// How often a device was looked up.
+    pub looked_up: AtomicUsize,
 }
 
 impl Backend for Memory {
     async fn login(&self, product_key: &str, device_name: &str) -> Result<Option<KnownDevice>, Unavailable> {
+        self.looked_up.fetch_add(1, Ordering::SeqCst);
         if self.broken.load(Ordering::SeqCst) {
             return Err(Unavailable);
         }
@@ -104,18 +108,23 @@ impl World {
     }
 
     pub async fn with(limits: Limits, tls: Option<Arc<ServerConfig>>) -> Self {
+        Self::behind(Gate::open(), limits, tls).await
+    }
+
+    pub async fn behind(gate: Arc<Gate>, limits: Limits, tls: Option<Arc<ServerConfig>>) -> Self {
         let memory = Arc::new(Memory::default());
         let sessions = Arc::new(Sessions::new(1, BaseUrl::Connection { port: 8080 }));
-        let endpoint = Arc::new(Endpoint::new(Arc::clone(&memory), Arc::clone(&sessions), limits));
+        let endpoint =
+            Arc::new(Endpoint::new(Arc::clone(&memory), Arc::clone(&sessions), limits, gate.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let served = Arc::clone(&endpoint);
-        let handler = move |stream, peer| {
+        let handler = move |stream, peer, pass| {
             let endpoint = Arc::clone(&served);
-            async move { endpoint.handle(stream, peer).await }
+            async move { endpoint.handle(stream, peer, pass).await }
         };
-        let server = tokio::spawn(net::serve(listener, tls, net::Limits::default(), stopped, handler));
+        let server = tokio::spawn(net::serve(listener, tls, net::Limits::default(), gate, stopped, handler));
         Self { memory, sessions, endpoint, address, stop, server }
     }
 

@@ -1,0 +1,69 @@
+//! Limits per address before the login.
+
+use super::world::*;
+use std::sync::atomic::Ordering;
+use updraft_server::device::connection::Limits;
+use updraft_server::gate::{self, Exempt, Gate};
+
+const TRY_LATER: [u8; 4] = [0x20, 2, 0, 3];
+const BAD: [u8; 4] = [0x20, 2, 0, 4];
+
+async fn world(limits: gate::Limits) -> World {
+    World::behind(Gate::new("mqtt", limits), Limits::default(), None).await
+}
+
+fn wrong() -> Vec<u8> {
+    Connect { password: "00", ..Connect::python() }.bytes()
+}
+
+#[tokio::test]
+async fn after_failed_logins_an_address_waits_and_the_database_rests() {
+    let world = world(gate::Limits { failures: 3, ..gate::Limits::default() }).await;
+    // Logins that succeed, and refusals that no password is behind, do not count.
+    for _ in 0..5 {
+        world.login(&Connect::by_hand()).await;
+        let odd = Connect { keepalive: 0, ..Connect::python() };
+        assert_eq!(world.refusal(&odd.bytes()).await, [0x20, 2, 0, 2]);
+    }
+    assert_eq!(world.refusal(&wrong()).await, BAD);
+    assert_eq!(world.refusal(&wrong()).await, BAD);
+    let unknown = Connect { user: "dev02&a1TestPk001", ..Connect::python() };
+    assert_eq!(world.refusal(&unknown.bytes()).await, BAD);
+    let looked_up = world.memory.looked_up.load(Ordering::SeqCst);
+    for connect in [wrong(), Connect::by_hand().bytes()] {
+        assert_eq!(world.refusal(&connect).await, TRY_LATER);
+    }
+    assert_eq!(world.memory.looked_up.load(Ordering::SeqCst), looked_up);
+}
+
+#[tokio::test]
+async fn strangers_of_one_address_are_bounded_and_devices_are_not() {
+    let world = world(gate::Limits { connections: 2, ..gate::Limits::default() }).await;
+    // Who has logged in counts no more.
+    let mut devices = Vec::new();
+    for _ in 0..4 {
+        devices.push(world.login(&Connect::by_hand()).await);
+    }
+    let (mut first, mut second) = (world.dial().await, world.dial().await);
+    // Both are being heard before the third comes: each has sent the first half of its login.
+    let (half, rest) = (&Connect::python().bytes()[..9], &Connect::python().bytes()[9..]);
+    first.send(half).await;
+    second.send(half).await;
+    let mut third = world.dial().await;
+    assert_eq!(third.rest().await, [0; 0], "cut off without a word");
+    first.send(rest).await;
+    assert_eq!(first.receive().await, (0x20, vec![0, 0]));
+    // The first one has made room.
+    world.login(&Connect::javascript().clean()).await;
+}
+
+#[tokio::test]
+async fn who_is_exempt_may_fail() {
+    let exempt = Exempt::parse("127.0.0.0/8").unwrap();
+    let world = world(gate::Limits { connections: 1, failures: 1, exempt }).await;
+    let _strangers = (world.dial().await, world.dial().await);
+    for _ in 0..3 {
+        assert_eq!(world.refusal(&wrong()).await, BAD);
+    }
+    world.login(&Connect::python()).await;
+}

@@ -1,0 +1,155 @@
+//! What can be told of a database from outside, without changing it: for `updraft doctor`.
+
+use crate::Location;
+use crate::engine::{postgres::PgConn, sqlite};
+use crate::error::StoreError;
+use crate::migrate;
+use crate::writer::Database;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+/// What a look at a database found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// The engine and its version.
+    pub engine: String,
+    /// The major version of a PostgreSQL server.
+    pub postgres_major: Option<i64>,
+    /// The number of its schema; 0: no server has used it yet.
+    pub schema: i64,
+    /// The number of the schema that this binary knows.
+    pub known: i64,
+    /// The name of the installation, sealed with its master key.
+    pub installation: Option<Vec<u8>>,
+    /// The newest moment that its batches know, in milliseconds since 1970.
+    pub newest_ms: Option<i64>,
+    /// Whether the file is sound.
+    pub integrity: Integrity,
+}
+
+/// Whether a database file is sound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Integrity {
+    /// All of it was looked at.
+    Sound,
+    /// There was no time to look at all of it; nothing was found until then.
+    Unfinished,
+    /// What is wrong.
+    Damaged(String),
+    /// The database's own server takes care of that.
+    NotOurs,
+}
+
+/// Looks at a database for at most about `patience`; `None`: there is none yet. Blocks, and must not run
+/// inside async code.
+///
+/// # Errors
+/// When it is out of reach or cannot be read.
+pub fn examine(location: &Location, patience: Duration) -> Result<Option<Health>, StoreError> {
+    match location {
+        Location::Inline => Ok(None),
+        Location::Sqlite(path) if !path.exists() => Ok(None),
+        Location::Sqlite(path) => {
+            let conn = open(path)?;
+            let integrity = quick_check(&conn, patience)?;
+            let engine = format!("SQLite {}", rusqlite::version());
+            if matches!(integrity, Integrity::Damaged(_)) {
+                let known = migrate::known();
+                return Ok(Some(Health {
+                    engine,
+                    postgres_major: None,
+                    schema: 0,
+                    known,
+                    installation: None,
+                    newest_ms: None,
+                    integrity,
+                }));
+            }
+            look(&mut Database::Sqlite(conn), engine, None, integrity).map(Some)
+        }
+        Location::Postgres(url) => {
+            let mut conn = PgConn::connect(url)?;
+            let mut version = 0;
+            let sql = "SELECT CAST(current_setting('server_version_num') AS BIGINT)";
+            conn.query(sql, &[], &mut |row| {
+                version = row.int(0)?;
+                Ok(())
+            })?;
+            let major = version / 10_000;
+            let mut database = Database::Postgres(Box::new(conn));
+            look(&mut database, format!("PostgreSQL {major}"), Some(major), Integrity::NotOurs).map(Some)
+        }
+    }
+}
+
+/// Opens a file without making others beside it. Without a write-ahead log the file is all there is and nobody
+/// uses it; SQLite would make a new log just to read.
+fn open(path: &Path) -> Result<Connection, StoreError> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if PathBuf::from(log).exists() {
+        return sqlite::open_reader(path);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
+            uri.push(char::from(*byte));
+        } else {
+            uri.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    uri.push_str("?immutable=1");
+    Connection::open_with_flags(uri, flags).map_err(sqlite::error)
+}
+
+fn quick_check(conn: &Connection, patience: Duration) -> Result<Integrity, StoreError> {
+    let interrupt = conn.get_interrupt_handle();
+    let (done, over) = mpsc::channel::<()>();
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if over.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                interrupt.interrupt();
+            }
+        });
+        let outcome = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        drop(done);
+        outcome
+    });
+    match outcome {
+        Ok(word) if word == "ok" => Ok(Integrity::Sound),
+        Ok(words) => Ok(Integrity::Damaged(words)),
+        Err(error) => match error.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => Ok(Integrity::Unfinished),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Ok(Integrity::Damaged(error.to_string()))
+            }
+            _ => Err(sqlite::error(error)),
+        },
+    }
+}
+
+fn look(
+    database: &mut Database,
+    engine: String,
+    postgres_major: Option<i64>,
+    integrity: Integrity,
+) -> Result<Health, StoreError> {
+    database.batch(database.begin_read())?;
+    let mut tx = database.tx();
+    let known = migrate::known();
+    let schema = migrate::found(&mut tx);
+    let (mut installation, mut newest_ms) = (None, None);
+    // What an older or newer schema has, nobody here knows.
+    if schema == known {
+        installation = tx.installation_find()?;
+        newest_ms = tx
+            .query_one("SELECT COALESCE(MAX(modified_at), 0) FROM job", &[], |row| row.int(0))?
+            .filter(|newest| *newest > 0);
+    }
+    // The transaction may have failed on a table that is not there; ending it is all the same.
+    let _ = database.batch("ROLLBACK");
+    Ok(Health { engine, postgres_major, schema, known, installation, newest_ms, integrity })
+}
