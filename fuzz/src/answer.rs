@@ -21,7 +21,8 @@ pub struct Said {
 pub fn judge(answer: &Answer) -> Result<Said, Broken> {
     let text = std::str::from_utf8(&answer.body)
         .map_err(|_| Broken::new("an answer is not UTF-8", shown(&answer.body)))?;
-    let wrong = |what: &str| Err(Broken::new(what, format!("HTTP {} {}", answer.status, shown(text.as_bytes()))));
+    let wrong =
+        |what: &str| Err(Broken::new(what, format!("HTTP {} {}", answer.status, shown(text.as_bytes()))));
     if answer.status >= 500 {
         return wrong("a 5xx");
     }
@@ -81,7 +82,7 @@ fn xml_fields(text: &str) -> Option<Vec<(String, String)>> {
         match reader.read_event().ok()? {
             Event::Start(start) => {
                 roots += i32::from(open.is_empty());
-                open.push(String::from_utf8(start.name().as_ref().to_vec()).ok()?);
+                open.push(start.name().as_ref().to_owned());
                 value.clear();
             }
             Event::End(_) => {
@@ -90,7 +91,7 @@ fn xml_fields(text: &str) -> Option<Vec<(String, String)>> {
                     fields.push((name, std::mem::take(&mut value)));
                 }
             }
-            Event::Text(text) => value.push_str(&text.decode().ok()?),
+            Event::Text(text) => value.push_str(&text),
             Event::Eof => return (open.is_empty() && roots == 1).then_some(fields),
             _ => {}
         }
@@ -130,8 +131,9 @@ mod tests {
         ] {
             assert!(judge(&answer(status, kind, body)).is_err(), "{body}");
         }
-        let fault =
-            format!(r#"{{"RequestId":"{ID}","Success":false,"Code":"iot.system.SystemException","ErrorMessage":""}}"#);
+        let fault = format!(
+            r#"{{"RequestId":"{ID}","Success":false,"Code":"iot.system.SystemException","ErrorMessage":""}}"#
+        );
         assert!(judge(&answer(200, JSON, &fault)).is_err());
     }
 }

@@ -56,17 +56,14 @@ pub fn packets(lines: &[&str]) -> Vec<u8> {
     let mut out = Vec::new();
     for (number, line) in lines.iter().enumerate() {
         let fields: Vec<Vec<u8>> = line.split(" :: ").map(bytes).collect();
-        let text = |at: usize| String::from_utf8_lossy(fields.get(at).map_or(&[][..], Vec::as_slice)).into_owned();
+        let text =
+            |at: usize| String::from_utf8_lossy(fields.get(at).map_or(&[][..], Vec::as_slice)).into_owned();
         let int = |at: usize, radix| u16::from_str_radix(&text(at), radix).expect("a number in the corpus");
         let id = number as u16 + 1;
         out.extend(match text(0).as_str() {
-            "connect" => mqtt::connect(
-                &text(1),
-                int(2, 10) as u8,
-                int(3, 16) as u8,
-                int(4, 10),
-                &fields[5..],
-            ),
+            "connect" => {
+                mqtt::connect(&text(1), int(2, 10) as u8, int(3, 16) as u8, int(4, 10), &fields[5..])
+            }
             "publish" => mqtt::publish(&text(2), (int(1, 10) > 0).then_some(id), &fields[3]),
             "subscribe" => mqtt::subscribe(id, &fields[1..]),
             "unsubscribe" => mqtt::unsubscribe(id, &fields[1]),

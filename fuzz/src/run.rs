@@ -61,7 +61,8 @@ impl std::fmt::Display for Failure {
         writeln!(f, "BROKEN after {} inputs: {}", self.execution, self.broken)?;
         writeln!(f, "  input: {}", shown(&self.input))?;
         writeln!(f, "  hex:   {}", hex::encode(&self.input))?;
-        let alone = if self.repeats { "fails again alone" } else { "does not fail alone: repeat the whole run" };
+        let alone =
+            if self.repeats { "fails again alone" } else { "does not fail alone: repeat the whole run" };
         write!(f, "  on a new server the input {alone}")
     }
 }
@@ -138,7 +139,8 @@ fn look(target: &mut dyn Target, report: &mut Report) -> Option<Failure> {
 
 fn explain(target: &mut dyn Target, broken: Broken, input: Vec<u8>, execution: u64) -> Failure {
     let fresh = target.renew().is_ok();
-    let mut again = |bytes: &[u8]| attempt(target, bytes, true).is_err_and(|other| other.kind() == broken.kind());
+    let mut again =
+        |bytes: &[u8]| attempt(target, bytes, true).is_err_and(|other| other.kind() == broken.kind());
     if !fresh || !again(&input) {
         return Failure { broken, input, repeats: false, execution };
     }
