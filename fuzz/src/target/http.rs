@@ -9,7 +9,7 @@ use crate::{Broken, corpus, shown};
 use serde_json::Value;
 
 /// Statuses whose answer may be empty or plain text: they come from HTTP itself, or are no API answers.
-const BARE: [u16; 11] = [200, 204, 400, 403, 404, 405, 408, 411, 413, 414, 431];
+const BARE: [u16; 12] = [200, 201, 204, 400, 403, 404, 405, 408, 411, 413, 414, 431];
 
 /// The target.
 pub struct Http {

@@ -213,6 +213,10 @@ impl Target for Uplink {
             device.send(&sent.bytes);
         }
         let kinds: Vec<String> = self.answers(&sent)?.into_iter().collect();
+        if sent.may_close {
+            // Raw bytes may hold a ping of their own: what comes next would be taken for the answer to ours.
+            self.device = None;
+        }
         Ok(format!("{} task {}", kinds.join(", "), self.task()?))
     }
 
