@@ -2,7 +2,7 @@
 
 use crate::Broken;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// No answer of the server takes longer, unless it is broken.
@@ -93,6 +93,11 @@ impl Device {
     /// Sends bytes; whether they arrive is seen in the answers.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
+    }
+
+    /// Closes our side: the server reads what was sent, and then closes too.
+    pub fn finish(&self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// The next packet; `None` at the end.

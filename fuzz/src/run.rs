@@ -14,6 +14,8 @@ const INPUT_MEMORY_MAX: usize = 32 * 1024 * 1024;
 const WARM_UP: u64 = 300;
 /// Attempts at making a failing input smaller.
 const SHRINK_TRIES: usize = 400;
+/// And the time for it: who waits in vain waits long.
+const SHRINK_TIME: Duration = Duration::from_secs(60);
 /// Most inputs in the corpus.
 const CORPUS_MAX: usize = 4_000;
 
@@ -144,6 +146,7 @@ fn explain(target: &mut dyn Target, broken: Broken, input: Vec<u8>, execution: u
     if !fresh || !again(&input) {
         return Failure { broken, input, repeats: false, execution };
     }
-    let input = shrink(&input, SHRINK_TRIES, again);
+    let began = Instant::now();
+    let input = shrink(&input, SHRINK_TRIES, |bytes| began.elapsed() < SHRINK_TIME && again(bytes));
     Failure { broken, input, repeats: true, execution }
 }

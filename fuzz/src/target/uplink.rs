@@ -112,7 +112,7 @@ impl Uplink {
                 }
                 return Err(Broken::new("a message ends the connection", shown(&sent.bytes)));
             };
-            if packet.0 == PONG {
+            if packet.0 == PONG && !sent.may_close {
                 break;
             }
             if let (0x40, [high, low]) = (packet.0, &packet.1[..]) {
@@ -211,10 +211,13 @@ impl Target for Uplink {
         let sent = self.stream(&input);
         if let Some(device) = &mut self.device {
             device.send(&sent.bytes);
+            if sent.may_close {
+                // Raw bytes may announce more than comes, or hold a ping of their own: read to the end instead.
+                device.finish();
+            }
         }
         let kinds: Vec<String> = self.answers(&sent)?.into_iter().collect();
         if sent.may_close {
-            // Raw bytes may hold a ping of their own: what comes next would be taken for the answer to ours.
             self.device = None;
         }
         Ok(format!("{} task {}", kinds.join(", "), self.task()?))
