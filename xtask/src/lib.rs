@@ -16,7 +16,7 @@ pub fn root() -> PathBuf {
 pub fn tidy(root: &Path) -> anyhow::Result<String> {
     let mut found = String::new();
     let mut sources = Vec::new();
-    for package in ["core", "store", "server", "fleet", "sim", "xtask"] {
+    for package in ["core", "store", "server", "fleet", "sim", "fuzz", "xtask"] {
         collect(&root.join(package), &mut sources)?;
     }
     for path in &sources {

@@ -1,4 +1,4 @@
-//! `cargo xtask tidy` and `cargo xtask sim`: chores of the tree.
+//! `cargo xtask tidy`, `cargo xtask sim` and `cargo xtask fuzz`: chores of the tree.
 
 #[expect(clippy::print_stdout, reason = "what it finds is its output")]
 fn main() -> anyhow::Result<()> {
@@ -9,14 +9,19 @@ fn main() -> anyhow::Result<()> {
             println!("tidy");
             Ok(())
         }
-        Some("sim") => {
-            let mut sim = std::process::Command::new(env!("CARGO"));
-            sim.args(["run", "--quiet", "--package", "updraft-sim", "--"]).args(std::env::args().skip(2));
-            anyhow::ensure!(sim.status()?.success(), "the simulation failed");
-            Ok(())
-        }
+        Some("sim") => run("updraft-sim", "the simulation failed"),
+        Some("fuzz") => run("updraft-fuzz", "the fuzzing failed"),
         _ => anyhow::bail!(
-            "usage: cargo xtask tidy\n       cargo xtask sim SEED | --seeds A..B [--steps N] [--transcript]"
+            "usage: cargo xtask tidy\n       cargo xtask sim SEED | --seeds A..B [--steps N] [--transcript]\n       \
+             cargo xtask fuzz [TARGET] [--seconds N] [--seed S] | TARGET --replay HEX"
         ),
     }
+}
+
+/// Runs a package's program with our further arguments.
+fn run(package: &str, failed: &'static str) -> anyhow::Result<()> {
+    let mut program = std::process::Command::new(env!("CARGO"));
+    program.args(["run", "--quiet", "--package", package, "--"]).args(std::env::args().skip(2));
+    anyhow::ensure!(program.status()?.success(), failed);
+    Ok(())
 }

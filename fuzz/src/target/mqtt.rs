@@ -1,0 +1,235 @@
+//! Frames into a device connection: however the stream is cut into pieces, the same comes of it.
+//!
+//! Behind the endpoint is a memory of events instead of the engine, so that two runs can be compared.
+
+use super::{Target, tokens};
+use crate::dice::Dice;
+use crate::mqtt::first_packet;
+use crate::mutate::mutate;
+use crate::{Broken, corpus, shown};
+use parking_lot::{Condvar, Mutex};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use updraft_core::id::DeviceNo;
+use updraft_server::device::connection::{Endpoint, Limits};
+use updraft_server::device::link::{Backend, DeviceEvent, Happened, KnownDevice, Unavailable};
+use updraft_server::device::session::{BaseUrl, Sessions};
+use updraft_server::net;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two pieces the other side gets so long to look at the first.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What devices did, in the order in which it came.
+#[derive(Default)]
+struct Memory {
+    events: Mutex<Vec<DeviceEvent>>,
+    news: Condvar,
+}
+
+impl Backend for Memory {
+    async fn login(&self, product_key: &str, device_name: &str) -> Result<Option<KnownDevice>, Unavailable> {
+        let secret = match (product_key, device_name) {
+            ("a1TestPk001", "dev01") => "0123456789abcdef0123456789abcdef",
+            ("pk", "device") => "secret",
+            _ => return Ok(None),
+        };
+        Ok(Some(KnownDevice { no: DeviceNo(1), secret: secret.to_owned() }))
+    }
+
+    async fn happened(&self, events: Vec<Happened>) -> Result<(), Unavailable> {
+        self.events.lock().extend(events.into_iter().map(|happened| happened.event));
+        self.news.notify_all();
+        Ok(())
+    }
+}
+
+/// The target.
+pub struct Mqtt {
+    _runtime: Runtime,
+    _stop: watch::Sender<bool>,
+    memory: Arc<Memory>,
+    addr: SocketAddr,
+    tokens: Vec<Vec<u8>>,
+}
+
+/// What came of a stream.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    answers: Vec<u8>,
+    /// Whether all answers came: after a reset the last ones may be lost.
+    whole: bool,
+    events: Vec<String>,
+}
+
+impl Mqtt {
+    pub fn new() -> Result<Self, Broken> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let memory = Arc::new(Memory::default());
+        let sessions = Arc::new(Sessions::new(1, BaseUrl::Connection { port: 8080 }));
+        let limits = Limits { uplinks_per_second: 0, ..Limits::default() };
+        let endpoint = Arc::new(Endpoint::new(Arc::clone(&memory), sessions, limits));
+        let (stop, stopped) = watch::channel(false);
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
+        let addr = listener.local_addr()?;
+        let handler = move |stream, peer| {
+            let endpoint = Arc::clone(&endpoint);
+            async move { endpoint.handle(stream, peer).await }
+        };
+        runtime.spawn(net::serve(listener, None, net::Limits::default(), stopped, handler));
+        let tokens = tokens(&[
+            "/ota/device/inform/a1TestPk001/dev01",
+            "/sys/a1TestPk001/dev01/thing/ota/firmware/get",
+            "|securemode=3,signmethod=hmacmd5,",
+            "_ss=1",
+            "timestamp=",
+            "MQIsdp",
+            r"\x10\x00",
+            r"\x30\xff\xff\xff\x7f",
+            r"\xc0\x00",
+            r"\xe0\x00",
+            r"\x82\x80\x80\x80\x80\x01",
+            "+/#",
+            "$",
+            r"\x00\x00",
+        ]);
+        Ok(Self { _runtime: runtime, _stop: stop, memory, addr, tokens })
+    }
+
+    /// Sends the bytes cut at these places.
+    fn send(&self, bytes: &[u8], cuts: &[usize]) -> Result<Outcome, Broken> {
+        self.memory.events.lock().clear();
+        let mut stream = TcpStream::connect(self.addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let (mut answers, mut whole, mut from) = (Vec::new(), true, 0);
+        for (number, cut) in cuts.iter().copied().chain([bytes.len()]).enumerate() {
+            whole &= stream.write_all(&bytes[from..cut]).is_ok();
+            from = cut;
+            // Once is enough to be sure of two readings; the kernel's shortest wait is long.
+            if number == 0 && cut < bytes.len() {
+                whole &= read(&mut stream, &mut answers, Instant::now() + PAUSE).is_ok();
+            }
+        }
+        let _ = stream.shutdown(Shutdown::Write);
+        match read(&mut stream, &mut answers, Instant::now() + PATIENCE) {
+            Ok(true) => {}
+            Ok(false) => return Err(Broken::new("no end in time", shown(bytes))),
+            Err(_) => whole = false,
+        }
+        Ok(Outcome { answers, whole, events: self.settled()? })
+    }
+
+    /// The events, once every login has its end.
+    fn settled(&self) -> Result<Vec<String>, Broken> {
+        let mut events = self.memory.events.lock();
+        loop {
+            let count =
+                |wanted: fn(&DeviceEvent) -> bool| events.iter().filter(|event| wanted(event)).count();
+            let online = count(|event| matches!(event, DeviceEvent::Online { .. }));
+            if online == count(|event| matches!(event, DeviceEvent::Offline { .. })) {
+                break;
+            }
+            if self.memory.news.wait_for(&mut events, PATIENCE).timed_out() {
+                return Err(Broken::new("a session outlives its connection", format!("{events:?}")));
+            }
+        }
+        let told = |event: &DeviceEvent| match event {
+            // Numbers and ports differ from run to run.
+            DeviceEvent::Online { .. } => "online".to_owned(),
+            DeviceEvent::Offline { .. } => "offline".to_owned(),
+            other => format!("{other:?}"),
+        };
+        Ok(events.iter().map(told).collect())
+    }
+}
+
+/// Reads until the end of the stream (true) or of the time (false).
+fn read(stream: &mut TcpStream, into: &mut Vec<u8>, deadline: Instant) -> std::io::Result<bool> {
+    let mut piece = [0; 4_096];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut piece) {
+            Ok(0) => return Ok(true),
+            Ok(count) => into.extend_from_slice(&piece[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Target for Mqtt {
+    fn seeds(&self) -> Vec<Vec<u8>> {
+        let text = include_str!("../../corpus/mqtt.txt");
+        corpus::blocks(text).iter().map(|lines| corpus::packets(lines)).collect()
+    }
+
+    fn mutate(&self, dice: &mut Dice, entry: &[u8], other: &[u8]) -> Vec<u8> {
+        // Mostly the CONNECT stays good, else little would get past it.
+        let connect = first_packet(entry).map_or(0, |(_, length)| length).min(entry.len());
+        if dice.once_in(4) {
+            return mutate(dice, entry, other, &self.tokens);
+        }
+        let mut bytes = entry[..connect].to_vec();
+        bytes.extend(mutate(dice, &entry[connect..], other, &self.tokens));
+        bytes
+    }
+
+    fn attempt(&mut self, input: &[u8]) -> Result<String, Broken> {
+        let once = self.send(input, &[])?;
+        // The same input is cut at the same places.
+        let sum = input.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+        let mut dice = Dice::new(sum);
+        let mut cuts: Vec<usize> = (0..=dice.below(4)).map(|_| dice.below(input.len() + 1)).collect();
+        cuts.sort_unstable();
+        let pieces = self.send(input, &cuts)?;
+        if once.events != pieces.events {
+            let (a, b) = (once.events.join(" "), pieces.events.join(" "));
+            return Err(Broken::new("the cuts change what happened", format!("{cuts:?}: {a} / {b}")));
+        }
+        let same = match (once.whole, pieces.whole) {
+            (true, true) => once.answers == pieces.answers,
+            (_, false) => once.answers.starts_with(&pieces.answers) || !once.whole,
+            (false, true) => pieces.answers.starts_with(&once.answers),
+        };
+        if !same {
+            let (a, b) = (shown(&once.answers), shown(&pieces.answers));
+            return Err(Broken::new("the cuts change the answers", format!("{cuts:?}: {a} / {b}")));
+        }
+        let (mut rest, mut kinds) = (&once.answers[..], std::collections::BTreeSet::new());
+        while let Some(((first, body), length)) = first_packet(rest) {
+            kinds.insert(if first == 0x20 { format!("connack {body:?}") } else { format!("{first:x}") });
+            rest = &rest[length..];
+        }
+        if once.whole && !rest.is_empty() {
+            return Err(Broken::new("an answer is no packet", shown(rest)));
+        }
+        let events: std::collections::BTreeSet<&str> =
+            once.events.iter().filter_map(|event| event.split([' ', '{']).next()).collect();
+        Ok(format!("{kinds:?} {events:?}"))
+    }
+
+    fn check(&mut self) -> Result<(), Broken> {
+        let valid = self.seeds().swap_remove(0);
+        let outcome = self.send(&valid, &[])?;
+        if outcome.answers.starts_with(&[0x20, 2, 0, 0]) && outcome.events.len() > 2 {
+            return Ok(());
+        }
+        Err(Broken::new("a valid device is refused", format!("{outcome:?}")))
+    }
+
+    fn renew(&mut self) -> Result<(), Broken> {
+        *self = Self::new()?;
+        Ok(())
+    }
+}
