@@ -18,6 +18,7 @@ use updraft_core::id::DeviceNo;
 use updraft_server::device::connection::{Endpoint, Limits};
 use updraft_server::device::link::{Backend, DeviceEvent, Happened, KnownDevice, Unavailable};
 use updraft_server::device::session::{BaseUrl, Sessions};
+use updraft_server::gate::Gate;
 use updraft_server::net;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -72,15 +73,15 @@ impl Mqtt {
         let memory = Arc::new(Memory::default());
         let sessions = Arc::new(Sessions::new(1, BaseUrl::Connection { port: 8080 }));
         let limits = Limits { uplinks_per_second: 0, ..Limits::default() };
-        let endpoint = Arc::new(Endpoint::new(Arc::clone(&memory), sessions, limits));
+        let endpoint = Arc::new(Endpoint::new(Arc::clone(&memory), sessions, limits, Gate::open()));
         let (stop, stopped) = watch::channel(false);
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
         let addr = listener.local_addr()?;
-        let handler = move |stream, peer| {
+        let handler = move |stream, peer, pass| {
             let endpoint = Arc::clone(&endpoint);
-            async move { endpoint.handle(stream, peer).await }
+            async move { endpoint.handle(stream, peer, pass).await }
         };
-        runtime.spawn(net::serve(listener, None, net::Limits::default(), stopped, handler));
+        runtime.spawn(net::serve(listener, None, net::Limits::default(), Gate::open(), stopped, handler));
         let tokens = tokens(&[
             "/ota/device/inform/a1TestPk001/dev01",
             "/sys/a1TestPk001/dev01/thing/ota/firmware/get",
