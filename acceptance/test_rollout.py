@@ -62,7 +62,7 @@ def test_source_versions_decide_who_is_in_a_batch(server, backend, fleet):
 def test_nobody_is_told_before_the_user_agreed(server, backend, fleet):
     product_key = backend.product()
     agreeing, silent = backend.devices(product_key, 2)
-    devices = [fleet.python(agreeing, server), fleet.javascript(silent, server)]
+    devices = [fleet.python(agreeing, server, hold=True), fleet.javascript(silent, server)]
     backend.wait_ready(OLD, agreeing, silent)
     firmware_id = backend.package(product_key, NEW)
     job_id = backend.batch(product_key, firmware_id, agreeing, silent, need_confirm=True)
@@ -72,7 +72,12 @@ def test_nobody_is_told_before_the_user_agreed(server, backend, fleet):
     devices[1].wait("nothing")
     task = backend.task(job_id, agreeing)
     backend.ok("ConfirmOTATask", task_id=[task.task_id])
+    devices[0].wait("holding")
+    # Once more is no mistake, and no reason to tell a device again that is at work.
+    backend.ok("ConfirmOTATask", task_id=[task.task_id])
+    devices[0].send("go")
     backend.wait_task(job_id, agreeing, "SUCCEEDED")
+    assert len(devices[0].all("push")) == 1
     assert not devices[1].all("push")
     waiting = backend.ok(
         "ListOTAUnfinishedTaskByDevice", product_key=product_key, device_name=silent.name

@@ -32,6 +32,14 @@ impl Pace {
     }
 }
 
+impl Pace {
+    /// Gives back the slots that nobody will use: the next one is as if the last had been used now.
+    pub fn give_back(&mut self, per_minute: i64, now: Timestamp) {
+        let soonest = now.0.saturating_mul(1_000).saturating_add(spacing_us(per_minute));
+        self.next_us = self.next_us.min(soonest);
+    }
+}
+
 /// Whether a slot reserved for `slot` may still be used at `now`.
 pub fn is_usable(slot: Timestamp, now: Timestamp) -> bool {
     (0..=SLOT_GRACE_MS).contains(&now.since_ms(slot))
@@ -55,6 +63,18 @@ mod tests {
         pace.reserve(10, Timestamp(0));
         assert_eq!(pace.reserve(10, Timestamp(500_000)), Timestamp(500_000));
         assert_eq!(pace.reserve(10, Timestamp(500_000)), Timestamp(506_100));
+    }
+
+    #[test]
+    fn slots_given_back_are_free_again_but_no_sooner_than_after_one_used_now() {
+        let mut pace = Pace::default();
+        for _ in 0..1_000 {
+            pace.reserve(10, Timestamp(5_000));
+        }
+        pace.give_back(10, Timestamp(7_000));
+        assert_eq!(pace.reserve(10, Timestamp(7_000)), Timestamp(13_100));
+        pace.give_back(10, Timestamp(500_000));
+        assert_eq!(pace.reserve(10, Timestamp(500_000)), Timestamp(500_000), "idle time is not saved up");
     }
 
     proptest! {

@@ -224,12 +224,46 @@ fn attempts_are_repeated_as_often_as_asked_and_then_the_task_fails() {
         task = after(&task, &terms, &Event::RetryDue);
         assert_eq!(push_need(&task, &terms, NOW), PushNeed::Repeat);
         // What it reports before it begins again is what the last attempt left behind.
-        assert_eq!(step(&task, &terms, &Event::Version("rescue"), NOW), Ok(Step::Same));
+        if attempt == 1 {
+            task = after(&task, &terms, &Event::Version("left over"));
+            assert_eq!(
+                (task.status, task.src_version.as_deref()),
+                (TaskStatus::InProgress, Some("left over"))
+            );
+        }
         task = after(&task, &terms, &Event::Progress { percent: attempt, desc: "" });
+        // A connection lost in the middle is no failure; the end of the attempt is.
+        assert_eq!(step(&task, &terms, &Event::Version("left over"), NOW), Ok(Step::Same));
     }
+    let done = after(&task, &terms, &Event::Progress { percent: 100, desc: "" });
+    assert_eq!(after(&done, &terms, &Event::Version("left over")).status, TaskStatus::Failed);
     let failed = after(&task, &terms, &Event::Version("rescue"));
     assert_eq!((failed.status, failed.desc.as_str()), (TaskStatus::Failed, "report version is not conform"));
     assert_eq!(failed.due_at(), None);
+}
+
+#[test]
+fn a_device_that_left_the_source_versions_gets_no_other_attempt() {
+    let sources = ["1.0".to_owned()];
+    let retry = Some(Retry { interval_ms: 60_000, count: 5 });
+    let terms = Terms { retry, src_versions: &sources, timeout_ms: None, ..PUSHED };
+    let running = Task { timeout_at: None, ..task(TaskStatus::InProgress) };
+    assert_eq!(after(&running, &terms, &Event::Version("rescue")).status, TaskStatus::Failed);
+    // It may leave them while it waits, too.
+    let waiting = after(&running, &terms, &FAILURE);
+    let left = Task { retry_at: Some(NOW), ..after(&waiting, &terms, &Event::Version("rescue")) };
+    let failed = after(&left, &terms, &Event::RetryDue);
+    assert_eq!((failed.status, failed.due_at()), (TaskStatus::Failed, None));
+    let back = after(&left, &terms, &Event::Version("1.0"));
+    assert_eq!(after(&back, &terms, &Event::RetryDue).status, TaskStatus::InProgress);
+}
+
+#[test]
+fn attempts_without_a_wait_are_still_apart() {
+    let terms = Terms { retry: Some(Retry { interval_ms: 0, count: 5 }), timeout_ms: None, ..PUSHED };
+    let waiting = after(&task(TaskStatus::Notified), &terms, &FAILURE);
+    assert!(waiting.retry_at > Some(NOW));
+    assert_eq!(step(&waiting, &terms, &FAILURE, NOW), Ok(Step::Same), "the same failure, told twice");
 }
 
 #[test]

@@ -72,8 +72,8 @@ pub(crate) struct Checker {
     jobs: BTreeMap<JobNo, Job>,
     /// First pushes of the last minute, by batch.
     pushes: BTreeMap<JobNo, VecDeque<Timestamp>>,
-    /// Where the tasks that the last step changed stood before it.
-    before: BTreeMap<TaskNo, TaskStatus>,
+    /// Where the tasks that the last step changed stood before it, and how often they had been repeated.
+    before: BTreeMap<TaskNo, (TaskStatus, i64)>,
     /// Packages that may be rolled out.
     ready: BTreeSet<FirmwareNo>,
     /// Tasks that the operator asks for in this step: to be confirmed, or put back in line.
@@ -295,7 +295,7 @@ impl Checker {
         })?;
         let line = (was.status != task.status)
             .then(|| format!("task {no}: {:?} -> {:?}{}", was.status, task.status, why(task)));
-        self.before.insert(no, was.status);
+        self.before.insert(no, (was.status, was.retries));
         Ok(line)
     }
 
@@ -342,8 +342,10 @@ impl Checker {
             if events.iter().filter(|other| other.device == *device).count() > 1 {
                 continue;
             }
+            let before =
+                |task: &Task| self.before.get(&task.no).copied().unwrap_or((task.status, task.retries));
             let told = |task: &&Task| {
-                let before = self.before.get(&task.no).copied().unwrap_or(task.status);
+                let (before, _) = before(task);
                 task.device == *device && matches!(before, TaskStatus::Notified | TaskStatus::InProgress)
             };
             let Some(task) = self.tasks.values().find(told) else { continue };
@@ -352,7 +354,9 @@ impl Checker {
                     task.status == TaskStatus::InProgress && task.progress == *percent
                 }
                 DeviceEvent::Failure { module, .. } if module == "default" => {
-                    task.status == TaskStatus::Failed || task.retries > 0
+                    // It failed, is to be repeated now, or was to be repeated before.
+                    let waits = task.retry_at.is_some();
+                    task.status == TaskStatus::Failed || waits || task.retries > before(task).1
                 }
                 _ => true,
             };

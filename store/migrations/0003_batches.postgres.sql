@@ -32,5 +32,6 @@ UPDATE task SET timeout_at = due_at, working = 1 WHERE status = 3;
 DROP INDEX task_device;
 CREATE INDEX task_device ON task (device, job);
 
--- When the device's status last changed; NULL: at its registration.
+-- When the device's status last changed; NULL: at its registration. Of what was before only logins are known.
 ALTER TABLE device ADD COLUMN status_at BIGINT;
+UPDATE device SET status_at = online_at WHERE status <> 0;

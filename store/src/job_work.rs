@@ -3,7 +3,7 @@
 use crate::error::StoreError;
 use crate::tx::{Column, Hot, Tx};
 use crate::value::Value;
-use updraft_core::id::{DeviceNo, JobNo};
+use updraft_core::id::{DeviceNo, FirmwareNo, JobNo};
 use updraft_core::job::JobStatus;
 use updraft_core::pace::Pace;
 use updraft_core::task::Cancel;
@@ -133,13 +133,36 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Notes which tasks of a batch are being cancelled.
-    pub fn job_cancel_set(&mut self, no: JobNo, cancel: Cancel, now: Timestamp) -> Result<(), StoreError> {
+    /// Adds to the states of a batch whose tasks are to be cancelled.
+    pub fn job_cancel_add(&mut self, no: JobNo, cancel: Cancel, now: Timestamp) -> Result<(), StoreError> {
         self.exec(
-            "UPDATE job SET cancel_mask = ?2, modified_at = ?3 WHERE id = ?1",
+            "UPDATE job SET cancel_mask = cancel_mask | ?2, modified_at = ?3 WHERE id = ?1",
             &[no.0.into(), cancel_encode(cancel).into(), now.0.into()],
         )?;
         Ok(())
+    }
+
+    /// Takes states away whose tasks are cancelled; what somebody added meanwhile stays.
+    pub fn job_cancel_done(&mut self, no: JobNo, done: Cancel, now: Timestamp) -> Result<(), StoreError> {
+        self.exec(
+            "UPDATE job SET cancel_mask = cancel_mask & ?2, modified_at = ?3 WHERE id = ?1",
+            &[no.0.into(), (!cancel_encode(done)).into(), now.0.into()],
+        )?;
+        Ok(())
+    }
+
+    /// Whether tasks of a package's batches, or of one of them, are still to be made.
+    pub fn job_unexpanded_exists(
+        &mut self,
+        firmware: FirmwareNo,
+        job: Option<JobNo>,
+    ) -> Result<bool, StoreError> {
+        let found = self.query_one(
+            "SELECT 1 FROM job WHERE expanded = 0 AND firmware = ?1 AND id = COALESCE(?2, id) LIMIT 1",
+            &[firmware.0.into(), job.map(|job| job.0).into()],
+            |_| Ok(()),
+        )?;
+        Ok(found.is_some())
     }
 
     /// Ends a batch.

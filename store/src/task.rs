@@ -273,6 +273,15 @@ impl Tx<'_> {
         )
     }
 
+    /// Takes a deadline away from a task that must have none: a mended row, not a change of the task.
+    pub fn task_due_clear(&mut self, no: TaskNo) -> Result<(), StoreError> {
+        self.exec(
+            "UPDATE task SET due_at = NULL WHERE job = ?1 AND ordinal = ?2",
+            &[no.job.0.into(), no.ordinal.into()],
+        )?;
+        Ok(())
+    }
+
     /// When the next slot, retry or time-out comes.
     pub fn task_next_due(&mut self) -> Result<Option<Timestamp>, StoreError> {
         self.query_one(

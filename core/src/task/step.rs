@@ -8,6 +8,10 @@ use crate::limits::PROGRESS_DESC_CHARS_MAX;
 use crate::text::clip;
 use crate::time::Timestamp;
 
+/// The shortest wait before another attempt (RetryInterval 0): a device that tells its failure twice in one
+/// breath must not use up two attempts.
+const RETRY_PAUSE_MS: i64 = 3_000;
+
 type Outcome = Result<Step, Refused>;
 
 /// Applies one event to one task at `now`.
@@ -46,7 +50,7 @@ pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -
         // about one that was not speaks of an earlier time. It will be told, or reports its version.
         (Confirm | Queued, Event::Failure { .. }) => refuse("the device has not been given the package"),
         (Notified | InProgress, Event::Failure { step, desc }) => {
-            attempt_failed(task, terms, &failure(step, desc), now)
+            attempt_failed(task, terms, &failure(step, desc), None, now)
         }
         (Confirm | Queued | Notified | InProgress, Event::Version(version)) => {
             reported(task, terms, version, now)
@@ -59,7 +63,12 @@ pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -
         (Confirm | Queued | Notified | InProgress, Event::Timeout) => Ok(Step::Same),
 
         (Notified | InProgress, Event::RetryDue) if task.retry_at.is_some_and(|due| due <= now) => {
-            next(task, now, |t| t.retry_at = None)
+            // What the device told meanwhile decides whether there is another attempt.
+            if terms.accepts_source(task.src_version.as_deref()) {
+                next(task, now, |t| t.retry_at = None)
+            } else {
+                next(task, now, |t| end(t, Failed, DESC_SOURCE_CHANGED))
+            }
         }
         (Confirm | Queued | Notified | InProgress, Event::RetryDue) => Ok(Step::Same),
 
@@ -162,6 +171,10 @@ fn reported(task: &Task, terms: &Terms<'_>, version: &str, now: Timestamp) -> Ou
         });
     }
     match task.src_version.as_deref() {
+        // An attempt that was repeated, and carried out to its end, has left the device where it was.
+        Some(source) if source == version && task.retries > 0 && task.working && task.progress == 100 => {
+            attempt_failed(task, terms, DESC_WRONG_VERSION, Some(version), now)
+        }
         // As before; and a reboot into the old image is no failure.
         Some(source) if source == version => Ok(Step::Same),
         // The batch names its source versions, so that no other one is ever given the package.
@@ -173,26 +186,28 @@ fn reported(task: &Task, terms: &Terms<'_>, version: &str, now: Timestamp) -> Ou
                 end(t, TaskStatus::Failed, DESC_SOURCE_CHANGED);
             })
         }
-        Some(_) if task.status == TaskStatus::InProgress => {
-            // Between two attempts, and before it has begun the next one, the device still runs what the last
-            // one left behind.
-            if task.working { attempt_failed(task, terms, DESC_WRONG_VERSION, now) } else { Ok(Step::Same) }
+        Some(_) if task.status == TaskStatus::InProgress && task.working => {
+            attempt_failed(task, terms, DESC_WRONG_VERSION, Some(version), now)
         }
-        // Before the device begins, whatever it runs is the version that it starts from; and a device that
-        // never told what it ran is telling now.
+        // Before the device begins, whatever it runs is the version that it starts from, also before it begins
+        // another attempt; and a device that never told what it ran is telling now.
         _ => next(task, now, |t| t.src_version = Some(version.to_owned())),
     }
 }
 
-/// An attempt failed: there is another one if the batch asks for it and there is time for it. Until then the
-/// task looks as it did.
-fn attempt_failed(task: &Task, terms: &Terms<'_>, why: &str, now: Timestamp) -> Outcome {
+/// An attempt failed: there is another one if the batch asks for it, there is time for it, and the device does
+/// not run a version (`left`, if it told one) that the batch does not come from. Until then the task looks as it
+/// did.
+fn attempt_failed(task: &Task, terms: &Terms<'_>, why: &str, left: Option<&str>, now: Timestamp) -> Outcome {
     // The present attempt has failed already; its device says so again.
     if task.retry_at.is_some() {
         return Ok(Step::Same);
     }
-    let again =
-        terms.retry.filter(|retry| task.retries < retry.count).map(|retry| now.plus_ms(retry.interval_ms));
+    let again = terms
+        .retry
+        .filter(|retry| task.retries < retry.count)
+        .filter(|_| left.is_none() || terms.accepts_source(left))
+        .map(|retry| now.plus_ms(retry.interval_ms.max(RETRY_PAUSE_MS)));
     let in_time = |at: &Timestamp| {
         [task.timeout_at, terms.finish_at].into_iter().flatten().all(|deadline| *at < deadline)
     };
@@ -202,6 +217,9 @@ fn attempt_failed(task: &Task, terms: &Terms<'_>, why: &str, now: Timestamp) -> 
             t.retry_at = Some(at);
             t.retries += 1;
             t.working = false;
+            if let Some(version) = left {
+                t.src_version = Some(version.to_owned());
+            }
         }),
         None => next(task, now, |t| end(t, TaskStatus::Failed, why)),
     }

@@ -276,7 +276,10 @@ impl<'a, 'tx> Door<'a, 'tx> {
                 if open && !waits && self.app.link.listening(device) { self.offer(no) } else { Ok(()) }
             }
             TaskStatus::Confirm | TaskStatus::Succeeded | TaskStatus::Failed | TaskStatus::Canceled => {
-                Err(StoreError::Corrupt { place: "task.due_at", detail: format!("task {no} must have none") })
+                // Cannot be; but one such row must not hold up all others for ever.
+                let status = task.status.name();
+                tracing::error!(task = %no, status, "a task had a deadline that it must not have");
+                self.tx.task_due_clear(no)
             }
         }
     }
@@ -329,11 +332,13 @@ impl<'a, 'tx> Door<'a, 'tx> {
         Some((held.task.revision, package, held.task.device))
     }
 
-    /// Takes messages back whose task ended later in the same group: a device that began to listen and told the
-    /// new version in one breath needs no push.
+    /// Takes messages back whose task ended, or whose attempt failed, later in the same group: a device that began
+    /// to listen and told the new version in one breath needs no push.
     fn forget_ended(&mut self) {
         let tasks = &self.tasks;
-        let open = |no: &TaskNo| tasks.get(no).is_some_and(|held| held.task.status.is_open());
+        let open = |no: &TaskNo| {
+            tasks.get(no).is_some_and(|held| held.task.status.is_open() && held.task.retry_at.is_none())
+        };
         self.effects.downlinks.retain_mut(|(_, downlink)| match downlink {
             Downlink::Push { task, .. } => open(task),
             Downlink::PullReply { package, .. } => {

@@ -25,8 +25,8 @@ const CANCELING_MAX: i64 = 16;
 /// The engine looks at the rows at least this often: a wake-up may be lost, and a command beside the server
 /// (`updraft job stop`) gives none.
 const LOOK_MS: i64 = 1_000;
-/// Starts and finish times that one round deals with.
-const JOBS_DUE_MAX: i64 = 16;
+/// Starts and finish times that are read at once.
+const JOBS_DUE_MAX: i64 = 100;
 /// How long the engine waits after the database failed.
 const FAILED_MS: i64 = 1_000;
 /// Chunks of a cancellation that its caller waits for; the engine does the rest.
@@ -67,34 +67,23 @@ pub async fn run(app: Arc<App>, mut shutdown: watch::Receiver<bool>) {
 }
 
 /// One bounded round: starts and finishes batches, cancels, makes tasks, pushes and times out what is due.
+///
+/// Each kind of work is done whatever became of the others, so that a row that one of them cannot stomach does
+/// not stop all batches; the first error is answered.
 pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
-    let mut more = jobs_due(app).await?;
-    more |= cancel_chunk(app).await?;
-    more |= select::select_one(app).await?;
-    more |= expand_chunk(app).await?;
-    more |= due_chunk(app).await?;
+    let done = [
+        cancel_chunk(app).await,
+        select::select_one(app).await,
+        expand_chunk(app).await,
+        due_chunk(app).await,
+    ];
+    let mut more = false;
+    for outcome in done {
+        more |= outcome?;
+    }
     let (task, job) =
         app.store.read(|tx| Ok::<_, StoreError>((tx.task_next_due()?, tx.job_next_due()?))).await?;
     Ok(Turn { more, next_due: [task, job].into_iter().flatten().min() })
-}
-
-/// Starts the batches whose time has come, and ends the telling of those whose time is over.
-async fn jobs_due(app: &Arc<App>) -> Result<bool, StoreError> {
-    let now = app.now();
-    if app.store.read(move |tx| tx.jobs_due(now, 1)).await?.is_empty() {
-        return Ok(false);
-    }
-    let shared = Arc::clone(app);
-    app.store
-        .write(Lane::Bulk, move |tx| {
-            let now = shared.now();
-            let due = tx.jobs_due(now, JOBS_DUE_MAX)?;
-            for job in tx.jobs_load(&due)? {
-                job_due(tx, &job, now)?;
-            }
-            Ok(!due.is_empty())
-        })
-        .await
 }
 
 fn job_due(tx: &mut Tx<'_>, job: &Job, now: Timestamp) -> Result<(), StoreError> {
@@ -105,7 +94,7 @@ fn job_due(tx: &mut Tx<'_>, job: &Job, now: Timestamp) -> Result<(), StoreError>
         }
         JobStatus::InProgress => {
             tracing::info!(job.id = job.job_id, "a batch's time is over: who has not begun is cancelled");
-            tx.job_cancel_set(job.no, job.cancel.or(Cancel::UNBEGUN), now)?;
+            tx.job_cancel_add(job.no, Cancel::UNBEGUN, now)?;
             tx.job_due_clear(job.no)
         }
         JobStatus::Completed | JobStatus::Canceled => tx.job_due_clear(job.no),
@@ -116,7 +105,7 @@ fn job_due(tx: &mut Tx<'_>, job: &Job, now: Timestamp) -> Result<(), StoreError>
 /// no device has begun, with `all` also those in progress.
 pub fn stop(tx: &mut Tx<'_>, job: &Job, all: bool, now: Timestamp) -> Result<(), StoreError> {
     let cancel = if all { Cancel::ALL } else { Cancel::UNBEGUN };
-    tx.job_cancel_set(job.no, job.cancel.or(cancel), now)
+    tx.job_cancel_add(job.no, cancel, now)
 }
 
 async fn expand_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
@@ -134,14 +123,23 @@ async fn expand_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
         .await
 }
 
+/// Does what is due: starts and finish times of batches, then slots, attempts and time-outs of tasks. A batch
+/// starts in the transaction that uses its first slots, never after it.
 async fn due_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
     let now = app.now();
-    if app.store.read(move |tx| tx.tasks_due(now, 1)).await?.is_empty() {
+    let nothing = app
+        .store
+        .read(move |tx| {
+            Ok::<_, StoreError>(tx.jobs_due(now, 1)?.is_empty() && tx.tasks_due(now, 1)?.is_empty())
+        })
+        .await?;
+    if nothing {
         return Ok(false);
     }
     let shared = Arc::clone(app);
     write(app, Lane::Bulk, move |tx| {
         let (now, rows) = (shared.now(), chunk_rows(&shared));
+        let finished = jobs_due(tx, now)?;
         let tasks = tx.tasks_due(now, rows)?;
         let mut door = Door::open(tx, &shared, now);
         door.load_tasks(&tasks)?;
@@ -149,9 +147,24 @@ async fn due_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
             door.due(*task)?;
         }
         let effects = door.close()?;
-        Ok((tasks.len() as i64 == rows, effects))
+        Ok((finished || tasks.len() as i64 == rows, effects))
     })
     .await
+}
+
+/// Deals with every batch whose start or finish time has come; answers whether there was one.
+fn jobs_due(tx: &mut Tx<'_>, now: Timestamp) -> Result<bool, StoreError> {
+    let mut any = false;
+    loop {
+        let due = tx.jobs_due(now, JOBS_DUE_MAX)?;
+        if due.is_empty() {
+            return Ok(any);
+        }
+        any = true;
+        for job in tx.jobs_load(&due)? {
+            job_due(tx, &job, now)?;
+        }
+    }
 }
 
 /// Carries out one chunk of each cancellation that was stored with a batch.
@@ -190,14 +203,22 @@ pub fn cancel_step(tx: &mut Tx<'_>, app: &App, job: JobNo) -> Result<(bool, Effe
     let effects = door.close()?;
     let more = tasks.len() as i64 == rows;
     if !more && now != Cancel::default() {
-        let later = Cancel {
-            confirm: job.cancel.confirm && !now.confirm,
-            queued: job.cancel.queued && !now.queued,
-            ..Cancel::default()
-        };
-        tx.job_cancel_set(job.no, later, at)?;
+        tx.job_cancel_done(job.no, now, at)?;
+        if now.queued {
+            give_slots_back(tx, &job, at)?;
+        }
     }
     Ok((more, effects))
+}
+
+/// Nobody of a batch waits for a slot any more: who is put back in line later need not wait behind those that were
+/// cancelled.
+fn give_slots_back(tx: &mut Tx<'_>, job: &Job, now: Timestamp) -> Result<(), StoreError> {
+    let waiting = tx.counts_load(&[job.no])?.get(&job.no).map_or(0, |counts| counts.of(TaskStatus::Queued));
+    let (Some(per_minute), 0) = (job.per_minute, waiting) else { return Ok(()) };
+    let mut pace = job.pace;
+    pace.give_back(per_minute, now);
+    tx.job_pace_set(job.no, pace)
 }
 
 /// Carries a stored cancellation on for its caller; the rest of a very large one is left to the engine.

@@ -4,7 +4,7 @@
 //! it nor takes away. A crash in between starts the choice anew; no task exists by then.
 
 use crate::app::App;
-use crate::engine::{chunk_rows, due_chunk};
+use crate::engine::{cancel_chunk, chunk_rows, due_chunk};
 use std::sync::Arc;
 use updraft_core::id::{DeviceNo, JobNo};
 use updraft_core::target::{self, GrayPercent};
@@ -40,7 +40,7 @@ async fn forget(app: &Arc<App>, no: JobNo) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Looks at every device of the product, page by page; meanwhile the pace of other batches goes on.
+/// Looks at every device of the product, page by page; meanwhile other batches go on.
 async fn choose(
     app: &Arc<App>,
     job: &Job,
@@ -63,6 +63,7 @@ async fn choose(
         if !whole {
             return Ok(target::gray_choice(job.no, candidates, percent));
         }
+        cancel_chunk(app).await?;
         due_chunk(app).await?;
     }
 }
@@ -72,6 +73,7 @@ async fn note(app: &Arc<App>, no: JobNo, chosen: Vec<DeviceNo>) -> Result<(), St
     for devices in chosen.chunks(rows) {
         let devices = devices.to_vec();
         app.store.write(Lane::Bulk, move |tx| tx.job_targets_insert(no, &devices)).await?;
+        cancel_chunk(app).await?;
         due_chunk(app).await?;
     }
     app.store.write(Lane::Bulk, move |tx| tx.job_selected(no)).await

@@ -28,6 +28,8 @@ cases! {
         batches_load_in_the_order_asked_for,
         tags_survive_unicode_and_quotes,
         every_cancel_mask_survives,
+        a_cancellation_is_added_to_and_carried_out_in_parts,
+        batches_of_a_package_that_lack_tasks_are_noticed,
         batches_being_cancelled_are_found_in_order,
         unexpanded_batches_are_found_until_expanded,
         the_pace_is_kept,
@@ -290,12 +292,37 @@ fn every_cancel_mask_survives(store: &Store) {
             notified: mask & 4 != 0,
             in_progress: mask & 8 != 0,
         };
-        write(store, move |tx| tx.job_cancel_set(no, cancel, LATER));
+        write(store, move |tx| tx.job_cancel_add(no, cancel, LATER));
         let found = load(store, no);
         assert_eq!((found.cancel, found.modified_at), (cancel, LATER));
         let canceling = read(store, |tx| tx.jobs_canceling(10));
         assert_eq!(canceling, if mask == 0 { vec![] } else { vec![no] });
+        write(store, move |tx| tx.job_cancel_done(no, Cancel::ALL, LATER));
+        assert_eq!(load(store, no).cancel, Cancel::default());
     }
+}
+
+fn a_cancellation_is_added_to_and_carried_out_in_parts(store: &Store) {
+    let shop = Shop::open(store);
+    let no = batches(store, shop, 1).1[0];
+    let queued = Cancel { queued: true, ..Cancel::default() };
+    let notified = Cancel { notified: true, ..Cancel::default() };
+    write(store, move |tx| tx.job_cancel_add(no, queued, NOW));
+    write(store, move |tx| tx.job_cancel_add(no, notified, NOW));
+    assert_eq!(load(store, no).cancel, queued.or(notified));
+    write(store, move |tx| tx.job_cancel_done(no, queued, NOW));
+    assert_eq!(load(store, no).cancel, notified, "what was added meanwhile stays");
+}
+
+fn batches_of_a_package_that_lack_tasks_are_noticed(store: &Store) {
+    let shop = Shop::open(store);
+    let (mine, other) = (shop.firmware(store, "package"), shop.firmware(store, "other package"));
+    let whole = shop.job(store, mine, "whole");
+    let new = NewJob { expanded: false, ..shop.new_job(mine, "half") };
+    let half = write(store, move |tx| tx.job_insert(&new, NOW));
+    let lacks = |firmware, job| read(store, move |tx| tx.job_unexpanded_exists(firmware, job));
+    assert!(lacks(mine, None) && lacks(mine, Some(half)));
+    assert!(!lacks(mine, Some(whole)) && !lacks(other, None) && !lacks(other, Some(half)));
 }
 
 fn batches_being_cancelled_are_found_in_order(store: &Store) {
@@ -303,7 +330,7 @@ fn batches_being_cancelled_are_found_in_order(store: &Store) {
     let (_, jobs) = batches(store, shop, 4);
     for no in [jobs[3], jobs[0], jobs[2]] {
         let cancel = Cancel { queued: true, ..Cancel::default() };
-        write(store, move |tx| tx.job_cancel_set(no, cancel, NOW));
+        write(store, move |tx| tx.job_cancel_add(no, cancel, NOW));
     }
     assert_eq!(read(store, |tx| tx.jobs_canceling(10)), [jobs[0], jobs[2], jobs[3]]);
     assert_eq!(read(store, |tx| tx.jobs_canceling(2)), [jobs[0], jobs[2]]);

@@ -47,6 +47,13 @@ async fn run(call: Call) -> Result<Object, ApiError> {
                 Some(job.ok_or_else(|| ApiError::new(Code::JobNotFound))?.no)
             }
         };
+        if tx.job_unexpanded_exists(firmware.no, job)? {
+            // A task that does not exist yet would be missed, and its device told after all.
+            return Err(ApiError::with(
+                Code::TaskStatusForbids,
+                "The tasks of a job of this firmware are still being made; try again in a moment.",
+            ));
+        }
         let devices: Vec<DeviceNo> =
             target_devices(tx, &firmware, &names)?.iter().map(|device| device.no).collect();
         let mut door = Door::open(tx, &app, app.now());

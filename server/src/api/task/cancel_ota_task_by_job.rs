@@ -50,7 +50,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             return Ok(((job.no, false), Effects::default()));
         }
         // A second call adds to one that is still being carried out.
-        tx.job_cancel_set(job.no, cancel.or(job.cancel), now)?;
+        tx.job_cancel_add(job.no, cancel, now)?;
         let (more, effects) = engine::cancel_step(tx, &app, job.no)?;
         Ok::<_, ApiError>(((job.no, more || !job.expanded), effects))
     })

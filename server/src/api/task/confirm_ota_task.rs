@@ -7,7 +7,7 @@ use crate::api::{Call, Operation};
 use crate::engine;
 use crate::engine::advance::Door;
 use std::sync::Arc;
-use updraft_core::task::Event;
+use updraft_core::task::{Event, TaskStatus};
 use updraft_store::Lane;
 
 /// The table's entry.
@@ -28,9 +28,11 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         let mut door = Door::open(tx, &app, app.now());
         door.load_tasks(&tasks.iter().map(|(_, no)| *no).collect::<Vec<_>>())?;
         for (id, no) in tasks {
+            let waited = door.status(no) == Some(TaskStatus::Confirm);
             door.apply_asked(no, &Event::Confirm)?
                 .map_err(|refused| ids::forbidden(id, refused.status.name(), refused.why))?;
-            if door.is_listening(no) {
+            // A second confirmation is no reason to tell a device again that is at work.
+            if waited && door.is_listening(no) {
                 door.offer(no)?;
             }
         }

@@ -11,6 +11,7 @@ use crate::engine;
 use crate::engine::advance::Door;
 use std::sync::Arc;
 use updraft_core::id::{DeviceNo, TaskNo};
+use updraft_core::job::JobType;
 use updraft_core::task::{Cancel, Event, TaskStatus};
 use updraft_store::{Job, Lane, Tx};
 
@@ -29,6 +30,9 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let (instance, app) = (call.instance, Arc::clone(&call.app));
     engine::write(&call.app, Lane::Interactive, move |tx| {
         let (job, firmware, _) = find_job(tx, instance, &id)?;
+        if job.job_type == JobType::Upgrade && !firmware.status.may_upgrade() {
+            return Err(ApiError::new(Code::FirmwareNotVerified));
+        }
         let tasks = wanted.iter().map(|id| Ok((id.as_str(), ids::find_in(&job, id)?)));
         let tasks = tasks.collect::<Result<Vec<_>, ApiError>>()?;
         let devices = free_devices(tx, &job, &tasks)?;
