@@ -20,7 +20,7 @@ fn a_look_sees_what_is_there_and_makes_nothing(engine: &Engine) {
         // A PostgreSQL database is there before its first server.
         Location::Postgres(_) => {
             let health = before.expect("the server answers");
-            assert_eq!((health.schema, health.installation), (0, None));
+            assert_eq!((health.schema, &health.installation), (0, &None));
             assert!(health.postgres_major.is_some_and(|major| major >= 13), "{health:?}");
         }
         location => {
