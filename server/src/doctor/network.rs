@@ -192,7 +192,7 @@ fn judge_url(base: &str) -> Finding {
     if uri.scheme_str() == Some("https") {
         let what = format!("{base} is https");
         let why = "Devices download from it, and many Link SDKs trust the platform's authorities only.";
-        let action = "Make sure that the devices trust the certificate, or use http: packages are signed.";
+        let action = "Make sure that the devices trust the certificate, or use http: devices check the digest that MQTT brings.";
         return Finding::warning(PUBLIC_URL, what, why, action);
     }
     Finding::good(PUBLIC_URL, base)
