@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod device;
+pub mod doctor;
 pub mod engine;
 pub mod files;
 pub mod fleet_io;

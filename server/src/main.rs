@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use updraft_server::clock::{Clock, SystemClock};
 use updraft_server::config::{Config, KEYS, documentation, env_name};
+use updraft_server::doctor::Report;
 use updraft_server::random::Random;
 use updraft_server::serve::Server;
 use updraft_server::{demo, service, setup};
@@ -18,6 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> std::process::ExitCode {
     let matches = cli().get_matches();
     let outcome = match matches.subcommand() {
+        Some(("doctor", args)) => return examine(args),
         Some(("serve", args)) => config_of(args).and_then(serve),
         Some(("demo", args)) => run_demo(args),
         Some(("ram", args)) => match args.subcommand() {
@@ -72,6 +74,19 @@ fn cli() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve)
         .subcommand(demo_command())
+        .subcommand(
+            Command::new("doctor")
+                .about(
+                    "Looks at configuration, disk, database, clock, ports and certificate, and says what to do. \
+                     Takes the settings of `serve`, changes nothing, works beside a running server. Exit code 1: \
+                     something is broken",
+                )
+                .arg(config_file.clone())
+                .arg(
+                    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Prints the findings as JSON"),
+                )
+                .args(KEYS.iter().map(key_flag)),
+        )
         .subcommand(
             Command::new("ram")
                 .about("RAM users of the root account and their access keys")
@@ -199,6 +214,15 @@ fn run_demo(args: &ArgMatches) -> anyhow::Result<()> {
         keep: args.get_flag("keep"),
     };
     runtime()?.block_on(demo::run(options, wait_for_signal))
+}
+
+fn examine(args: &ArgMatches) -> std::process::ExitCode {
+    let report = match config_of(args) {
+        Ok(config) => Report::of(&config, SystemClock.now()),
+        Err(error) => Report::of_bad_configuration(&error),
+    };
+    say(&if args.get_flag("json") { report.json().to_string() } else { report.table() });
+    if report.is_broken() { std::process::ExitCode::FAILURE } else { std::process::ExitCode::SUCCESS }
 }
 
 fn create_access_key(args: &ArgMatches) -> anyhow::Result<()> {

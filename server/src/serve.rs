@@ -350,7 +350,7 @@ async fn look(app: &Arc<App>, certificates: &Arc<Certificates>, asked: bool) {
 }
 
 /// A moment as the system's clock tells it.
-fn moment(now: Timestamp) -> SystemTime {
+pub(crate) fn moment(now: Timestamp) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(now.0.unsigned_abs())
 }
 

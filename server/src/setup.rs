@@ -46,6 +46,12 @@ pub fn lock(data_dir: &Path) -> anyhow::Result<File> {
     }
 }
 
+/// Whether a server serves the data folder. The lock is tried for an instant and let go again.
+pub fn is_locked(data_dir: &Path) -> bool {
+    File::open(data_dir.join("lock"))
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
 /// Makes the data folder if it is absent, for its owner only.
 pub fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt as _;
@@ -61,7 +67,7 @@ pub fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
 }
 
 /// What the purpose of the sealed installation name is called.
-const INSTALLATION_PURPOSE: &str = "installation";
+pub const INSTALLATION_PURPOSE: &str = "installation";
 
 /// Opens the master key and makes sure that database, data folder and key belong together; the first start
 /// ties them. A lost key, a mistyped database or folder is refused here, before anything is changed.

@@ -29,6 +29,11 @@ impl<'a> Engine<'a> {
         Self { location: Location::Postgres(server.url(&name)), home: Home::Database { server, name } }
     }
 
+    /// Where it is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
     /// Opens a store, which migrates it.
     pub fn open(&self) -> Store {
         self.try_open().expect("the store opens")

@@ -11,6 +11,7 @@ mod engine;
 mod file;
 mod firmware;
 mod harness;
+mod health;
 mod help;
 mod job;
 mod migration;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         value::CASES,
         writer::CASES,
         parity::CASES,
+        health::CASES,
         migration::CASES,
     ];
     harness::run(&cases.concat())
