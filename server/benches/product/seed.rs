@@ -206,8 +206,9 @@ impl Maker {
             .write(Lane::Bulk, move |tx| {
                 let key = format!("ota/{name}/image.bin");
                 tx.file_ticket_insert(instance, &key, now)?;
-                tx.file_uploaded(&key, &name, 65_536, "0", "0")?;
+                tx.file_uploaded(&key, &name, 65_536, "0", "0", now)?;
                 let file = tx.file_find(instance, &key)?;
+                let file = file.ok_or_else(|| StoreError::Internal("no file".to_owned()))?;
                 let new = NewFirmware {
                     instance,
                     product,
@@ -218,9 +219,8 @@ impl Maker {
                     module: "default".to_owned(),
                     status: FirmwareStatus::NoVerification,
                     sign_method: SignMethod::Md5,
-                    sign: "0".repeat(32),
                     size: 65_536,
-                    file: file.ok_or_else(|| StoreError::Internal("no file".to_owned()))?.no,
+                    files: vec![(file.no, None)],
                     udi: None,
                 };
                 tx.firmware_insert(&new, now)
