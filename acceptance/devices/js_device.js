@@ -92,22 +92,34 @@ function getRange(url, first, last) {
   });
 }
 
-async function download(data) {
+async function downloadFile(file, signMethod) {
   const parts = [];
-  for (let first = 0; first < data.size; first += Number(options.range)) {
-    const last = Math.min(first + Number(options.range), data.size) - 1;
-    parts.push(await getRange(data.url, first, last)); // one request after the other, as a device does
+  for (let first = 0; first < file.size; first += Number(options.range)) {
+    const last = Math.min(first + Number(options.range), file.size) - 1;
+    parts.push(await getRange(file.url, first, last)); // one request after the other, as a device does
   }
   const content = Buffer.concat(parts);
-  const method = { Md5: 'md5', SHA256: 'sha256' }[data.signMethod];
-  const ok = crypto.createHash(method).update(content).digest('hex') === data.sign;
+  const method = { Md5: 'md5', SHA256: 'sha256' }[signMethod];
+  const ok = crypto.createHash(method).update(content).digest('hex') === file.sign;
   emit('downloaded', {
     ok,
+    name: file.name,
     requests: parts.length,
     size: content.length,
     md5: crypto.createHash('md5').update(content).digest('hex'),
   });
   return ok;
+}
+
+// A package of several files has them in a list, under names of their own.
+async function download(data) {
+  const several = data.files?.map((file) => ({
+    name: file.fileName, size: file.fileSize, url: file.fileUrl, sign: file.fileSign,
+  }));
+  for (const file of several ?? [data]) {
+    if (!(await downloadFile(file, data.signMethod))) return false;
+  }
+  return true;
 }
 
 async function upgrade(data) {

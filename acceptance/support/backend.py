@@ -140,6 +140,17 @@ class Backend:
             **fields,
         ).data.firmware_id
 
+    def package_of(self, product_key, files, version="2.0.0", **fields):
+        """A package of several files, given by name and content, that needs no verification; its FirmwareId."""
+        several = [
+            models.CreateOTAFirmwareRequestMultiFiles(name=name, url=self.uploaded(content), size=len(content))
+            for name, content in files.items()
+        ]
+        fields = {"need_to_verify": False, "firmware_name": unique("fw")} | fields
+        return self.ok(
+            "CreateOTAFirmware", product_key=product_key, dest_version=version, multi_files=several, **fields
+        ).data.firmware_id
+
     def firmware(self, firmware_id):
         return self.ok("QueryOTAFirmware", firmware_id=firmware_id).firmware_info
 

@@ -2,7 +2,7 @@
 
 Events (JSON lines on stdout): `connected`, `connack` (code; of a refused login), `disconnected`,
 `version` (reported), `push` (kind push or pull, version, size, url, sign_method, sign, …),
-`downloaded` (ok, size, md5), `progress` (step), `holding` (with the option hold), `nothing` (a pull
+`downloaded` (ok, size, md5; name of a file among several; JavaScript), `progress` (step), `holding` (with the option hold), `nothing` (a pull
 without an update; JavaScript), `acknowledged` (step, of the command stream; JavaScript).
 
 Commands: `go` (ends holding), `pull`, `progress N`, `report VERSION`, `stream` (JavaScript).

@@ -4,6 +4,12 @@
 
 /// Largest update file over HTTP(S), in bytes (1000 MB).
 pub const FILE_BYTES_MAX: i64 = 1_000 * 1024 * 1024;
+/// Most files of one package.
+pub const MULTI_FILES_MAX: usize = 20;
+/// Longest name of a file in a package, in characters.
+pub const FILE_NAME_CHARS_MAX: usize = 32;
+/// Largest page of ListOTAFirmware, in rows.
+pub const FIRMWARE_PAGE_SIZE_MAX: i64 = 100;
 /// Longest package description, in characters.
 pub const FIRMWARE_DESC_CHARS_MAX: usize = 100;
 /// Longest custom information of a package (`Udi`), in characters.

@@ -3,6 +3,8 @@
 //! Each function answers whether a text obeys the rule of its API page; the edge turns a `false` into
 //! the page's error.
 
+use crate::limits::FILE_NAME_CHARS_MAX;
+
 /// Whether a character is Chinese (CJK unified ideographs and their extension A and compatibility
 /// blocks).
 fn is_chinese(c: char) -> bool {
@@ -49,6 +51,15 @@ pub fn firmware_name(text: &str) -> bool {
         && text.chars().all(|c| plain(c) || "-_()".contains(c))
 }
 
+/// The name of a file in a package: 1–32 characters. The pages set no alphabet; but devices make file names of it,
+/// and some end a text at its first quote, so quotes, slashes, backslashes and control characters are out, and
+/// `.` and `..` too.
+pub fn file_name(text: &str) -> bool {
+    (1..=FILE_NAME_CHARS_MAX).contains(&text.chars().count())
+        && !text.chars().any(|c| c.is_control() || "\"/\\".contains(c))
+        && !matches!(text, "." | "..")
+}
+
 /// A version: 1–64 of `A-Za-z0-9._-`. Devices' reports are held to the same rule.
 pub fn version(text: &str) -> bool {
     ascii_within(text, 64, "._-")
@@ -77,6 +88,16 @@ pub fn clip(text: &str, max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn file_names_are_safe_on_devices() {
+        for good in ["a", "a.bin", "固件 (2).tar.gz", "..a", &"路".repeat(32)] {
+            assert!(file_name(good), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a\\b", "a\"b", "a\n", "\u{7f}", &"a".repeat(33)] {
+            assert!(!file_name(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn product_names_count_chinese_twice() {

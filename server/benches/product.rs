@@ -1,15 +1,21 @@
 //! The benchmark of the whole product: the real server process under load from this machine.
 //!
 //! Run it with `cargo bench -p updraft-server --bench product`; add `-- --quick` for a short run and
-//! `-- --only api` (or `memory`, `devices`, `inside`) for a part. Every figure stands beside a baseline that is
+//! `-- --only api` (or `memory`, `devices`, `downloads`, `batch`, `inside`) for a part. Every figure stands beside a baseline that is
 //! measured in the same run. `docs/performance.md` explains the figures and keeps the last full run.
 
 #[path = "product/api.rs"]
 mod api;
+#[path = "product/batch.rs"]
+mod batch;
 #[path = "product/devices.rs"]
 mod devices;
+#[path = "product/downloads.rs"]
+mod downloads;
 #[path = "product/inside.rs"]
 mod inside;
+#[path = "product/nginx.rs"]
+mod nginx;
 #[path = "product/process.rs"]
 mod process;
 #[path = "product/report.rs"]
@@ -36,6 +42,12 @@ pub struct Scale {
     pub report_seconds: u64,
     /// Devices that are pushed.
     pub pushed: usize,
+    /// Devices of the product that gets batches as a whole.
+    pub crowd: usize,
+    /// The file that is downloaded, in bytes.
+    pub image_bytes: usize,
+    /// Seconds of each kind of download.
+    pub download_seconds: u64,
 }
 
 /// The server's allocator: the load generator should not cost more than it must, and `inside` measures its code.
@@ -49,9 +61,21 @@ const FULL: Scale = Scale {
     reporting: 1_000,
     report_seconds: 10,
     pushed: 2_000,
+    crowd: 100_000,
+    image_bytes: 64 << 20,
+    download_seconds: 5,
 };
-const QUICK: Scale =
-    Scale { calls: 20_000, batches: 10_000, idle: 1_000, reporting: 200, report_seconds: 2, pushed: 500 };
+const QUICK: Scale = Scale {
+    calls: 20_000,
+    batches: 10_000,
+    idle: 1_000,
+    reporting: 200,
+    report_seconds: 2,
+    pushed: 500,
+    crowd: 10_000,
+    image_bytes: 16 << 20,
+    download_seconds: 1,
+};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -70,7 +94,7 @@ fn main() -> anyhow::Result<()> {
     report.note(&format!(
         "seeded {} batches of one package and {} devices",
         scale.batches,
-        seeded.idle.len() + seeded.reporting.len()
+        seeded.idle.len() + seeded.reporting.len() + seeded.crowd.devices
     ));
     if chosen("memory") {
         // A fresh process: what others left in its heap would be counted in its favour.
@@ -85,6 +109,13 @@ fn main() -> anyhow::Result<()> {
         if chosen("devices") {
             runtime.block_on(devices::measure(&process, &seeded, scale, &mut report))?;
         }
+    }
+    if chosen("downloads") {
+        downloads::measure(&seeded, scale, &mut report)?;
+    }
+    if chosen("batch") {
+        let process = Process::start(&seeded)?;
+        runtime.block_on(batch::measure(&process, &seeded, &mut report))?;
     }
     if chosen("inside") {
         runtime.block_on(inside::measure(&seeded, scale, &mut report))?;

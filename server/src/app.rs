@@ -47,8 +47,8 @@ pub struct App {
     pub link: Arc<dyn DeviceLink>,
     /// Refused events that the log knows already, by task and kind.
     pub refusals_told: Mutex<BTreeSet<(TaskNo, &'static str)>>,
-    /// Keys that are being uploaded to at this moment.
-    pub uploads: Mutex<BTreeSet<String>>,
+    /// Keys that are being uploaded to, or purged, at this moment.
+    pub busy_keys: Mutex<BTreeSet<String>>,
     /// Wakes the engine. It carries no data and may be lost: the engine looks at the rows.
     pub wake: Notify,
 }
@@ -78,7 +78,7 @@ impl App {
                 },
             ),
             refusals_told: Mutex::default(),
-            uploads: Mutex::default(),
+            busy_keys: Mutex::default(),
             wake: Notify::new(),
             config,
             store,

@@ -180,6 +180,11 @@ config! {
     upload_ticket_seconds: i64 = 60;
     /// Largest uploaded file, in bytes.
     file_bytes_max: i64 = updraft_core::limits::FILE_BYTES_MAX;
+    /// How long an upload may wait to become a package, in seconds; then it is purged.
+    upload_unused_seconds: i64 = 3_600;
+    /// Bytes of the data folder's disk that uploads leave free, for the database above all: an upload that would
+    /// take of them is refused. 0: no reserve.
+    disk_reserve_bytes: i64 = 1_073_741_824;
     /// How long a signed download address is good, in seconds.
     download_url_seconds: i64 = 86_400;
     /// Most packages of an account.
@@ -266,11 +271,12 @@ impl Config {
         if self.minute_ms < 1
             || self.timestamp_skew_seconds < 1
             || self.upload_ticket_seconds < 1
+            || self.upload_unused_seconds < 1
             || self.engine_chunk_rows < 1
         {
             return refuse(
-                "`minute_ms`, `timestamp_skew_seconds`, `upload_ticket_seconds` and `engine_chunk_rows` must be \
-                 1 or more",
+                "`minute_ms`, `timestamp_skew_seconds`, `upload_ticket_seconds`, `upload_unused_seconds` and \
+                 `engine_chunk_rows` must be 1 or more",
             );
         }
         if !matches!(self.log_format.as_str(), "text" | "json") {

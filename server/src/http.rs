@@ -95,14 +95,14 @@ impl Http {
             .to_owned();
         if request.method() == Method::POST && content_type.starts_with("multipart/form-data") {
             let request_id = self.app.random.request_id();
+            let announced = request.body().size_hint().exact();
+            let head = upload::Head { host: &host, content_type: &content_type, announced };
             let frames = BodyStream::new(request.into_body());
             let chunks = futures_util::StreamExt::filter_map(frames, |frame| async move {
                 frame.map(|frame| frame.into_data().ok()).transpose()
             });
             let span = tracing::error_span!("upload", request.id = request_id);
-            return upload::answer(&self.app, &request_id, &host, &content_type, Box::pin(chunks))
-                .instrument(span)
-                .await;
+            return upload::answer(&self.app, &request_id, &head, Box::pin(chunks)).instrument(span).await;
         }
         let base = self.base(caller, &host);
         let (mut parts, body) = request.into_parts();

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::device::connection::{Endpoint, Limits as DeviceLimits};
 use crate::device::session::{BaseUrl, Sessions};
 use crate::engine::{self, ingest};
-use crate::files::Blobs;
+use crate::files::{Blobs, purge};
 use crate::gate::{self, Gate, Pass};
 use crate::http::{Caller, Http};
 use crate::net::{self, Limits, Peer, Stream};
@@ -180,6 +180,7 @@ impl Server {
 
         self.workers.push(tokio::spawn(ingest::run(Arc::clone(&self.app), deliveries)));
         self.workers.push(tokio::spawn(engine::run(Arc::clone(&self.app), engine_stopped)));
+        self.workers.push(tokio::spawn(purge::run(Arc::clone(&self.app), stopped.clone())));
         let (sessions, stopped) = (Arc::clone(&self.sessions), stopped.clone());
         self.workers.push(tokio::spawn(async move {
             sessions.watch_keepalive(KEEPALIVE_SWEEP, stopped).await;

@@ -9,6 +9,8 @@ mod acs3;
 mod catalogue;
 #[path = "api/enumeration.rs"]
 mod enumeration;
+#[path = "api/files.rs"]
+mod files;
 #[path = "api/gateway.rs"]
 mod gateway;
 #[path = "api/list_jobs.rs"]

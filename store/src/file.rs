@@ -1,7 +1,8 @@
 //! Uploaded files: from ticket to package.
 
 use crate::error::StoreError;
-use crate::tx::Tx;
+use crate::tx::{Column, Hot, Tx};
+use crate::value::Value;
 use updraft_core::id::{FileNo, FirmwareNo, InstanceNo};
 use updraft_core::time::Timestamp;
 
@@ -22,7 +23,25 @@ pub struct UploadedFile {
     pub sha256: String,
     /// The package that uses it.
     pub firmware: Option<FirmwareNo>,
+    /// Since when no package uses it: the end of its upload; `None` once a package does.
+    pub unused_since: Option<Timestamp>,
 }
+
+/// A ticket or a file that no package has used for long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusedFile {
+    /// Row number.
+    pub no: FileNo,
+    /// The key of its ticket.
+    pub object_key: String,
+}
+
+const PURGE: Hot = Hot {
+    row: "DELETE FROM file WHERE id = ?1 AND unused_since < ?2 RETURNING blob",
+    set: "DELETE FROM file USING unnest($1::bigint[], $2::bigint[]) AS u (id, before)
+          WHERE file.id = u.id AND file.unused_since < u.before RETURNING file.blob",
+    columns: &[Column::Int, Column::Int],
+};
 
 /// What became of a complete upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +63,7 @@ impl Tx<'_> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.exec(
-            "INSERT INTO file (instance, object_key, created_at) VALUES (?1, ?2, ?3)",
+            "INSERT INTO file (instance, object_key, created_at, unused_since) VALUES (?1, ?2, ?3, ?3)",
             &[instance.0.into(), object_key.into(), now.0.into()],
         )?;
         Ok(())
@@ -65,6 +84,7 @@ impl Tx<'_> {
         size: i64,
         md5: &str,
         sha256: &str,
+        now: Timestamp,
     ) -> Result<UploadNoted, StoreError> {
         let before = self.query_one(
             "SELECT blob FROM file WHERE object_key = ?1 AND firmware IS NULL",
@@ -73,8 +93,9 @@ impl Tx<'_> {
         )?;
         let Some(replaced) = before else { return Ok(UploadNoted::Refused) };
         self.exec(
-            "UPDATE file SET blob = ?2, size = ?3, md5 = ?4, sha256 = ?5 WHERE object_key = ?1 AND firmware IS NULL",
-            &[object_key.into(), blob.into(), size.into(), md5.into(), sha256.into()],
+            "UPDATE file SET blob = ?2, size = ?3, md5 = ?4, sha256 = ?5, unused_since = ?6
+             WHERE object_key = ?1 AND firmware IS NULL",
+            &[object_key.into(), blob.into(), size.into(), md5.into(), sha256.into(), now.0.into()],
         )?;
         Ok(replaced.map_or(UploadNoted::First, UploadNoted::Replaced))
     }
@@ -86,7 +107,7 @@ impl Tx<'_> {
         object_key: &str,
     ) -> Result<Option<UploadedFile>, StoreError> {
         self.query_one(
-            "SELECT id, object_key, blob, size, md5, sha256, firmware FROM file
+            "SELECT id, object_key, blob, size, md5, sha256, firmware, unused_since FROM file
              WHERE object_key = ?1 AND instance = ?2 AND blob IS NOT NULL",
             &[object_key.into(), instance.0.into()],
             uploaded,
@@ -96,11 +117,33 @@ impl Tx<'_> {
     /// The uploaded file with this key, whoever owns it: for downloads, whose URL is signed.
     pub fn file_find_any(&mut self, object_key: &str) -> Result<Option<UploadedFile>, StoreError> {
         self.query_one(
-            "SELECT id, object_key, blob, size, md5, sha256, firmware FROM file
+            "SELECT id, object_key, blob, size, md5, sha256, firmware, unused_since FROM file
              WHERE object_key = ?1 AND blob IS NOT NULL",
             &[object_key.into()],
             uploaded,
         )
+    }
+
+    /// Tickets and files that no package uses since a moment before `before`, at most `limit`, oldest first.
+    pub fn files_unused(&mut self, before: Timestamp, limit: i64) -> Result<Vec<UnusedFile>, StoreError> {
+        self.query(
+            "SELECT id, object_key FROM file WHERE unused_since < ?1 ORDER BY unused_since, id LIMIT ?2",
+            &[before.0.into(), limit.into()],
+            |row| Ok(UnusedFile { no: FileNo(row.int(0)?), object_key: row.text(1)? }),
+        )
+    }
+
+    /// Forgets those of these files that no package uses since a moment before `before`; answers how many, and
+    /// their blobs, which belong to nobody from now on.
+    pub fn files_purge(
+        &mut self,
+        files: &[FileNo],
+        before: Timestamp,
+    ) -> Result<(usize, Vec<String>), StoreError> {
+        let rows: Vec<Vec<Value<'_>>> =
+            files.iter().map(|file| vec![file.0.into(), before.0.into()]).collect();
+        let blobs = self.query_set(&PURGE, &rows, |row| row.opt_text(0))?;
+        Ok((blobs.len(), blobs.into_iter().flatten().collect()))
     }
 
     /// Whether this blob belongs to a file: what does not may be swept after a crash.
@@ -118,5 +161,6 @@ fn uploaded(row: &crate::value::Row<'_>) -> Result<UploadedFile, StoreError> {
         md5: row.text(4)?,
         sha256: row.text(5)?,
         firmware: row.opt_int(6)?.map(FirmwareNo),
+        unused_since: row.opt_int(7)?.map(Timestamp),
     })
 }

@@ -5,6 +5,7 @@ use crate::tx::{Column, Hot, Tx};
 use crate::value::{Row, Value};
 use updraft_core::firmware::{FirmwareStatus, SignMethod};
 use updraft_core::id::{FileNo, FirmwareNo, InstanceNo, JobNo, ProductNo};
+use updraft_core::page::Page;
 use updraft_core::time::Timestamp;
 
 /// A package as it is stored, with its file's key and digests.
@@ -28,11 +29,9 @@ pub struct Firmware {
     pub module: String,
     /// Verification.
     pub status: FirmwareStatus,
-    /// How `sign` was made.
+    /// How its files are signed.
     pub sign_method: SignMethod,
-    /// Lower-case hex digest.
-    pub sign: String,
-    /// Bytes.
+    /// Bytes of all its files.
     pub size: i64,
     /// Custom information, delivered with each push.
     pub udi: Option<String>,
@@ -44,10 +43,43 @@ pub struct Firmware {
     pub created_at: Timestamp,
     /// When it last changed.
     pub modified_at: Timestamp,
-    /// The key of its file.
+    /// Its files in order, one at least.
+    pub files: Vec<FirmwareFile>,
+}
+
+/// A file of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirmwareFile {
+    /// The name that its maker gave it; `None` if the package was made of one file without a name.
+    pub name: Option<String>,
+    /// The key that it was uploaded under.
     pub object_key: String,
-    /// MD5 of its file, lower-case hex.
-    pub file_md5: String,
+    /// Bytes.
+    pub size: i64,
+    /// Lower-case hex.
+    pub md5: String,
+    /// Lower-case hex.
+    pub sha256: String,
+}
+
+impl FirmwareFile {
+    /// The digest by this method, lower-case hex.
+    pub fn digest(&self, method: SignMethod) -> &str {
+        match method {
+            SignMethod::Md5 => &self.md5,
+            SignMethod::Sha256 => &self.sha256,
+        }
+    }
+}
+
+impl Firmware {
+    /// The digest of the package's only file, by its sign method; `None` if it has several.
+    pub fn sign(&self) -> Option<&str> {
+        match self.files.as_slice() {
+            [file] => Some(file.digest(self.sign_method)),
+            _ => None,
+        }
+    }
 }
 
 /// A package to add.
@@ -69,28 +101,40 @@ pub struct NewFirmware {
     pub module: String,
     /// Verification.
     pub status: FirmwareStatus,
-    /// How `sign` was made.
+    /// How its files are signed.
     pub sign_method: SignMethod,
-    /// Lower-case hex digest.
-    pub sign: String,
-    /// Bytes.
+    /// Bytes of all its files.
     pub size: i64,
-    /// Its file.
-    pub file: FileNo,
+    /// Its files in order, one at least, with their names within the package.
+    pub files: Vec<(FileNo, Option<String>)>,
     /// Custom information.
     pub udi: Option<String>,
 }
 
-/// A query for packages, in the order of columns that [`firmware`] reads.
+/// A query for packages, in the order of columns that [`firmware`] reads: one row for each file, those of a
+/// package together and in order.
 macro_rules! firmwares {
     ($rest:literal) => {
         concat!(
             "SELECT f.id, f.instance, f.product, f.firmware_id, f.name, f.description, f.dest_version, f.module, ",
-            "f.status, f.sign_method, f.sign, f.size, f.udi, f.verify_job, f.job_count, f.created_at, ",
-            "f.modified_at, x.object_key, x.md5 FROM firmware f JOIN file x ON x.id = f.file ",
-            $rest
+            "f.status, f.sign_method, f.size, f.udi, f.verify_job, f.job_count, f.created_at, f.modified_at, ",
+            "x.name, x.object_key, x.size, x.md5, x.sha256 FROM firmware f JOIN file x ON x.firmware = f.id ",
+            $rest,
+            " ORDER BY f.id, x.ordinal"
         )
     };
+}
+
+/// Packages of the rows that [`firmwares`] yields.
+fn gather(rows: Vec<Firmware>) -> Vec<Firmware> {
+    let mut packages: Vec<Firmware> = Vec::with_capacity(rows.len());
+    for mut row in rows {
+        match packages.last_mut() {
+            Some(package) if package.no == row.no => package.files.append(&mut row.files),
+            _ => packages.push(row),
+        }
+    }
+    packages
 }
 
 fn firmware(row: &Row<'_>) -> Result<Firmware, StoreError> {
@@ -109,15 +153,19 @@ fn firmware(row: &Row<'_>) -> Result<Firmware, StoreError> {
             .ok_or(StoreError::Corrupt { place: "firmware.status", detail: status.to_string() })?,
         sign_method: SignMethod::from_code(method)
             .ok_or(StoreError::Corrupt { place: "firmware.sign_method", detail: method.to_string() })?,
-        sign: row.text(10)?,
-        size: row.int(11)?,
-        udi: row.opt_text(12)?,
-        verify_job: row.opt_int(13)?.map(JobNo),
-        job_count: row.int(14)?,
-        created_at: Timestamp(row.int(15)?),
-        modified_at: Timestamp(row.int(16)?),
-        object_key: row.text(17)?,
-        file_md5: row.text(18)?,
+        size: row.int(10)?,
+        udi: row.opt_text(11)?,
+        verify_job: row.opt_int(12)?.map(JobNo),
+        job_count: row.int(13)?,
+        created_at: Timestamp(row.int(14)?),
+        modified_at: Timestamp(row.int(15)?),
+        files: vec![FirmwareFile {
+            name: row.opt_text(16)?,
+            object_key: row.text(17)?,
+            size: row.int(18)?,
+            md5: row.text(19)?,
+            sha256: row.text(20)?,
+        }],
     })
 }
 
@@ -127,8 +175,16 @@ const LOAD: Hot = Hot {
     columns: &[Column::Int],
 };
 
+const CLAIM: Hot = Hot {
+    row: "UPDATE file SET firmware = ?2, ordinal = ?3, name = ?4, unused_since = NULL WHERE id = ?1",
+    set: "UPDATE file SET firmware = u.firmware, ordinal = u.ordinal, name = u.name, unused_since = NULL
+          FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) AS u (id, firmware, ordinal, name)
+          WHERE file.id = u.id",
+    columns: &[Column::Int, Column::Int, Column::Int, Column::Text],
+};
+
 impl Tx<'_> {
-    /// Adds a package and ties its file to it; `None` if the instance has one of that name.
+    /// Adds a package and ties its files to it; `None` if the instance has one of that name.
     pub fn firmware_insert(
         &mut self,
         new: &NewFirmware,
@@ -136,8 +192,8 @@ impl Tx<'_> {
     ) -> Result<Option<FirmwareNo>, StoreError> {
         let no = self.query_one(
             "INSERT INTO firmware (instance, product, firmware_id, name, description, dest_version, module, status,
-                                   sign_method, sign, size, file, udi, job_count, created_at, modified_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, ?14, ?14)
+                                   sign_method, size, udi, job_count, created_at, modified_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?12)
              ON CONFLICT (instance, name) DO NOTHING RETURNING id",
             &[
                 new.instance.0.into(),
@@ -149,16 +205,20 @@ impl Tx<'_> {
                 (&new.module).into(),
                 new.status.code().into(),
                 new.sign_method.code().into(),
-                (&new.sign).into(),
                 new.size.into(),
-                new.file.0.into(),
                 new.udi.as_ref().into(),
                 now.0.into(),
             ],
             |row| Ok(FirmwareNo(row.int(0)?)),
         )?;
         if let Some(no) = no {
-            self.exec("UPDATE file SET firmware = ?2 WHERE id = ?1", &[new.file.0.into(), no.0.into()])?;
+            let rows: Vec<Vec<Value<'_>>> = new
+                .files
+                .iter()
+                .zip(0_i64..)
+                .map(|((file, name), at)| vec![file.0.into(), no.0.into(), at.into(), name.as_ref().into()])
+                .collect();
+            self.exec_set(&CLAIM, &rows)?;
         }
         Ok(no)
     }
@@ -169,17 +229,46 @@ impl Tx<'_> {
         instance: InstanceNo,
         firmware_id: &str,
     ) -> Result<Option<Firmware>, StoreError> {
-        self.query_one(
+        let rows = self.query(
             firmwares!("WHERE f.firmware_id = ?1 AND f.instance = ?2"),
             &[firmware_id.into(), instance.0.into()],
             firmware,
-        )
+        )?;
+        Ok(gather(rows).pop())
     }
 
     /// The packages with these row numbers.
     pub fn firmwares_load(&mut self, numbers: &[FirmwareNo]) -> Result<Vec<Firmware>, StoreError> {
         let keys: Vec<Vec<Value<'_>>> = numbers.iter().map(|no| vec![no.0.into()]).collect();
-        self.query_set(&LOAD, &keys, firmware)
+        Ok(gather(self.query_set(&LOAD, &keys, firmware)?))
+    }
+
+    /// A page of the instance's packages, newest first, and how many there are: all, or those of a product, or
+    /// those that lead to a version.
+    pub fn firmware_list(
+        &mut self,
+        instance: InstanceNo,
+        product: Option<ProductNo>,
+        dest_version: Option<&str>,
+        page: Page,
+    ) -> Result<(Vec<Firmware>, i64), StoreError> {
+        let product = product.map(|no| no.0);
+        let total = self.query_one(
+            "SELECT COUNT(*) FROM firmware
+             WHERE instance = ?1 AND product = COALESCE(?2, product) AND dest_version = COALESCE(?3, dest_version)",
+            &[instance.0.into(), product.into(), dest_version.into()],
+            |row| row.int(0),
+        )?;
+        let numbers = self.query(
+            "SELECT id FROM firmware
+             WHERE instance = ?1 AND product = COALESCE(?2, product) AND dest_version = COALESCE(?3, dest_version)
+             ORDER BY id DESC LIMIT ?4 OFFSET ?5",
+            &[instance.0.into(), product.into(), dest_version.into(), page.size().into(), page.skip().into()],
+            |row| Ok(FirmwareNo(row.int(0)?)),
+        )?;
+        let mut packages = self.firmwares_load(&numbers)?;
+        packages.sort_unstable_by_key(|package| std::cmp::Reverse(package.no));
+        Ok((packages, total.unwrap_or_default()))
     }
 
     /// How many packages the instance has; bounded by the quota.

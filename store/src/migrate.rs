@@ -25,8 +25,12 @@ macro_rules! migration {
     };
 }
 
-const MIGRATIONS: &[Migration] =
-    &[migration!(1, "0001_first_slice"), migration!(2, "0002_instances"), migration!(3, "0003_batches")];
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_first_slice"),
+    migration!(2, "0002_instances"),
+    migration!(3, "0003_batches"),
+    migration!(5, "0005_files"),
+];
 
 /// Brings the database to the newest schema, or refuses one that is newer than this binary.
 pub(crate) fn migrate(tx: &mut Tx<'_>) -> Result<(), StoreError> {

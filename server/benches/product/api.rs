@@ -57,7 +57,8 @@ impl Caller {
         query.finish()
     }
 
-    fn request(&self, action: &str, format: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    /// A signed call of any operation.
+    pub fn request(&self, action: &str, format: &str, more: &[(&str, &str)]) -> Vec<u8> {
         get(&format!("/?{}", self.query(action, format, more)), &self.host)
     }
 
@@ -114,6 +115,14 @@ impl Connection {
         let good = self.answer.starts_with(b"HTTP/1.1 200")
             && self.answer.windows(proof.len()).any(|window| window == proof.as_bytes());
         if good { Ok(()) } else { Err(io::Error::other(String::from_utf8_lossy(&self.answer).into_owned())) }
+    }
+}
+
+impl Connection {
+    /// The last answer's body.
+    pub fn body(&self) -> anyhow::Result<serde_json::Value> {
+        let head = self.answer.windows(4).position(|window| window == b"\r\n\r\n").context("no answer")?;
+        Ok(serde_json::from_slice(&self.answer[head + 4..])?)
     }
 }
 

@@ -19,7 +19,18 @@ pub struct Process {
 impl Process {
     /// Starts a server on the seeded data and waits until it serves.
     pub fn start(seeded: &Seeded) -> anyhow::Result<Self> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_updraft"))
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_updraft")), seeded)
+    }
+
+    /// The same on one core.
+    pub fn start_on(core: usize, seeded: &Seeded) -> anyhow::Result<Self> {
+        let mut command = Command::new("taskset");
+        command.arg("-c").arg(core.to_string()).arg(env!("CARGO_BIN_EXE_updraft"));
+        Self::spawn(command, seeded)
+    }
+
+    fn spawn(mut command: Command, seeded: &Seeded) -> anyhow::Result<Self> {
+        let mut child = command
             .arg("serve")
             .args(["--api-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0"])
             .arg("--data-dir")
@@ -52,16 +63,26 @@ impl Process {
         Ok(kib * 1_024)
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Processor time used so far, in seconds.
     pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name in brackets may hold spaces; `utime` and `stime` are the 12th and 13th fields behind it.
-        let (_, rest) = stat.rsplit_once(") ").context("stat cannot be read")?;
-        let ticks: u64 =
-            rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap_or_default()).sum();
-        // USER_HZ is 100 on every Linux that there is.
-        Ok(ticks as f64 / 100.0)
+        cpu_seconds(self.child.id())
     }
+}
+
+/// Processor time that a process has used so far, in seconds.
+pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in brackets may hold spaces; `utime` and `stime` are the 12th and 13th fields behind it.
+    let (_, rest) = stat.rsplit_once(") ").context("stat cannot be read")?;
+    let ticks: u64 =
+        rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap_or_default()).sum();
+    // USER_HZ is 100 on every Linux that there is.
+    Ok(ticks as f64 / 100.0)
 }
 
 impl Drop for Process {

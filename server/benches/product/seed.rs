@@ -4,6 +4,7 @@ use crate::Scale;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 use updraft_core::firmware::{FirmwareStatus, SignMethod};
 use updraft_core::id::{self, DeviceNo, FirmwareNo, InstanceNo, JobNo, ProductNo, TaskNo};
 use updraft_core::job::{JobType, Schedule, TargetSelection};
@@ -13,6 +14,8 @@ use updraft_fleet::Identity;
 use updraft_server::api::device::register_device::SEAL_PURPOSE;
 use updraft_server::clock::{Clock as _, SystemClock};
 use updraft_server::config::Config;
+use updraft_server::files::Blobs;
+use updraft_server::files::address::Addresses;
 use updraft_server::random::Random;
 use updraft_server::seal::MasterKey;
 use updraft_server::setup::{self, ROOT_ACCOUNT};
@@ -40,9 +43,30 @@ pub struct Seeded {
     pub idle: Vec<Seed>,
     /// Devices whose task is IN_PROGRESS.
     pub reporting: Vec<Seed>,
+    /// A product with many devices, none of which ever connects.
+    pub crowd: Crowd,
+    /// A file that can be downloaded.
+    pub image: Image,
     instance: InstanceNo,
     product: ProductNo,
     pushing: FirmwareNo,
+}
+
+/// Many devices of one product, each with a reported version, and packages for them.
+pub struct Crowd {
+    pub product_key: String,
+    pub devices: usize,
+    /// A package for all of them, and one for a share of them.
+    pub firmware_ids: [String; 2],
+}
+
+/// A file of random bytes in the blob store.
+pub struct Image {
+    /// Path and query of its signed address.
+    pub signed: String,
+    /// Where its bytes are, below the folder of blobs.
+    pub path: String,
+    pub bytes: u64,
 }
 
 /// Who makes things.
@@ -71,30 +95,12 @@ impl Seeded {
         let store = Store::open(&config.database()?)?;
         let master = setup::master_key(&config, &store, &random).await?;
         setup::root_account(&config, &store, &master, &random, now).await?;
-        let product_key = id::product_key(&random.bytes("product_key"));
-        let new = NewProduct {
-            instance: InstanceNo(0),
-            product_key: product_key.clone(),
-            name: "bench_lamps".to_owned(),
-            secret_sealed: Vec::new(),
-            node_type: 0,
-            data_format: 0,
-            net_type: "WIFI".to_owned(),
-            commodity_code: "iothub".to_owned(),
-            description: None,
-        };
-        let (instance, product) = store
-            .write(Lane::Bulk, move |tx| {
-                let root = tx.account_ensure(ROOT_ACCOUNT, now)?;
-                let instance = tx.instance_public(root)?;
-                Ok::<_, StoreError>((
-                    instance,
-                    tx.product_insert(&NewProduct { instance, ..new.clone() }, now)?,
-                ))
-            })
-            .await?;
-        let product = product.context("the product's name is taken")?;
-        let maker = Maker { store, master, random, now, instance, product, product_key };
+        let root = store.write(Lane::Bulk, move |tx| tx.account_ensure(ROOT_ACCOUNT, now)).await?;
+        let instance = store.write(Lane::Bulk, move |tx| tx.instance_public(root)).await?;
+        let nothing = (ProductNo(0), String::new());
+        let mut maker =
+            Maker { store, master, random, now, instance, product: nothing.0, product_key: nothing.1 };
+        maker.product("bench_lamps").await?;
         let idle = maker.devices("idle", scale.idle).await?;
         let reporting = maker.devices("busy", scale.reporting).await?;
         let (listed, firmware_id) = maker.firmware("listed").await?;
@@ -102,8 +108,11 @@ impl Seeded {
         let (progressing, _) = maker.firmware("progressing").await?;
         maker.batch_in_progress(progressing, &reporting).await?;
         let (pushing, _) = maker.firmware("pushing").await?;
+        let product = maker.product;
+        let image = maker.image(&config, scale.image_bytes).await?;
+        let crowd = maker.crowd(scale.crowd).await?;
         maker.store.close();
-        Ok(Self { dir, config, firmware_id, idle, reporting, instance, product, pushing })
+        Ok(Self { dir, config, firmware_id, idle, reporting, crowd, image, instance, product, pushing })
     }
 
     /// A batch with a task for each of these devices, due now; written beside the running server.
@@ -170,6 +179,62 @@ fn tasks(
 }
 
 impl Maker {
+    /// Makes a product, for which everything is made from now on.
+    async fn product(&mut self, name: &str) -> anyhow::Result<()> {
+        self.product_key = id::product_key(&self.random.bytes("product_key"));
+        let new = NewProduct {
+            instance: self.instance,
+            product_key: self.product_key.clone(),
+            name: name.to_owned(),
+            secret_sealed: Vec::new(),
+            node_type: 0,
+            data_format: 0,
+            net_type: "WIFI".to_owned(),
+            commodity_code: "iothub".to_owned(),
+            description: None,
+        };
+        let now = self.now;
+        let made = self.store.write(Lane::Bulk, move |tx| tx.product_insert(&new, now)).await?;
+        self.product = made.context("the product's name is taken")?;
+        Ok(())
+    }
+
+    /// Devices of a product of their own that have reported their version.
+    async fn crowd(&mut self, count: usize) -> anyhow::Result<Crowd> {
+        self.product("bench_crowd").await?;
+        let devices = self.devices("crowd", count).await?;
+        for chunk in devices.chunks(CHUNK) {
+            let reports: Vec<_> =
+                chunk.iter().map(|device| (device.no, "default".to_owned(), "1.0.0".to_owned())).collect();
+            let now = self.now;
+            self.store.write(Lane::Bulk, move |tx| tx.versions_put(&reports, now)).await?;
+        }
+        let firmware_ids = [self.firmware("for_all").await?.1, self.firmware("for_a_share").await?.1];
+        Ok(Crowd { product_key: self.product_key.clone(), devices: count, firmware_ids })
+    }
+
+    /// A file as an upload leaves it, and an address for it.
+    async fn image(&self, config: &Config, bytes: usize) -> anyhow::Result<Image> {
+        let blobs = Blobs::open(&config.data_dir.join("blobs"))?;
+        let (incoming, mut file) = blobs.create("benchimage".to_owned()).await?;
+        let mut content = vec![0; bytes];
+        getrandom::fill(&mut content)?;
+        file.write_all(&content).await?;
+        file.sync_all().await?;
+        let name = incoming.keep()?;
+        let (instance, now, key) = (self.instance, self.now, "ota/bench/image.bin");
+        let (blob, size) = (name.clone(), bytes as i64);
+        self.store
+            .write(Lane::Bulk, move |tx| {
+                tx.file_ticket_insert(instance, key, now)?;
+                tx.file_uploaded(key, &blob, size, "0", "0", now)
+            })
+            .await?;
+        let signed = Addresses::new(&self.master, config).download_path(key, now);
+        let path = format!("{}/{name}", name.get(..2).unwrap_or_default());
+        Ok(Image { signed, path, bytes: bytes as u64 })
+    }
+
     async fn devices(&self, kind: &str, count: usize) -> anyhow::Result<Vec<Seed>> {
         let mut made = Vec::with_capacity(count);
         for first in (0..count).step_by(CHUNK) {
@@ -206,8 +271,9 @@ impl Maker {
             .write(Lane::Bulk, move |tx| {
                 let key = format!("ota/{name}/image.bin");
                 tx.file_ticket_insert(instance, &key, now)?;
-                tx.file_uploaded(&key, &name, 65_536, "0", "0")?;
+                tx.file_uploaded(&key, &name, 65_536, "0", "0", now)?;
                 let file = tx.file_find(instance, &key)?;
+                let file = file.ok_or_else(|| StoreError::Internal("no file".to_owned()))?;
                 let new = NewFirmware {
                     instance,
                     product,
@@ -218,9 +284,8 @@ impl Maker {
                     module: "default".to_owned(),
                     status: FirmwareStatus::NoVerification,
                     sign_method: SignMethod::Md5,
-                    sign: "0".repeat(32),
                     size: 65_536,
-                    file: file.ok_or_else(|| StoreError::Internal("no file".to_owned()))?.no,
+                    files: vec![(file.no, None)],
                     udi: None,
                 };
                 tx.firmware_insert(&new, now)

@@ -37,6 +37,8 @@ pub enum Node {
     Object(Object),
     /// A list as the platform nests it: `{"Item": […]}` in JSON, `<Item>…</Item><Item>…</Item>` in XML.
     List(&'static str, Vec<Node>),
+    /// A list without a nest: `[…]` in JSON, the element itself repeated in XML.
+    Bare(Vec<Node>),
 }
 
 /// Named fields, in order.
@@ -144,6 +146,9 @@ fn element(out: &mut String, name: &str, inner: impl FnOnce(&mut String)) {
 }
 
 fn xml(out: &mut String, name: &str, node: &Node) {
+    if let Node::Bare(nodes) = node {
+        return nodes.iter().for_each(|node| xml(out, name, node));
+    }
     element(out, name, |out| match node {
         Node::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
         Node::Int(value) => {
@@ -152,6 +157,7 @@ fn xml(out: &mut String, name: &str, node: &Node) {
         Node::Text(value) => out.push_str(&quick_xml::escape::escape(xml_text(value).as_ref())),
         Node::Object(object) => object.0.iter().for_each(|(name, node)| xml(out, name, node)),
         Node::List(item, nodes) => nodes.iter().for_each(|node| xml(out, item, node)),
+        Node::Bare(_) => {}
     });
 }
 
@@ -171,6 +177,7 @@ impl Serialize for Node {
             Self::Int(value) => serializer.serialize_i64(*value),
             Self::Text(value) => serializer.serialize_str(value),
             Self::Object(object) => object.serialize(serializer),
+            Self::Bare(nodes) => nodes.serialize(serializer),
             Self::List(item, nodes) => {
                 let mut map = serializer.serialize_map(Some(1))?;
                 map.serialize_entry(item, nodes)?;
@@ -214,6 +221,8 @@ mod tests {
             .flag("Success", true)
             .list("Data", "Item", vec![Node::Object(Object::new().text("Key", "a<b&\"c\"").int("N", -3))])
             .list("Empty", "Item", Vec::new())
+            .with("Bare", Node::Bare(vec![Node::Int(1), Node::Object(Object::new().int("N", 2))]))
+            .with("Nothing", Node::Bare(Vec::new()))
     }
 
     #[test]
@@ -221,13 +230,14 @@ mod tests {
         let json = String::from_utf8(sample().render(Format::Json, "R")).unwrap();
         assert_eq!(
             json,
-            r#"{"Success":true,"Data":{"Item":[{"Key":"a<b&\"c\"","N":-3}]},"Empty":{"Item":[]}}"#
+            r#"{"Success":true,"Data":{"Item":[{"Key":"a<b&\"c\"","N":-3}]},"Empty":{"Item":[]},"Bare":[1,{"N":2}],"Nothing":[]}"#
         );
         let xml = String::from_utf8(sample().render(Format::Xml, "R")).unwrap();
         assert_eq!(
             xml,
             "<?xml version='1.0' encoding='UTF-8'?><R><Success>true</Success><Data><Item>\
-             <Key>a&lt;b&amp;&quot;c&quot;</Key><N>-3</N></Item></Data><Empty></Empty></R>"
+             <Key>a&lt;b&amp;&quot;c&quot;</Key><N>-3</N></Item></Data><Empty></Empty>\
+             <Bare>1</Bare><Bare><N>2</N></Bare></R>"
         );
     }
 

@@ -157,6 +157,13 @@ codes! {
     /// FirmwareUrl is not one that GenerateOTAUploadURL gave, or nothing was uploaded there, or it is in use.
     InvalidFirmwareUrl = Kind::Business, "iot.ota.InvalidFirmwareUrl",
         "FirmwareUrl must be one given by GenerateOTAUploadURL, uploaded and not used by another firmware.";
+    /// MultiFiles does not fit.
+    InvalidMultiFiles = Kind::Business, "iot.ota.InvalidMultiFiles",
+        "MultiFiles must be up to 20 files, each with a Url of its own and a Name that no other has, and goes with \
+         none of FirmwareUrl, FirmwareSign and FirmwareSize.";
+    /// An upload would take of the disk's reserve.
+    InsufficientStorage = Kind::Business, "iot.ota.InsufficientStorage",
+        "The server's disk has no room for more files.";
     /// FirmwareSign, FirmwareSize or SignMethod does not fit the uploaded file.
     FirmwareMismatch = Kind::Business, "iot.ota.FirmwareFileMismatch",
         "FirmwareSign or FirmwareSize differs from the uploaded file.";

@@ -64,6 +64,7 @@ pub const OPERATIONS: &[&Operation] = &[
     &firmware::generate_ota_upload_url::OPERATION,
     &firmware::create_ota_firmware::OPERATION,
     &firmware::query_ota_firmware::OPERATION,
+    &firmware::list_ota_firmware::OPERATION,
     &job::create_ota_verify_job::OPERATION,
     &job::create_ota_static_upgrade_job::OPERATION,
     &job::query_ota_job::OPERATION,

@@ -162,18 +162,27 @@ pub struct Package {
     pub version: String,
     /// The module; `default` is left out on the wire.
     pub module: String,
-    /// Size of the file, in bytes.
-    pub size: i64,
-    /// The signed download path with its query, from the first `/`; the session puts the address in front.
-    pub path: String,
-    /// How `sign` was made.
+    /// How its files are signed.
     pub sign_method: SignMethod,
-    /// Hex digest by `sign_method`, lower case.
-    pub sign: String,
-    /// MD5 of the file, lower-case hex; C SDKs 3.x insist on one.
-    pub md5: String,
+    /// Its files in order, one at least.
+    pub files: Vec<PackageFile>,
     /// The batch's tags.
     pub tags: Vec<Tag>,
     /// The package's custom information.
     pub udi: Option<String>,
+}
+
+/// What a device is told about a file of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageFile {
+    /// Its name within the package; told only if the package has several files.
+    pub name: String,
+    /// Bytes.
+    pub size: i64,
+    /// The signed download path with its query, from the first `/`; the session puts the address in front.
+    pub path: String,
+    /// Hex digest by the package's sign method, lower case.
+    pub sign: String,
+    /// MD5, lower-case hex; C SDKs 3.x insist on one.
+    pub md5: String,
 }

@@ -200,11 +200,8 @@ mod tests {
         Arc::new(Package {
             version: "2".to_owned(),
             module: "default".to_owned(),
-            size: 1,
-            path: "/d/x".to_owned(),
             sign_method: SignMethod::Md5,
-            sign: String::new(),
-            md5: String::new(),
+            files: Vec::new(),
             tags: Vec::new(),
             udi: None,
         })

@@ -7,6 +7,7 @@
 use super::DEFAULT_MODULE;
 use super::link::Package;
 use std::fmt::Write as _;
+use updraft_core::firmware::SignMethod;
 
 /// The key under which devices find a package's custom information.
 const UDI_KEY: &str = "_package_udi";
@@ -47,14 +48,24 @@ pub fn reply(id: &str, package: Option<&Package>, base: &str) -> Vec<u8> {
 }
 
 fn data(out: &mut String, package: &Package, base: &str) {
-    let _ = write!(out, r#"{{"size":{}"#, package.size);
-    text(out, "sign", &package.sign);
-    text(out, "version", &package.version);
-    text(out, "url", &format!("{base}{}", package.path));
-    text(out, "signMethod", package.sign_method.device_name());
-    text(out, "md5", &package.md5);
+    // With one file SDKs for C look for the keys of the single form, even if an array is there.
+    if let [file] = package.files.as_slice() {
+        let _ = write!(out, r#"{{"size":{}"#, file.size);
+        text(out, "sign", &file.sign);
+        text(out, "version", &package.version);
+        text(out, "url", &format!("{base}{}", file.path));
+        text(out, "signMethod", package.sign_method.device_name());
+        text(out, "md5", &file.md5);
+    } else {
+        out.push('{');
+        first_text(out, "version", &package.version);
+        text(out, "signMethod", package.sign_method.device_name());
+    }
     if package.module != DEFAULT_MODULE {
         text(out, "module", &package.module);
+    }
+    if package.files.len() != 1 {
+        files(out, package, base);
     }
     if !package.tags.is_empty() || package.udi.is_some() {
         let mut extra = String::new();
@@ -69,9 +80,33 @@ fn data(out: &mut String, package: &Package, base: &str) {
     out.push('}');
 }
 
+/// Appends `,"files":[…]`. The names are users' texts, so they are last in each; they hold no quote.
+fn files(out: &mut String, package: &Package, base: &str) {
+    out.push_str(r#","files":["#);
+    for (at, file) in package.files.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        let _ = write!(out, r#"{{"fileSize":{}"#, file.size);
+        text(out, "fileUrl", &format!("{base}{}", file.path));
+        if package.sign_method == SignMethod::Md5 {
+            text(out, "fileMd5", &file.md5);
+        }
+        text(out, "fileSign", &file.sign);
+        text(out, "fileName", &file.name);
+        out.push('}');
+    }
+    out.push(']');
+}
+
 /// Appends `,"key":"value"`.
 fn text(out: &mut String, key: &str, value: &str) {
     out.push(',');
+    first_text(out, key, value);
+}
+
+/// Appends `"key":"value"`.
+fn first_text(out: &mut String, key: &str, value: &str) {
     quoted(out, key);
     out.push(':');
     quoted(out, value);
@@ -99,21 +134,33 @@ fn quoted(out: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use updraft_core::firmware::SignMethod;
+    use crate::device::link::PackageFile;
     use updraft_core::job::Tag;
 
     const MD5: &str = "93230c3bde425a9d7984a594ac55ea1e";
     const BASE: &str = "http://127.0.0.1:8080";
 
+    fn file(name: &str, sign: &str) -> PackageFile {
+        PackageFile {
+            name: name.to_owned(),
+            size: 84,
+            path: "/d/f1?Expires=1&Signature=ab/c".to_owned(),
+            sign: sign.to_owned(),
+            md5: MD5.to_owned(),
+        }
+    }
+
+    fn of_two_files() -> Package {
+        let second = PackageFile { size: 1, path: "/d/f2".to_owned(), ..file("固件 (2).bin", MD5) };
+        Package { files: vec![file("a.bin", MD5), second], ..rich() }
+    }
+
     fn package() -> Package {
         Package {
             version: "2.0.0".to_owned(),
             module: "default".to_owned(),
-            size: 84,
-            path: "/d/f1?Expires=1&Signature=ab/c".to_owned(),
             sign_method: SignMethod::Md5,
-            sign: MD5.to_owned(),
-            md5: MD5.to_owned(),
+            files: vec![file("a.bin", MD5)],
             tags: Vec::new(),
             udi: None,
         }
@@ -124,7 +171,7 @@ mod tests {
         Package {
             module: "MCU".to_owned(),
             sign_method: SignMethod::Sha256,
-            sign: "a".repeat(64),
+            files: vec![file("a.bin", &"a".repeat(64))],
             tags: vec![tag("b.1", "x: y, \"z\""), tag("a", "路/灯&\\\u{1}")],
             udi: Some("{\"k\": [1, 2]}\n".to_owned()),
             ..package()
@@ -155,6 +202,38 @@ mod tests {
     }
 
     #[test]
+    fn a_package_of_several_files_lists_them() {
+        let plain = Package {
+            module: "default".to_owned(),
+            sign_method: SignMethod::Md5,
+            tags: Vec::new(),
+            udi: None,
+            ..of_two_files()
+        };
+        assert_eq!(
+            String::from_utf8(push(&plain, BASE, 1)).unwrap(),
+            concat!(
+                r#"{"code":"1000","data":{"version":"2.0.0","signMethod":"Md5","files":[{"fileSize":84,"#,
+                r#""fileUrl":"http://127.0.0.1:8080/d/f1?Expires=1&Signature=ab/c","#,
+                r#""fileMd5":"93230c3bde425a9d7984a594ac55ea1e","#,
+                r#""fileSign":"93230c3bde425a9d7984a594ac55ea1e","fileName":"a.bin"},"#,
+                r#"{"fileSize":1,"fileUrl":"http://127.0.0.1:8080/d/f2","#,
+                r#""fileMd5":"93230c3bde425a9d7984a594ac55ea1e","#,
+                r#""fileSign":"93230c3bde425a9d7984a594ac55ea1e","fileName":"固件 (2).bin"}]},"#,
+                r#""id":1,"message":"success"}"#
+            )
+        );
+        let rich = String::from_utf8(reply("1", Some(&of_two_files()), BASE)).unwrap();
+        let expected = concat!(
+            r#"{"code":200,"data":{"version":"2.0.0","signMethod":"SHA256","module":"MCU","files":[{"fileSize":84,"#,
+            r#""fileUrl":"http://127.0.0.1:8080/d/f1?Expires=1&Signature=ab/c","#,
+            r#""fileSign":"93230c3bde425a9d7984a594ac55ea1e","fileName":"a.bin"},"#,
+        );
+        assert!(rich.starts_with(expected), "{rich}");
+        assert!(rich.contains(r#""fileName":"固件 (2).bin"}],"extData":{"b.1":"#), "{rich}");
+    }
+
+    #[test]
     fn a_reply_repeats_the_id_in_its_own_type() {
         let nothing = |id| String::from_utf8(reply(id, None, BASE)).unwrap();
         assert_eq!(nothing("1"), r#"{"code":200,"data":{},"id":1,"message":"success"}"#);
@@ -178,6 +257,7 @@ mod tests {
             push(&rich(), BASE, i64::MAX),
             push(&only_udi, BASE, -1),
             reply("1", Some(&rich()), BASE),
+            push(&of_two_files(), BASE, 1),
             reply("1", None, BASE),
         ] {
             let text = String::from_utf8(bytes).unwrap();

@@ -6,6 +6,7 @@
 
 use crate::app::App;
 use crate::device::link::{Asked, DeviceLink, Downlink, Package};
+use crate::engine::package;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use updraft_core::firmware::FirmwareStatus;
@@ -315,20 +316,10 @@ impl<'a, 'tx> Door<'a, 'tx> {
     fn package(&mut self, no: TaskNo) -> Option<(i64, Arc<Package>, DeviceNo)> {
         let held = self.tasks.get(&no)?;
         let batch = self.batches.get_mut(&no.job)?;
-        let package = match &batch.package {
-            Some(package) => Arc::clone(package),
-            None => Arc::clone(batch.package.insert(Arc::new(Package {
-                version: batch.firmware.dest_version.clone(),
-                module: batch.firmware.module.clone(),
-                size: batch.firmware.size,
-                path: self.app.addresses.download_path(&batch.firmware.object_key, self.now),
-                sign_method: batch.firmware.sign_method,
-                sign: batch.firmware.sign.clone(),
-                md5: batch.firmware.file_md5.clone(),
-                tags: batch.job.tags.clone(),
-                udi: batch.firmware.udi.clone(),
-            }))),
-        };
+        let package = batch.package.get_or_insert_with(|| {
+            Arc::new(package::of(&batch.firmware, &batch.job, &self.app.addresses, self.now))
+        });
+        let package = Arc::clone(package);
         Some((held.task.revision, package, held.task.device))
     }
 

@@ -7,6 +7,7 @@
 pub mod advance;
 pub mod expand;
 pub mod ingest;
+mod package;
 pub mod select;
 
 use crate::app::App;

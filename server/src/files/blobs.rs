@@ -14,7 +14,11 @@ const LOST: &str = "lost";
 #[derive(Debug, Clone)]
 pub struct Blobs {
     root: PathBuf,
+    measure: Measure,
 }
+
+/// Answers how many bytes an unprivileged process can still write to the disk of a folder.
+pub type Measure = fn(&Path) -> io::Result<u64>;
 
 /// A blob that is being written; removed again unless it is kept.
 #[derive(Debug)]
@@ -28,12 +32,23 @@ pub struct Incoming {
 impl Blobs {
     /// Opens the folder, making it if absent, and removes what unfinished uploads left behind.
     pub fn open(root: &Path) -> io::Result<Self> {
-        let blobs = Self { root: root.to_owned() };
+        let blobs = Self { root: root.to_owned(), measure: free_bytes };
         std::fs::create_dir_all(blobs.incoming_dir())?;
         for entry in std::fs::read_dir(blobs.incoming_dir())? {
             std::fs::remove_file(entry?.path())?;
         }
         Ok(blobs)
+    }
+
+    /// The same folder on a disk that is measured otherwise: for tests.
+    #[must_use]
+    pub fn measured_by(self, measure: Measure) -> Self {
+        Self { measure, ..self }
+    }
+
+    /// How many bytes can still be written to the disk.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        (self.measure)(&self.root)
     }
 
     /// Starts a new blob.
@@ -82,6 +97,11 @@ impl Blobs {
         // Two characters spread a million files over 256 and more folders.
         self.root.join(name.get(..2).unwrap_or("xx")).join(name)
     }
+}
+
+fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(folder)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 impl Incoming {

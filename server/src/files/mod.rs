@@ -3,8 +3,11 @@
 pub mod address;
 mod blobs;
 mod body;
+mod busy;
 pub mod download;
+pub mod purge;
+pub mod reserve;
 pub mod upload;
 
-pub use blobs::{Blobs, Incoming};
+pub use blobs::{Blobs, Incoming, Measure};
 pub use body::FileBody;

@@ -6,6 +6,8 @@
 use crate::api::answer::Object;
 use crate::app::App;
 use crate::files::address::TicketRefusal;
+use crate::files::busy::Busy;
+use crate::files::reserve::{self, NoRoom};
 use crate::http::{Reply, plain_reply, xml_reply};
 use bytes::Bytes;
 use http::StatusCode;
@@ -24,6 +26,8 @@ use updraft_store::{Lane, UploadNoted};
 const HEAD_BYTES_MAX: u64 = 512 * 1024;
 /// Bytes of a form besides its file, once the ticket is good.
 const FORM_BYTES_MAX: u64 = 1024 * 1024;
+/// Ours: the store whose form this is has no end.
+const INSUFFICIENT_STORAGE: &str = "InsufficientStorage";
 const IN_USE: &str = "A firmware uses this key.";
 /// Longest text field of a form, in bytes.
 const FIELD_BYTES_MAX: u64 = 16 * 1024;
@@ -35,13 +39,23 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Why an upload is refused: OSS's status and code, and words.
 struct Refusal(StatusCode, &'static str, String);
 
+/// What stands before a form.
+pub struct Head<'a> {
+    /// The host that the caller named.
+    pub host: &'a str,
+    /// With the form's boundary.
+    pub content_type: &'a str,
+    /// Bytes of the whole form, if the caller says so.
+    pub announced: Option<u64>,
+}
+
 /// Answers `POST /` with a multipart form.
-pub async fn answer<B, E>(app: &App, request_id: &str, host: &str, content_type: &str, body: B) -> Reply
+pub async fn answer<B, E>(app: &App, request_id: &str, head: &Head<'_>, body: B) -> Reply
 where
     B: futures_util::Stream<Item = Result<Bytes, E>> + Send + 'static,
     E: Into<BoxError> + 'static,
 {
-    match receive(app, content_type, body).await {
+    match receive(app, head, body).await {
         Ok(status) => {
             metrics::counter!("updraft_uploads_total", "outcome" => "ok").increment(1);
             plain_reply(status, "")
@@ -53,18 +67,18 @@ where
                 .text("Code", code)
                 .text("Message", message)
                 .text("RequestId", request_id)
-                .text("HostId", host);
+                .text("HostId", head.host);
             xml_reply(status, &body, "Error")
         }
     }
 }
 
-async fn receive<B, E>(app: &App, content_type: &str, body: B) -> Result<StatusCode, Refusal>
+async fn receive<B, E>(app: &App, head: &Head<'_>, body: B) -> Result<StatusCode, Refusal>
 where
     B: futures_util::Stream<Item = Result<Bytes, E>> + Send + 'static,
     E: Into<BoxError> + 'static,
 {
-    let boundary = multer::parse_boundary(content_type).map_err(|error| malformed(&error))?;
+    let boundary = multer::parse_boundary(head.content_type).map_err(|error| malformed(&error))?;
     // The parser keeps in memory whatever it has not understood yet, so the stream itself is limited: to the head
     // of a form until its ticket is good, and in time.
     let allowed = Arc::new(AtomicU64::new(HEAD_BYTES_MAX));
@@ -77,7 +91,13 @@ where
     while let Some(field) = form.next_field().await.map_err(|error| malformed(&error))? {
         let name = field.name().unwrap_or_default().to_ascii_lowercase();
         if name == "file" {
-            return store_file(app, &fields, field, &allowed).await;
+            let (object_key, bytes_max) = check(app, &fields)?;
+            // The form is the file and a few hundred bytes more.
+            reserve::room_for(app, head.announced.unwrap_or(0)).map_err(no_room)?;
+            let budget = bytes_max.unsigned_abs().saturating_add(FORM_BYTES_MAX);
+            allowed.store(budget, Ordering::Relaxed);
+            store_file(app, &object_key, bytes_max, field).await?;
+            return Ok(wanted_status(&fields));
         }
         if fields.len() >= FIELDS_MAX {
             return Err(Refusal(
@@ -160,51 +180,22 @@ where
     })
 }
 
-/// One upload at a time for a key; another is refused until this is dropped.
-struct InFlight<'a> {
-    app: &'a App,
-    object_key: String,
-}
-
-impl<'a> InFlight<'a> {
-    fn begin(app: &'a App, object_key: &str) -> Result<Self, Refusal> {
-        if !app.uploads.lock().insert(object_key.to_owned()) {
-            return Err(Refusal(
-                StatusCode::CONFLICT,
-                "OperationAborted",
-                "Another upload to this key is in progress.".to_owned(),
-            ));
-        }
-        Ok(Self { app, object_key: object_key.to_owned() })
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.app.uploads.lock().remove(&self.object_key);
-    }
-}
-
+/// Stores the file under its key, whose ticket is good.
 async fn store_file(
     app: &App,
-    fields: &BTreeMap<String, String>,
+    object_key: &str,
+    bytes_max: i64,
     mut field: Field<'_>,
-    allowed: &AtomicU64,
-) -> Result<StatusCode, Refusal> {
-    let (object_key, bytes_max) = check(app, fields).await?;
-    let _in_flight = InFlight::begin(app, &object_key)?;
-    allowed.store(bytes_max.unsigned_abs().saturating_add(FORM_BYTES_MAX), Ordering::Relaxed);
-    let unavailable = |error: std::io::Error| {
-        tracing::error!(%error, "an upload cannot be stored");
-        Refusal(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ServiceUnavailable",
-            "The file cannot be stored now.".to_owned(),
-        )
-    };
+) -> Result<(), Refusal> {
+    let conflict = |code, words: &str| Refusal(StatusCode::CONFLICT, code, words.to_owned());
+    let _busy = Busy::take(app, object_key)
+        .ok_or_else(|| conflict("OperationAborted", "Another upload to this key is in progress."))?;
+    // Looked up while the key is taken, so that its row is not purged meanwhile.
+    ticket(app, object_key).await?;
     let name = id::alphanumeric(&app.random.bytes::<24>("blob"));
-    let (incoming, mut file) = app.blobs.create(name).await.map_err(unavailable)?;
+    let (incoming, mut file) = app.blobs.create(name).await.map_err(|error| unstorable(&error))?;
     let (mut md5, mut sha256, mut size) = (Md5::new(), Sha256::new(), 0_i64);
+    let mut measured = 0;
     while let Some(chunk) = field.chunk().await.map_err(|error| match error {
         multer::Error::FieldSizeExceeded { .. } => too_large(),
         other => malformed(&other),
@@ -213,25 +204,29 @@ async fn store_file(
         if size > bytes_max {
             return Err(too_large());
         }
+        if size - measured >= reserve::STEP_BYTES {
+            reserve::room_for(app, chunk.len() as u64).map_err(no_room)?;
+            measured = size;
+        }
         md5.update(&chunk);
         sha256.update(&chunk);
-        file.write_all(&chunk).await.map_err(unavailable)?;
+        file.write_all(&chunk).await.map_err(|error| unstorable(&error))?;
     }
-    file.flush().await.map_err(unavailable)?;
-    file.sync_all().await.map_err(unavailable)?;
+    file.flush().await.map_err(|error| unstorable(&error))?;
+    file.sync_all().await.map_err(|error| unstorable(&error))?;
     drop(file);
     let blob = tokio::task::spawn_blocking(move || incoming.keep())
         .await
         .map_err(std::io::Error::other)
         .flatten()
-        .map_err(unavailable)?;
+        .map_err(|error| unstorable(&error))?;
     let (md5, sha256) = (hex::encode(md5.finalize()), hex::encode(sha256.finalize()));
-    let row = (object_key, blob.clone());
+    let (row, now) = ((object_key.to_owned(), blob.clone()), app.now());
     let noted = app
         .store
-        .write(Lane::Interactive, move |tx| tx.file_uploaded(&row.0, &row.1, size, &md5, &sha256))
+        .write(Lane::Interactive, move |tx| tx.file_uploaded(&row.0, &row.1, size, &md5, &sha256, now))
         .await
-        .map_err(|error| unavailable(std::io::Error::other(error)))?;
+        .map_err(|error| unstorable(&std::io::Error::other(error)))?;
     let refused = noted == UploadNoted::Refused;
     let useless = match noted {
         UploadNoted::First => None,
@@ -243,18 +238,37 @@ async fn store_file(
     {
         tracing::warn!(%error, blob, "a blob of no further use could not be removed");
     }
-    if refused {
-        return Err(Refusal(StatusCode::CONFLICT, "FileAlreadyExists", IN_USE.to_owned()));
+    if refused { Err(conflict("FileAlreadyExists", IN_USE)) } else { Ok(()) }
+}
+
+fn unstorable(error: &std::io::Error) -> Refusal {
+    tracing::error!(%error, "an upload cannot be stored");
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        let words = "The server's disk is full.".to_owned();
+        return Refusal(StatusCode::INSUFFICIENT_STORAGE, INSUFFICIENT_STORAGE, words);
     }
-    Ok(match fields.get("success_action_status").map(String::as_str) {
+    Refusal(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "ServiceUnavailable",
+        "The file cannot be stored now.".to_owned(),
+    )
+}
+
+fn no_room(why: NoRoom) -> Refusal {
+    Refusal(StatusCode::INSUFFICIENT_STORAGE, INSUFFICIENT_STORAGE, why.to_string())
+}
+
+/// The status of success that the form asks for.
+fn wanted_status(fields: &BTreeMap<String, String>) -> StatusCode {
+    match fields.get("success_action_status").map(String::as_str) {
         Some("200") => StatusCode::OK,
         Some("201") => StatusCode::CREATED,
         _ => StatusCode::NO_CONTENT,
-    })
+    }
 }
 
-/// Checks the ticket; answers the key and the most bytes.
-async fn check(app: &App, fields: &BTreeMap<String, String>) -> Result<(String, i64), Refusal> {
+/// Checks the signed ticket; answers the key and the most bytes.
+fn check(app: &App, fields: &BTreeMap<String, String>) -> Result<(String, i64), Refusal> {
     let field = |name: &str| {
         fields.get(name).map(String::as_str).ok_or_else(|| {
             Refusal(
@@ -278,13 +292,18 @@ async fn check(app: &App, fields: &BTreeMap<String, String>) -> Result<(String, 
             };
             Refusal(StatusCode::FORBIDDEN, code, words.to_owned())
         })?;
+    Ok((object_key.to_owned(), bytes_max))
+}
+
+/// Whether the ticket is on record and no package uses its key.
+async fn ticket(app: &App, object_key: &str) -> Result<(), Refusal> {
     let wanted = object_key.to_owned();
     let ticket = app.store.read(move |tx| tx.file_ticket_find(&wanted)).await.map_err(|error| {
         tracing::error!(%error, "an upload ticket could not be looked up");
         Refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "Try again later.".to_owned())
     })?;
     match ticket {
-        Some(None) => Ok((object_key.to_owned(), bytes_max)),
+        Some(None) => Ok(()),
         Some(Some(_)) => Err(Refusal(StatusCode::CONFLICT, "FileAlreadyExists", IN_USE.to_owned())),
         None => Err(Refusal(StatusCode::FORBIDDEN, "AccessDenied", "There is no such ticket.".to_owned())),
     }

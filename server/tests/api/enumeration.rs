@@ -20,7 +20,7 @@ const IGNORED: [(&str, &str, &str); 2] = [
 /// `x*101` stands for that many letters.
 type Refusals = (&'static str, &'static [(&'static str, &'static str, &'static str)]);
 
-const REFUSALS: [Refusals; 21] = [
+const REFUSALS: [Refusals; 22] = [
     (
         "CreateProduct",
         &[
@@ -120,6 +120,7 @@ const REFUSALS: [Refusals; 21] = [
             ("FirmwareSize", "1", "iot.ota.FirmwareFileMismatch"),
             ("FirmwareUrl", "http://elsewhere.example.com/ota/a/b.bin", "iot.ota.InvalidFirmwareUrl"),
             ("ModuleName", "mcu", "iot.ota.ModuleNotFound"),
+            ("MultiFiles.1.Name", "beside FirmwareUrl", "iot.ota.InvalidMultiFiles"),
             ("NeedToVerify", "perhaps", "InvalidNeedToVerify"),
             ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
             ("SignMethod", "SHA1", "iot.ota.InvalidSignMethod"),
@@ -127,6 +128,15 @@ const REFUSALS: [Refusals; 21] = [
         ],
     ),
     ("QueryOTAFirmware", &[("FirmwareId", "unknown", "iot.ota.FirmwareNotFound")]),
+    (
+        "ListOTAFirmware",
+        &[
+            ("CurrentPage", "0", "iot.common.InvalidPageParams"),
+            ("DestVersion", "2 0", "iot.ota.InvalidFormattedVersion"),
+            ("PageSize", "101", "iot.common.InvalidPageParams"),
+            ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
+        ],
+    ),
     (
         "CreateOTAVerifyJob",
         &[

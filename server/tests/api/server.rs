@@ -19,7 +19,7 @@ use updraft_server::clock::ManualClock;
 use updraft_server::config::Config;
 use updraft_server::device::link::{DeviceEvent, DeviceLink, Downlink, Happened};
 use updraft_server::engine::{self, ingest};
-use updraft_server::files::Blobs;
+use updraft_server::files::{Blobs, Measure};
 use updraft_server::http::{Caller, Http};
 use updraft_server::random::Random;
 use updraft_server::seal::MasterKey;
@@ -110,7 +110,24 @@ impl TestServer {
         Self::start(tempfile::tempdir().unwrap(), location, change).await
     }
 
+    /// In memory, on a disk that is measured otherwise.
+    pub async fn with_disk(measure: Measure, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(tempfile::tempdir().unwrap(), Location::Inline, change, |blobs| {
+            blobs.measured_by(measure)
+        })
+        .await
+    }
+
     async fn start(dir: TempDir, location: Location, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(dir, location, change, |blobs| blobs).await
+    }
+
+    async fn start_on(
+        dir: TempDir,
+        location: Location,
+        change: impl FnOnce(&mut Config),
+        disk: impl FnOnce(Blobs) -> Blobs,
+    ) -> Self {
         let mut config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
         change(&mut config);
         let store = Store::open(&location).unwrap();
@@ -134,7 +151,7 @@ impl TestServer {
             });
             put.await.unwrap();
         }
-        let blobs = Blobs::open(&dir.path().join("blobs")).unwrap();
+        let blobs = disk(Blobs::open(&dir.path().join("blobs")).unwrap());
         let clock = Arc::new(ManualClock::new(START));
         let random = Random::from_seed([1; 32]);
         let app =
@@ -254,24 +271,7 @@ impl TestServer {
 
     /// Sends a file with a ticket of GenerateOTAUploadURL.
     pub async fn upload(&self, field: impl Fn(&str) -> String, file: &[u8]) {
-        let mut form = Vec::new();
-        for (name, of) in [
-            ("key", "Key"),
-            ("policy", "Policy"),
-            ("OSSAccessKeyId", "OSSAccessKeyId"),
-            ("signature", "Signature"),
-        ] {
-            let value = field(of);
-            form.extend(
-                format!("--edge\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
-                    .bytes(),
-            );
-        }
-        form.extend(
-            b"--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n".iter(),
-        );
-        form.extend(file);
-        form.extend(b"\r\n--edge--\r\n");
+        let form = form(field, file);
         let request = Request::post("/").header("content-type", "multipart/form-data; boundary=edge");
         let answer = self.send_with(request, form).await;
         assert_eq!(answer.status, 204, "{}", answer.body);
@@ -310,6 +310,26 @@ impl TestServer {
         };
         names.into_iter().map(|table| (table.clone(), rows(&table))).collect()
     }
+}
+
+/// A form with a ticket's fields and a file; its boundary is `edge`.
+pub fn form(field: impl Fn(&str) -> String, file: &[u8]) -> Vec<u8> {
+    let mut form = Vec::new();
+    for (name, of) in [
+        ("key", "Key"),
+        ("policy", "Policy"),
+        ("OSSAccessKeyId", "OSSAccessKeyId"),
+        ("signature", "Signature"),
+    ] {
+        let value = field(of);
+        form.extend(
+            format!("--edge\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n").bytes(),
+        );
+    }
+    form.extend(b"--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n".iter());
+    form.extend(file);
+    form.extend(b"\r\n--edge--\r\n");
+    form
 }
 
 /// Parameters as a query string.

@@ -50,9 +50,28 @@ impl<'a> Shop<'a> {
 
     /// An uploaded file; answers its FirmwareUrl.
     pub async fn file(&self) -> String {
+        self.file_of(IMAGE).await
+    }
+
+    /// An uploaded file with this content; answers its FirmwareUrl.
+    pub async fn file_of(&self, content: &[u8]) -> String {
         let ticket = self.server.ok("GenerateOTAUploadURL", &[("FileSuffix", "bin")]).await;
-        self.server.upload(|field| text(&ticket, &format!("/Data/{field}")), IMAGE).await;
+        self.server.upload(|field| text(&ticket, &format!("/Data/{field}")), content).await;
         text(&ticket, "/Data/FirmwareUrl")
+    }
+
+    /// What makes a package of these uploaded files, by name and FirmwareUrl.
+    pub fn several(&self, files: &[(&str, &str)]) -> Pairs {
+        let mut request = pairs(&[
+            ("ProductKey", &self.product_key),
+            ("FirmwareName", &self.name("package")),
+            ("DestVersion", "2.0.0"),
+        ]);
+        for ((name, url), n) in files.iter().zip(1..) {
+            request.push((format!("MultiFiles.{n}.Name"), (*name).to_owned()));
+            request.push((format!("MultiFiles.{n}.Url"), (*url).to_owned()));
+        }
+        request
     }
 
     /// What makes a package of a new file.
@@ -143,6 +162,15 @@ impl<'a> Shop<'a> {
                 self.batch_request(&self.package().await, &device)
             }
             "QueryProduct" => pairs(&[("ProductKey", &self.product_key)]),
+            "ListOTAFirmware" => {
+                self.unverified().await;
+                pairs(&[
+                    ("ProductKey", &self.product_key),
+                    ("DestVersion", "2.0.0"),
+                    ("CurrentPage", "1"),
+                    ("PageSize", "100"),
+                ])
+            }
             "QueryProductList" => pairs(&[("CurrentPage", "1"), ("PageSize", "10")]),
             "QueryDevice" => pairs(&[("ProductKey", &self.product_key)]),
             "GetDeviceStatus" | "ListOTAUnfinishedTaskByDevice" => {

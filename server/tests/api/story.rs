@@ -6,7 +6,7 @@
 use crate::catalogue;
 use crate::rules::asked;
 use crate::server::{ROOT, TestServer};
-use crate::shop::IMAGE;
+use crate::shop::{IMAGE, IMAGE_MD5};
 use crate::tree::{self, Field};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,21 +16,11 @@ use updraft_server::api::OPERATIONS;
 use updraft_server::device::link::DeviceEvent;
 
 /// Fields of the platform that no answer of this release has, and why.
-const NEVER_ANSWERED: [(&str, &[&str], &str); 6] = [
+const NEVER_ANSWERED: [(&str, &[&str], &str); 7] = [
     ("CreateProduct", &["Data.ProtocolType"], "ProtocolType is refused"),
     ("RegisterDevice", &["Data.DevEui", "Data.JoinEui"], "LoRa is refused"),
-    (
-        "QueryOTAFirmware",
-        &[
-            "FirmwareInfo.MultiFiles[].FileMd5",
-            "FirmwareInfo.MultiFiles[].Name",
-            "FirmwareInfo.MultiFiles[].SignValue",
-            "FirmwareInfo.MultiFiles[].Size",
-            "FirmwareInfo.MultiFiles[].Url",
-            "FirmwareInfo.SrcVersion",
-        ],
-        "packages are full and of one file",
-    ),
+    ("QueryOTAFirmware", &["FirmwareInfo.SrcVersion"], "packages are full"),
+    ("ListOTAFirmware", &["FirmwareInfo.SimpleFirmwareInfo[].SrcVersion"], "packages are full"),
     (
         "QueryOTAJob",
         &["Data.DynamicMode", "Data.GroupId", "Data.GroupName", "Data.JobDesc"],
@@ -119,6 +109,7 @@ async fn tell(format: &'static str) -> Vec<Told> {
     story.device(&devices[0], report("1.0.0")).await;
     story.call("QueryDeviceDetail", &[("ProductKey", &key), ("DeviceName", "lamp-1")]).await;
     let package = verified_package(&mut story, &key, &devices[0]).await;
+    several_files(&mut story, &key).await;
     batch(&mut story, &key, &package, &devices[1]).await;
     planned_share(&mut story, &key, &package, &devices[2]).await;
     story.call("QueryProduct", &[("ProductKey", &key)]).await;
@@ -173,6 +164,35 @@ async fn planned_share(story: &mut Story, key: &str, package: &str, device: &str
         ("PageSize", "100"),
     ];
     story.call("ListOTAJobByDevice", &mine).await;
+}
+
+/// A package of two files.
+async fn several_files(story: &mut Story, key: &str) {
+    let mut urls = Vec::new();
+    for _ in 0..2 {
+        let ticket = story.call("GenerateOTAUploadURL", &[]).await;
+        story.server.upload(|field| ticket.text(&format!("Data/{field}")).to_owned(), IMAGE).await;
+        urls.push(ticket.text("Data/FirmwareUrl").to_owned());
+    }
+    let package = story
+        .call(
+            "CreateOTAFirmware",
+            &[
+                ("ProductKey", key),
+                ("FirmwareName", "several"),
+                ("DestVersion", "2.0.0"),
+                ("MultiFiles.1.Name", "<kernel> & 核"),
+                ("MultiFiles.1.Url", &urls[1]),
+                ("MultiFiles.1.Size", "14"),
+                ("MultiFiles.2.Name", "data"),
+                ("MultiFiles.2.Url", &urls[0]),
+                ("MultiFiles.2.FileMd5", IMAGE_MD5),
+                ("MultiFiles.2.SignValue", IMAGE_MD5),
+            ],
+        )
+        .await;
+    story.call("QueryOTAFirmware", &[("FirmwareId", package.text("Data/FirmwareId"))]).await;
+    story.call("ListOTAFirmware", &[("CurrentPage", "1"), ("PageSize", "10")]).await;
 }
 
 /// A package comes and proves itself; answers its FirmwareId.

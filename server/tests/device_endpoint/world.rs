@@ -15,7 +15,7 @@ use updraft_core::firmware::SignMethod;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
 use updraft_server::device::connection::{Endpoint, Limits};
 use updraft_server::device::link::{
-    Backend, DeviceEvent, Downlink, Happened, KnownDevice, Package, Unavailable,
+    Backend, DeviceEvent, Downlink, Happened, KnownDevice, Package, PackageFile, Unavailable,
 };
 use updraft_server::device::session::{BaseUrl, Sessions};
 use updraft_server::gate::Gate;
@@ -335,11 +335,14 @@ pub fn package() -> Arc<Package> {
     Arc::new(Package {
         version: "2.0.0".to_owned(),
         module: "default".to_owned(),
-        size: 84,
-        path: "/d/x?s=1".to_owned(),
         sign_method: SignMethod::Md5,
-        sign: "93230c3bde425a9d7984a594ac55ea1e".to_owned(),
-        md5: "93230c3bde425a9d7984a594ac55ea1e".to_owned(),
+        files: vec![PackageFile {
+            name: String::new(),
+            size: 84,
+            path: "/d/x?s=1".to_owned(),
+            sign: "93230c3bde425a9d7984a594ac55ea1e".to_owned(),
+            md5: "93230c3bde425a9d7984a594ac55ea1e".to_owned(),
+        }],
         tags: Vec::new(),
         udi: None,
     })

@@ -3,7 +3,9 @@
 use crate::harness::cases;
 use crate::help::{NOW, read, try_write, write};
 use crate::shop::Shop;
-use updraft_store::{Store, StoreError, UploadNoted, UploadedFile};
+use updraft_core::id::FileNo;
+use updraft_core::time::Timestamp;
+use updraft_store::{NewFirmware, Store, StoreError, UploadNoted, UploadedFile};
 
 cases! {
     Store:
@@ -14,7 +16,10 @@ cases! {
         a_file_may_be_uploaded_again_until_a_package_uses_it,
         the_blob_that_an_upload_replaces_is_named,
         an_upload_without_a_ticket_is_refused,
-        a_blob_exists_while_a_file_names_it;
+        a_blob_exists_while_a_file_names_it,
+        what_no_package_uses_is_found_oldest_first_and_purged,
+        a_new_upload_is_not_purged_with_its_old_ticket,
+        what_a_package_uses_is_never_purged;
 }
 
 fn uploaded(store: &Store, key: &'static str, blob: &'static str) -> bool {
@@ -22,7 +27,7 @@ fn uploaded(store: &Store, key: &'static str, blob: &'static str) -> bool {
 }
 
 fn noted(store: &Store, key: &'static str, blob: &'static str) -> UploadNoted {
-    write(store, move |tx| tx.file_uploaded(key, blob, i64::MAX, "md5", "sha256"))
+    write(store, move |tx| tx.file_uploaded(key, blob, i64::MAX, "md5", "sha256", NOW))
 }
 
 fn ticket(store: &Store, shop: Shop, key: &'static str) {
@@ -58,6 +63,7 @@ fn an_uploaded_file_comes_back_with_its_digests(store: &Store) {
         md5: "md5".to_owned(),
         sha256: "sha256".to_owned(),
         firmware: None,
+        unused_since: Some(NOW),
     };
     assert_eq!(found, expected);
     assert_eq!(read(store, |tx| tx.file_find_any("ota/k")), Some(expected));
@@ -108,4 +114,60 @@ fn a_blob_exists_while_a_file_names_it(store: &Store) {
     ticket(store, shop, "k2");
     assert!(uploaded(store, "k2", "second"));
     assert!(read(store, |tx| tx.file_blob_exists("second")));
+}
+
+const HOUR_LATER: Timestamp = Timestamp(NOW.0 + 3_600_000);
+
+fn unused(store: &Store, before: Timestamp, limit: i64) -> Vec<String> {
+    let found = read(store, move |tx| tx.files_unused(before, limit));
+    found.into_iter().map(|file| file.object_key).collect()
+}
+
+fn number(store: &Store, key: &'static str) -> FileNo {
+    let found = read(store, |tx| tx.files_unused(Timestamp(i64::MAX), i64::MAX));
+    found.into_iter().find(|file| file.object_key == key).expect("it is not used").no
+}
+
+fn what_no_package_uses_is_found_oldest_first_and_purged(store: &Store) {
+    let shop = Shop::open(store);
+    for (key, at) in [("late", 2), ("ticket", 0), ("file", 1)] {
+        write(store, move |tx| tx.file_ticket_insert(shop.instance, key, Timestamp(NOW.0 + at)));
+    }
+    write(store, |tx| {
+        tx.file_uploaded("file", "blob", 7, "md5", "sha256", Timestamp(NOW.0 + 1))?;
+        tx.file_uploaded("late", "late blob", 7, "md5", "sha256", Timestamp(NOW.0 + 2))
+    });
+    assert_eq!(unused(store, HOUR_LATER, 9), ["ticket", "file", "late"]);
+    assert_eq!(unused(store, HOUR_LATER, 2), ["ticket", "file"]);
+    assert_eq!(unused(store, Timestamp(NOW.0 + 1), 9), ["ticket"]);
+    let all = [number(store, "ticket"), number(store, "file"), number(store, "late"), FileNo(i64::MAX)];
+    let gone = write(store, move |tx| tx.files_purge(&all, Timestamp(NOW.0 + 2)));
+    assert_eq!(gone, (2, vec!["blob".to_owned()]));
+    assert_eq!(unused(store, HOUR_LATER, 9), ["late"]);
+    assert!(!read(store, |tx| tx.file_blob_exists("blob")));
+    assert_eq!(read(store, |tx| tx.file_ticket_find("ticket")), None);
+    assert_eq!(write(store, |tx| tx.files_purge(&[], HOUR_LATER)), (0, Vec::new()));
+}
+
+fn a_new_upload_is_not_purged_with_its_old_ticket(store: &Store) {
+    let shop = Shop::open(store);
+    ticket(store, shop, "k");
+    let file = number(store, "k");
+    write(store, |tx| tx.file_uploaded("k", "blob", 7, "md5", "sha256", HOUR_LATER));
+    assert_eq!(unused(store, HOUR_LATER, 9), Vec::<String>::new());
+    assert_eq!(write(store, move |tx| tx.files_purge(&[file], HOUR_LATER)).0, 0);
+    assert!(read(store, |tx| tx.file_find_any("k")).is_some());
+}
+
+fn what_a_package_uses_is_never_purged(store: &Store) {
+    let shop = Shop::open(store);
+    let files = [shop.file(store, "first"), shop.file(store, "second")];
+    let new = NewFirmware {
+        files: files.iter().map(|file| (*file, Some(file.0.to_string()))).collect(),
+        ..shop.new_firmware("package", files[0])
+    };
+    write(store, move |tx| tx.firmware_insert(&new, NOW)).expect("the name is free");
+    assert_eq!(unused(store, Timestamp(i64::MAX), 9), Vec::<String>::new());
+    assert_eq!(write(store, move |tx| tx.files_purge(&files, Timestamp(i64::MAX))), (0, Vec::new()));
+    assert!(read(store, |tx| tx.file_find_any("second")).is_some());
 }

@@ -5,12 +5,15 @@ use crate::help::{NOW, read, write};
 use crate::shop::Shop;
 use updraft_core::firmware::{FirmwareStatus, SignMethod};
 use updraft_core::id::{FirmwareNo, JobNo};
+use updraft_core::page::Page;
 use updraft_core::time::Timestamp;
-use updraft_store::{Firmware, NewFirmware, Store};
+use updraft_store::{Firmware, FirmwareFile, NewFirmware, Store};
 
 cases! {
     Store:
         a_package_comes_back_with_its_files_key_and_digest,
+        files_come_back_in_order_with_their_names,
+        the_list_is_newest_first_and_filtered,
         a_package_name_is_unique_in_its_instance,
         a_refused_package_leaves_its_file_free,
         another_accounts_package_is_not_found,
@@ -22,6 +25,17 @@ cases! {
 
 fn load(store: &Store, no: FirmwareNo) -> Firmware {
     read(store, move |tx| tx.firmwares_load(&[no])).pop().expect("the package exists")
+}
+
+/// What [`Shop::file`] uploads under this key.
+fn file(object_key: &str, name: Option<&str>) -> FirmwareFile {
+    FirmwareFile {
+        name: name.map(str::to_owned),
+        object_key: object_key.to_owned(),
+        size: 7,
+        md5: "md5 of it".to_owned(),
+        sha256: "sha256 of it".to_owned(),
+    }
 }
 
 fn a_package_comes_back_with_its_files_key_and_digest(store: &Store) {
@@ -47,19 +61,75 @@ fn a_package_comes_back_with_its_files_key_and_digest(store: &Store) {
         module: new.module,
         status: new.status,
         sign_method: new.sign_method,
-        sign: new.sign,
         size: new.size,
         udi: new.udi,
         verify_job: None,
         job_count: 0,
         created_at: NOW,
         modified_at: NOW,
-        object_key: "ota/k".to_owned(),
-        file_md5: "md5 of it".to_owned(),
+        files: vec![file("ota/k", None)],
     };
     assert_eq!(load(store, no), expected);
     let id = new.firmware_id;
     assert_eq!(read(store, move |tx| tx.firmware_find(shop.instance, &id)), Some(expected));
+}
+
+fn files_come_back_in_order_with_their_names(store: &Store) {
+    let shop = Shop::open(store);
+    // Not in the order of their rows.
+    let keys = ["ota/c", "ota/a", "ota/b"];
+    let mut numbers = keys.map(|key| shop.file(store, key));
+    numbers.rotate_left(1);
+    let named = |no, name: &str| (no, Some(name.to_owned()));
+    let several = NewFirmware {
+        files: vec![named(numbers[0], "zeta"), named(numbers[1], "路"), named(numbers[2], "alpha")],
+        ..shop.new_firmware("several", numbers[0])
+    };
+    let several = write(store, move |tx| tx.firmware_insert(&several, NOW)).expect("the name is free");
+    let single = shop.firmware(store, "single");
+    let found = read(store, move |tx| tx.firmwares_load(&[single, several]));
+    let found: Vec<_> = [single, several]
+        .map(|no| found.iter().find(|package| package.no == no).expect("it is there"))
+        .into_iter()
+        .map(|package| (package.files.clone(), package.sign().map(str::to_owned)))
+        .collect();
+    let files = vec![file("ota/a", Some("zeta")), file("ota/b", Some("路")), file("ota/c", Some("alpha"))];
+    assert_eq!(found, [(vec![file("single", None)], Some("md5 of it".to_owned())), (files.clone(), None)]);
+    let by_id = read(store, move |tx| tx.firmware_find(shop.instance, "id of several"));
+    assert_eq!(by_id.map(|package| package.files), Some(files));
+    for key in keys {
+        let used = read(store, move |tx| tx.file_find_any(key)).expect("the file exists");
+        assert_eq!((used.firmware, used.unused_since), (Some(several), None));
+    }
+}
+
+fn the_list_is_newest_first_and_filtered(store: &Store) {
+    let shop = Shop::open(store);
+    let other = shop.product(store, "other");
+    let stranger = crate::shop::stranger(store);
+    for (name, product, version) in
+        [("one", shop.product, "1.0"), ("two", other, "1.0"), ("three", shop.product, "2.0")]
+    {
+        let new = NewFirmware {
+            product,
+            dest_version: version.to_owned(),
+            ..shop.new_firmware(name, shop.file(store, name))
+        };
+        write(store, move |tx| tx.firmware_insert(&new, NOW)).expect("the name is free");
+    }
+    let list = |instance, product, version: Option<&'static str>, number, size| {
+        let page = Page::new(number, size, 100).expect("in range");
+        let (found, total) = read(store, move |tx| tx.firmware_list(instance, product, version, page));
+        (found.into_iter().map(|package| package.name).collect::<Vec<_>>(), total)
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(list(shop.instance, None, None, 1, 100), (names(&["three", "two", "one"]), 3));
+    assert_eq!(list(shop.instance, None, None, 2, 2), (names(&["one"]), 3));
+    assert_eq!(list(shop.instance, None, None, 3, 2), (names(&[]), 3));
+    assert_eq!(list(shop.instance, Some(shop.product), None, 1, 1), (names(&["three"]), 2));
+    assert_eq!(list(shop.instance, None, Some("1.0"), 1, 9), (names(&["two", "one"]), 2));
+    assert_eq!(list(shop.instance, Some(other), Some("2.0"), 1, 9), (names(&[]), 0));
+    assert_eq!(list(stranger, None, None, 1, 9), (names(&[]), 0));
 }
 
 fn a_package_name_is_unique_in_its_instance(store: &Store) {

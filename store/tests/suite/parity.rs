@@ -24,7 +24,9 @@ const COLUMNS: Question = Question {
                     CASE WHEN c.\"notnull\" <> 0 OR c.pk <> 0 THEN 'NOT NULL' ELSE 'NULL' END
              FROM sqlite_schema t JOIN pragma_table_info(t.name) c
              WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY 1, 2",
-    postgres: "SELECT table_name, ordinal_position, column_name,
+    // A column that was dropped leaves a gap in PostgreSQL's numbers.
+    postgres: "SELECT table_name,
+                      row_number() OVER (PARTITION BY table_name ORDER BY ordinal_position), column_name,
                       CASE data_type WHEN 'bigint' THEN 'INTEGER' WHEN 'bytea' THEN 'BLOB'
                                      WHEN 'text' THEN 'TEXT' ELSE data_type END,
                       CASE is_nullable WHEN 'NO' THEN 'NOT NULL' ELSE 'NULL' END

@@ -74,7 +74,7 @@ impl Shop {
         let key = object_key.to_owned();
         write(store, move |tx| {
             tx.file_ticket_insert(self.instance, &key, NOW)?;
-            tx.file_uploaded(&key, &format!("blob of {key}"), 7, "md5 of it", "sha256 of it")?;
+            tx.file_uploaded(&key, &format!("blob of {key}"), 7, "md5 of it", "sha256 of it", NOW)?;
             Ok(tx.file_find(self.instance, &key)?.expect("the file was just uploaded").no)
         })
     }
@@ -91,9 +91,8 @@ impl Shop {
             module: "default".to_owned(),
             status: FirmwareStatus::NoVerification,
             sign_method: SignMethod::Md5,
-            sign: "md5 of it".to_owned(),
             size: 7,
-            file,
+            files: vec![(file, None)],
             udi: None,
         }
     }

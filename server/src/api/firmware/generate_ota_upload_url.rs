@@ -1,8 +1,9 @@
 //! GenerateOTAUploadURL: a ticket for one form upload.
 
 use crate::api::answer::Object;
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, Code};
 use crate::api::{Call, Operation};
+use crate::files::reserve;
 use updraft_core::id;
 use updraft_store::Lane;
 
@@ -24,6 +25,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     if !SUFFIXES.contains(&suffix) {
         return Err(ApiError::invalid("FileSuffix", &format!("It must be one of {}.", SUFFIXES.join(", "))));
     }
+    reserve::room_for(app, 0).map_err(|why| ApiError::with(Code::InsufficientStorage, why.to_string()))?;
     let object_key = format!(
         "ota/{}/{}.{suffix}",
         hex::encode(app.random.bytes::<16>("object_key")),

@@ -1,9 +1,10 @@
-//! QueryOTAFirmware: everything about one package.
+//! QueryOTAFirmware: everything about one package, and addresses under which its files can be fetched.
 
-use crate::api::answer::Object;
+use crate::api::answer::{Node, Object};
 use crate::api::error::{ApiError, Code};
 use crate::api::{Call, Operation};
 use updraft_core::firmware::FirmwareStatus;
+use updraft_store::{Firmware, FirmwareFile};
 
 /// The table's entry.
 pub const OPERATION: Operation = Operation {
@@ -33,7 +34,6 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             Ok::<_, ApiError>((firmware, product, percent))
         })
         .await?;
-    let url = call.base.clone() + &call.app.addresses.download_path(&firmware.object_key, call.app.now());
     // 0 before, 100 after, the share of finished test devices in between.
     let progress = match firmware.status {
         FirmwareStatus::NoVerification | FirmwareStatus::Unverified => 0,
@@ -52,11 +52,33 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .int("Status", firmware.status.code())
         .int("VerifyProgress", progress)
         .text("SignMethod", firmware.sign_method.name())
-        .text("FirmwareSign", &firmware.sign)
-        .int("FirmwareSize", firmware.size)
-        .text("FirmwareUrl", url)
         .opt_text("Udi", firmware.udi.as_deref())
         .utc("UtcCreate", firmware.created_at)
         .utc("UtcModified", firmware.modified_at);
+    let info = with_files(info, &firmware, |key| {
+        call.base.clone() + &call.app.addresses.download_path(key, call.app.now())
+    });
     Ok(Object::new().object("FirmwareInfo", info))
+}
+
+/// Adds what there is to say of the files: a package is shown as it was made, of one file without a name or of
+/// named ones.
+fn with_files(info: Object, firmware: &Firmware, url: impl Fn(&str) -> String) -> Object {
+    if let [FirmwareFile { name: None, object_key, size, .. }] = firmware.files.as_slice() {
+        return info
+            .opt_text("FirmwareSign", firmware.sign())
+            .int("FirmwareSize", *size)
+            .text("FirmwareUrl", url(object_key));
+    }
+    let file = |file: &FirmwareFile| {
+        Node::Object(
+            Object::new()
+                .opt_text("Name", file.name.as_deref())
+                .int("Size", file.size)
+                .text("Url", url(&file.object_key))
+                .text("FileMd5", &file.md5)
+                .text("SignValue", file.digest(firmware.sign_method)),
+        )
+    };
+    info.with("MultiFiles", Node::Bare(firmware.files.iter().map(file).collect()))
 }

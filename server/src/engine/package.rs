@@ -1,0 +1,29 @@
+//! What a device is told about a batch's package.
+
+use crate::device::link::{Package, PackageFile};
+use crate::files::address::Addresses;
+use updraft_core::time::Timestamp;
+use updraft_store::{Firmware, Job};
+
+/// The package with an address for each of its files that is good from `now` on.
+pub fn of(firmware: &Firmware, job: &Job, addresses: &Addresses, now: Timestamp) -> Package {
+    let method = firmware.sign_method;
+    Package {
+        version: firmware.dest_version.clone(),
+        module: firmware.module.clone(),
+        sign_method: method,
+        files: firmware
+            .files
+            .iter()
+            .map(|file| PackageFile {
+                name: file.name.clone().unwrap_or_default(),
+                size: file.size,
+                path: addresses.download_path(&file.object_key, now),
+                sign: file.digest(method).to_owned(),
+                md5: file.md5.clone(),
+            })
+            .collect(),
+        tags: job.tags.clone(),
+        udi: firmware.udi.clone(),
+    }
+}
