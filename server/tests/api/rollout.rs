@@ -11,7 +11,7 @@ use updraft_server::device::link::DeviceEvent;
 const CREATE: &str = "CreateOTAStaticUpgradeJob";
 
 /// A product with devices `lamp-01` to `lamp-N`, all but the last of which run 1.0.0.
-async fn fleet<'a>(server: &'a TestServer, count: usize) -> (Shop<'a>, Vec<String>) {
+async fn fleet(server: &TestServer, count: usize) -> (Shop<'_>, Vec<String>) {
     let shop = Shop::open(server).await;
     let mut devices = Vec::new();
     for number in 1..=count {

@@ -124,13 +124,6 @@ impl<'a> Shop<'a> {
         text(&self.server.ok("CreateOTAVerifyJob", &request).await, "/Data/JobId")
     }
 
-    /// The package of a batch that this device is in, named as the calls by device want it.
-    async fn device_of_package(&self, device: &str) -> Pairs {
-        let firmware = self.package().await;
-        self.batch(&firmware, device, &[]).await;
-        pairs(&[("FirmwareId", &firmware), ("ProductKey", &self.product_key)])
-    }
-
     /// The id of a batch's only task.
     pub async fn task(&self, job: &str) -> String {
         text(&self.server.ok("ListOTATaskByJob", &[("JobId", job)]).await, "/Data/SimpleOTATaskInfo/0/TaskId")
@@ -139,80 +132,63 @@ impl<'a> Shop<'a> {
     /// Parameters with which an operation succeeds, on things made for this call only.
     pub async fn valid(&self, action: &str) -> Pairs {
         let device = self.name("device");
+        let key = self.product_key.as_str();
         match action {
             "CreateProduct" => pairs(&[("ProductName", &self.name("product")), ("NodeType", "1")]),
-            "RegisterDevice" => pairs(&[("ProductKey", &self.product_key), ("DeviceName", &device)]),
-            "QueryDeviceDetail" => {
+            "RegisterDevice" => pairs(&[("ProductKey", key), ("DeviceName", &device)]),
+            "QueryProduct" | "QueryDevice" => pairs(&[("ProductKey", key)]),
+            "QueryProductList" => pairs(&[("CurrentPage", "1"), ("PageSize", "10")]),
+            "QueryDeviceDetail" | "GetDeviceStatus" | "ListOTAUnfinishedTaskByDevice" => {
                 self.device(&device).await;
-                pairs(&[("ProductKey", &self.product_key), ("DeviceName", &device)])
+                pairs(&[("ProductKey", key), ("DeviceName", &device)])
             }
             "GenerateOTAUploadURL" => Pairs::new(),
             "CreateOTAFirmware" => self.package_request().await,
             "QueryOTAFirmware" => pairs(&[("FirmwareId", &self.unverified().await)]),
+            "ListOTAFirmware" => {
+                self.unverified().await;
+                let filter = [("ProductKey", key), ("DestVersion", "2.0.0")];
+                [pairs(&filter), pairs(&[("CurrentPage", "1"), ("PageSize", "100")])].concat()
+            }
             "CreateOTAVerifyJob" => {
                 self.device(&device).await;
-                pairs(&[
-                    ("FirmwareId", &self.unverified().await),
-                    ("ProductKey", &self.product_key),
-                    ("TargetDeviceName.1", &device),
-                ])
+                let of = [("FirmwareId", self.unverified().await), ("ProductKey", key.to_owned())];
+                let of = of.map(|(name, value)| (name.to_owned(), value));
+                [of.to_vec(), pairs(&[("TargetDeviceName.1", &device)])].concat()
             }
             "CreateOTAStaticUpgradeJob" => {
                 self.device(&device).await;
                 self.batch_request(&self.package().await, &device)
             }
-            "QueryProduct" => pairs(&[("ProductKey", &self.product_key)]),
-            "ListOTAFirmware" => {
-                self.unverified().await;
-                pairs(&[
-                    ("ProductKey", &self.product_key),
-                    ("DestVersion", "2.0.0"),
-                    ("CurrentPage", "1"),
-                    ("PageSize", "100"),
-                ])
-            }
-            "QueryProductList" => pairs(&[("CurrentPage", "1"), ("PageSize", "10")]),
-            "QueryDevice" => pairs(&[("ProductKey", &self.product_key)]),
-            "GetDeviceStatus" | "ListOTAUnfinishedTaskByDevice" => {
-                self.device(&device).await;
-                pairs(&[("ProductKey", &self.product_key), ("DeviceName", &device)])
-            }
-            "ListOTAJobByDevice" => {
-                self.device(&device).await;
-                let mut request = self.device_of_package(&device).await;
-                request.extend(pairs(&[("DeviceName", &device), ("CurrentPage", "1"), ("PageSize", "10")]));
-                request
-            }
-            "CancelOTATaskByDevice" => {
-                self.device(&device).await;
-                let mut request = self.device_of_package(&device).await;
-                request.extend(pairs(&[("DeviceName.1", &device)]));
-                request
-            }
-            "ConfirmOTATask" => {
-                self.device(&device).await;
-                let confirm = [("NeedConfirm", "true")];
-                let job = self.batch(&self.package().await, &device, &confirm).await;
-                pairs(&[("TaskId.1", &self.task(&job).await)])
-            }
-            "ReupgradeOTATask" => {
-                self.device(&device).await;
-                let job = self.batch(&self.package().await, &device, &[]).await;
-                let cancel = [("JobId", job.as_str()), ("CancelQueuedTask", "true")];
-                self.server.ok("CancelOTATaskByJob", &cancel).await;
-                pairs(&[("JobId", &job), ("TaskId.1", &self.task(&job).await)])
-            }
             "ListOTAJobByFirmware" => {
                 pairs(&[("FirmwareId", &self.unverified().await), ("CurrentPage", "1"), ("PageSize", "10")])
             }
-            "QueryOTAJob" | "ListOTATaskByJob" => {
+            other => {
                 self.device(&device).await;
-                pairs(&[("JobId", &self.batch(&self.package().await, &device, &[]).await)])
+                self.valid_in_batch(other, &device).await
             }
-            "CancelOTATaskByJob" => {
-                self.device(&device).await;
-                let job = self.batch(&self.package().await, &device, &[]).await;
-                pairs(&[("JobId", &job), ("CancelQueuedTask", "true")])
+        }
+    }
+
+    /// The same for operations that want a batch in which a device is.
+    async fn valid_in_batch(&self, action: &str, device: &str) -> Pairs {
+        let firmware = self.package().await;
+        let more: &[_] = if action == "ConfirmOTATask" { &[("NeedConfirm", "true")] } else { &[] };
+        let job = self.batch(&firmware, device, more).await;
+        let of_package = pairs(&[("FirmwareId", &firmware), ("ProductKey", &self.product_key)]);
+        match action {
+            "QueryOTAJob" | "ListOTATaskByJob" => pairs(&[("JobId", &job)]),
+            "ListOTAJobByDevice" => {
+                let page = [("DeviceName", device), ("CurrentPage", "1"), ("PageSize", "10")];
+                [of_package, pairs(&page)].concat()
+            }
+            "CancelOTATaskByDevice" => [of_package, pairs(&[("DeviceName.1", device)])].concat(),
+            "CancelOTATaskByJob" => pairs(&[("JobId", &job), ("CancelQueuedTask", "true")]),
+            "ConfirmOTATask" => pairs(&[("TaskId.1", &self.task(&job).await)]),
+            "ReupgradeOTATask" => {
+                let cancel = [("JobId", job.as_str()), ("CancelQueuedTask", "true")];
+                self.server.ok("CancelOTATaskByJob", &cancel).await;
+                pairs(&[("JobId", &job), ("TaskId.1", &self.task(&job).await)])
             }
             other => panic!("nobody knows how to call {other}; add it to Shop::valid"),
         }
