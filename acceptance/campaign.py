@@ -28,6 +28,8 @@ from support.backend import Backend, unique
 from support.server import Server
 from support.waiting import wait_for
 
+# No limits of rates and counts, which have tests of their own; small chunks, so that kills fall between them.
+SETTINGS = {"engine_chunk_rows": 20, "mqtt_uplink_per_second": 0, "firmware_max": 1_000_000}
 OPEN_STATES = 4  # storage numbers of task states: below are the open ones
 # Queries that must find nothing, and what it would mean.
 MUST_BE_EMPTY = {
@@ -151,7 +153,7 @@ class Campaign:
     def __init__(self, folder, seed, devices=8, operators=3, say=print):
         self.seed, self.rng, self.say = seed, random.Random(seed), say
         self.folder = pathlib.Path(folder)
-        self.server = Server(self.folder / "data", quota_scale=0, engine_chunk_rows=20, mqtt_uplink_per_second=0)
+        self.server = Server(self.folder / "data", quota_scale=0, **SETTINGS)
         self.server.start()
         self.ledger, self.stopped, self.errors = Ledger(), threading.Event(), []
         self.starts = []

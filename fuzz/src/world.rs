@@ -59,6 +59,8 @@ pub struct Things {
     pub version: String,
     /// A batch of the package for the device.
     pub job: String,
+    /// The batch's task.
+    pub task: String,
     /// A FirmwareUrl that may be used.
     pub file: String,
     /// An upload's ticket.
@@ -238,6 +240,8 @@ impl World {
         ];
         let job = self.ok("CreateOTAStaticUpgradeJob", &target)?;
         self.things.job = said(&job, "/Data/JobId");
+        let tasks = self.ok("ListOTATaskByJob", &[("JobId", &said(&job, "/Data/JobId"))])?;
+        self.things.task = said(&tasks, "/Data/SimpleOTATaskInfo/0/TaskId");
         self.things.file = self.upload()?;
         self.things.ticket = self.ok("GenerateOTAUploadURL", &[])?;
         Ok(())
@@ -246,7 +250,7 @@ impl World {
     /// Puts what exists in the place of `{product}` and so on; `{length}` is that of what follows the head.
     pub fn place(&mut self, bytes: &[u8], ticket: &Value) -> Vec<u8> {
         let mut out = bytes.to_vec();
-        let Things { product, device, iot_id, firmware, version, job, file, .. } = self.things.clone();
+        let Things { product, device, iot_id, firmware, version, job, task, file, .. } = self.things.clone();
         for (name, value) in [
             ("{product}", product),
             ("{device}", device),
@@ -254,6 +258,7 @@ impl World {
             ("{firmware}", firmware),
             ("{version}", version),
             ("{job}", job),
+            ("{task}", task),
             ("{file}", file),
             ("{key}", said(ticket, "/Data/Key")),
             ("{policy}", said(ticket, "/Data/Policy")),
