@@ -299,7 +299,6 @@ class Campaign:
                 ledger.final[job, ordinal] = state
                 continue
             step = ledger.progress.get((device, version), 0)
-            # Stored in hundredths of a percent or in percent: compare what is certain.
             self._check(progress >= step, f"{device} {version}: {step} was acknowledged, {progress} is there")
             self._check((device, version) not in ledger.reported, f"{device} reported {version}, its task is open")
 

@@ -142,7 +142,7 @@ impl Uplink {
             .eye
             .query_row(sql, [&job], row)
             .map_err(|error| Broken::new("the database cannot be read", error))?;
-        if !(0..=10_000).contains(&progress) {
+        if !(0..=100).contains(&progress) {
             return Err(Broken::new("a progress out of range", progress));
         }
         if let Some((of, before)) = &self.ended
