@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use updraft_server::api::answer::utc;
+use updraft_server::api::error::Code;
 use updraft_server::api::params::Params;
 use updraft_server::api::sign::{
     V1Hash, acs3_signature, acs3_string_to_sign, hmac_sha1, v1_signature, v1_string_to_sign,
@@ -462,5 +463,13 @@ fn acs3(api: SocketAddr, manner: Manner, action: &str, params: &Pairs, at: &str,
 pub fn class(answer: &Answer) -> Result<String, Broken> {
     let said = answer::judge(answer)?;
     let xml = if said.json.is_null() { "xml" } else { "json" };
-    Ok(format!("{} {xml} {}", answer.status, if said.success { "ok" } else { &said.code }))
+    // Codes that are made of a name which the caller chose are no outcomes of their own.
+    let fixed = Code::ALL.iter().any(|code| code.wire() == said.code);
+    let code = match said.code.as_str() {
+        _ if said.success => "ok",
+        code if fixed => code,
+        code if code.starts_with("Missing") => "Missing…",
+        _ => "Invalid…",
+    };
+    Ok(format!("{} {xml} {code}", answer.status))
 }
