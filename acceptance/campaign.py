@@ -91,7 +91,6 @@ class Device:
         # Not under the ledger's lock: paho holds one of its own here, and also when it calls us.
         info = self.client.publish(topic, json.dumps({"id": "1", "params": params}), qos=1)
         self._both(info.mid, meaning)
-        return info
 
     def _acknowledged(self, _client, _data, mid):
         self._both(mid, None)
@@ -126,9 +125,10 @@ class Device:
         if version != self.version:
             for step in (0, 20, 40, 60, 80, 100):
                 # One at a time: after a reconnection paho may send an unacknowledged one behind a newer one.
-                sent = self._publish("progress", {"step": str(step), "desc": ""}, ("progress", version, step))
-                while not sent.is_published() and not self.stopped.is_set():
-                    sent.wait_for_publish(0.2)
+                self._publish("progress", {"step": str(step), "desc": ""}, ("progress", version, step))
+                while self.ledger.progress.get((self.identity.name, version), -1) < step:
+                    if self.stopped.wait(0.02):
+                        return
                 self.stopped.wait(self.rng.uniform(0.01, 0.15))
                 if step == 40:
                     assert self._downloaded(data["url"]) == data["md5"], f"{version} is not what was announced"
