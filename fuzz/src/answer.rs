@@ -17,6 +17,9 @@ pub struct Said {
     pub json: Value,
 }
 
+/// Finds a field of an answer by name.
+type Field = Box<dyn Fn(&str) -> Option<String>>;
+
 /// Judges an answer in JSON or XML.
 pub fn judge(answer: &Answer) -> Result<Said, Broken> {
     let text = std::str::from_utf8(&answer.body)
@@ -27,7 +30,7 @@ pub fn judge(answer: &Answer) -> Result<Said, Broken> {
         return wrong("a 5xx");
     }
     let kind = answer.header("content-type").unwrap_or_default();
-    let (json, field): (Value, Box<dyn Fn(&str) -> Option<String>>) = match kind {
+    let (json, field): (Value, Field) = match kind {
         "application/json;charset=utf-8" => {
             let Ok(json) = serde_json::from_str::<Value>(text) else { return wrong("an answer is not JSON") };
             let copy = json.clone();

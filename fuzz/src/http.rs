@@ -114,6 +114,8 @@ pub fn storm(addr: SocketAddr, bytes: &[u8]) -> Result<Vec<Answer>, Broken> {
                 answers.push(answer);
                 rest = &rest[used..];
             }
+            // What begins like TLS is answered by TLS.
+            None if bytes.first() == Some(&0x16) && rest.first() == Some(&0x15) => break,
             // To a HEAD, the length is said and no body comes.
             None if bytes.windows(4).any(|word| word == b"HEAD") => break,
             None => return Err(Broken::new("an answer is cut short", shown(rest))),

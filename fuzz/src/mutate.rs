@@ -147,7 +147,7 @@ fn number(dice: &mut Dice, bytes: &mut Vec<u8>, at: usize) {
 
 /// One of the interesting numbers, as text.
 pub fn any_number(dice: &mut Dice) -> &'static str {
-    *dice.pick::<&str>(NUMBERS)
+    dice.pick::<&str>(NUMBERS)
 }
 
 #[cfg(test)]

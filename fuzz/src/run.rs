@@ -3,7 +3,7 @@
 use crate::dice::Dice;
 use crate::target::Target;
 use crate::{Broken, guard, shown, shrink::shrink};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// After so many inputs the server is looked at as a whole.
@@ -12,10 +12,12 @@ const CHECK_EVERY: u64 = 2_000;
 const INPUT_MEMORY_MAX: usize = 32 * 1024 * 1024;
 /// Inputs before memory counts: caches fill first.
 const WARM_UP: u64 = 300;
+/// A failure may be owed to one of so many inputs: some answers come late.
+const RECENT: usize = 8;
 /// Attempts at making a failing input smaller.
 const SHRINK_TRIES: usize = 400;
 /// And the time for it: who waits in vain waits long.
-const SHRINK_TIME: Duration = Duration::from_secs(60);
+const SHRINK_TIME: Duration = Duration::from_mins(1);
 /// Most inputs in the corpus.
 const CORPUS_MAX: usize = 4_000;
 
@@ -33,6 +35,8 @@ pub struct Options {
 pub struct Report {
     /// Inputs tried.
     pub executions: u64,
+    /// Seconds that it took.
+    pub seconds: u64,
     /// Seeds, with those found on the way.
     pub corpus: usize,
     /// How often each class of outcome came.
@@ -77,6 +81,7 @@ pub fn run(target: &mut dyn Target, options: Options, mut progress: impl FnMut(&
     let mut corpus = target.seeds();
     let began = Instant::now();
     let mut told = began;
+    let mut recent: VecDeque<Vec<u8>> = VecDeque::new();
     let mut seeds = corpus.clone().into_iter();
     while began.elapsed() < options.time {
         // Every seed once as it is, then changed ones.
@@ -85,6 +90,8 @@ pub fn run(target: &mut dyn Target, options: Options, mut progress: impl FnMut(&
             target.mutate(&mut dice, &entry, &other)
         });
         report.executions += 1;
+        recent.push_front(input.clone());
+        recent.truncate(RECENT);
         match attempt(target, &input, report.executions > WARM_UP) {
             Ok(class) => {
                 let seen = report.classes.entry(class).or_insert(0);
@@ -94,7 +101,7 @@ pub fn run(target: &mut dyn Target, options: Options, mut progress: impl FnMut(&
                 }
             }
             Err(broken) => {
-                report.failure = Some(explain(target, broken, input, report.executions));
+                report.failure = Some(explain(target, broken, &recent, report.executions));
                 break;
             }
         }
@@ -113,6 +120,7 @@ pub fn run(target: &mut dyn Target, options: Options, mut progress: impl FnMut(&
     if report.failure.is_none() {
         report.failure = look(target, &mut report);
     }
+    report.seconds = began.elapsed().as_secs();
     report.remarks = target.remarks();
     report
 }
@@ -139,14 +147,18 @@ fn look(target: &mut dyn Target, report: &mut Report) -> Option<Failure> {
     Some(Failure { broken, input: Vec::new(), repeats: false, execution: report.executions })
 }
 
-fn explain(target: &mut dyn Target, broken: Broken, input: Vec<u8>, execution: u64) -> Failure {
-    let fresh = target.renew().is_ok();
-    let mut again =
-        |bytes: &[u8]| attempt(target, bytes, true).is_err_and(|other| other.kind() == broken.kind());
-    if !fresh || !again(&input) {
+/// Finds the input that did it: the last one, or one shortly before whose answer came late.
+fn explain(target: &mut dyn Target, broken: Broken, recent: &VecDeque<Vec<u8>>, execution: u64) -> Failure {
+    let _ = target.renew();
+    // Twice, for the late answers.
+    let mut again = |bytes: &[u8]| {
+        (0..2).any(|_| attempt(target, bytes, true).is_err_and(|other| other.kind() == broken.kind()))
+    };
+    let Some(input) = recent.iter().find(|input| again(input)) else {
+        let input = recent.front().cloned().unwrap_or_default();
         return Failure { broken, input, repeats: false, execution };
-    }
+    };
     let began = Instant::now();
-    let input = shrink(&input, SHRINK_TRIES, |bytes| began.elapsed() < SHRINK_TIME && again(bytes));
+    let input = shrink(input, SHRINK_TRIES, |bytes| began.elapsed() < SHRINK_TIME && again(bytes));
     Failure { broken, input, repeats: true, execution }
 }

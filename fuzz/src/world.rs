@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use updraft_server::api::answer::utc;
+use updraft_server::api::error::Code;
 use updraft_server::api::params::Params;
 use updraft_server::api::sign::{
     V1Hash, acs3_signature, acs3_string_to_sign, hmac_sha1, v1_signature, v1_string_to_sign,
@@ -59,6 +60,8 @@ pub struct Things {
     pub version: String,
     /// A batch of the package for the device.
     pub job: String,
+    /// The batch's task.
+    pub task: String,
     /// A FirmwareUrl that may be used.
     pub file: String,
     /// An upload's ticket.
@@ -238,6 +241,8 @@ impl World {
         ];
         let job = self.ok("CreateOTAStaticUpgradeJob", &target)?;
         self.things.job = said(&job, "/Data/JobId");
+        let tasks = self.ok("ListOTATaskByJob", &[("JobId", &said(&job, "/Data/JobId"))])?;
+        self.things.task = said(&tasks, "/Data/SimpleOTATaskInfo/0/TaskId");
         self.things.file = self.upload()?;
         self.things.ticket = self.ok("GenerateOTAUploadURL", &[])?;
         Ok(())
@@ -246,7 +251,7 @@ impl World {
     /// Puts what exists in the place of `{product}` and so on; `{length}` is that of what follows the head.
     pub fn place(&mut self, bytes: &[u8], ticket: &Value) -> Vec<u8> {
         let mut out = bytes.to_vec();
-        let Things { product, device, iot_id, firmware, version, job, file, .. } = self.things.clone();
+        let Things { product, device, iot_id, firmware, version, job, task, file, .. } = self.things.clone();
         for (name, value) in [
             ("{product}", product),
             ("{device}", device),
@@ -254,6 +259,7 @@ impl World {
             ("{firmware}", firmware),
             ("{version}", version),
             ("{job}", job),
+            ("{task}", task),
             ("{file}", file),
             ("{key}", said(ticket, "/Data/Key")),
             ("{policy}", said(ticket, "/Data/Policy")),
@@ -457,5 +463,13 @@ fn acs3(api: SocketAddr, manner: Manner, action: &str, params: &Pairs, at: &str,
 pub fn class(answer: &Answer) -> Result<String, Broken> {
     let said = answer::judge(answer)?;
     let xml = if said.json.is_null() { "xml" } else { "json" };
-    Ok(format!("{} {xml} {}", answer.status, if said.success { "ok" } else { &said.code }))
+    // Codes that are made of a name which the caller chose are no outcomes of their own.
+    let fixed = Code::ALL.iter().any(|code| code.wire() == said.code);
+    let code = match said.code.as_str() {
+        _ if said.success => "ok",
+        code if fixed => code,
+        code if code.starts_with("Missing") => "Missing…",
+        _ => "Invalid…",
+    };
+    Ok(format!("{} {xml} {code}", answer.status))
 }

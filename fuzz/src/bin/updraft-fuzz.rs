@@ -122,7 +122,7 @@ fn summary(
          {} MiB resident, peak {} MiB",
         wanted.seed,
         report.executions,
-        wanted.seconds,
+        report.seconds,
         report.corpus,
         report.classes.len(),
         report.checks,

@@ -42,6 +42,10 @@ fn question(payload: &[u8], by: Question) -> Result<DeviceEvent, Ignored> {
     if id.len() > ID_BYTES_MAX || id.starts_with(['{', '[', 't', 'f']) {
         return Err(Ignored::Id);
     }
+    // Raw JSON text may hold half a surrogate pair, which is no text: the echo would make the answer unreadable.
+    if id.starts_with('"') && serde_json::from_str::<String>(id).is_err() {
+        return Err(Ignored::Id);
+    }
     let module = module_or_default(message.params.and_then(|params| params.module).as_deref())?;
     Ok(DeviceEvent::Pull { module, asked: Asked { by, id: id.to_owned() } })
 }
@@ -86,6 +90,7 @@ mod tests {
             (br#"{"id":[1]}"#, Ignored::Id),
             (br#"{"id":{}}"#, Ignored::Id),
             (br#"{"id":true}"#, Ignored::Id),
+            (br#"{"id":"half a pair: \ud800"}"#, Ignored::Id),
             (long.as_bytes(), Ignored::Id),
             (br#"{"id":1,"params":{"module":"a/b"}}"#, Ignored::Module),
             (br#"{"id":1,"params":{"module":1}}"#, Ignored::NotJson),
