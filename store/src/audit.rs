@@ -107,6 +107,17 @@ impl Tx<'_> {
         )
     }
 
+    /// Whether the oldest line is older than `older_than`, or more than the newest `rows_max`.
+    pub fn audit_overdue(&mut self, older_than: Timestamp, rows_max: i64) -> Result<bool, StoreError> {
+        let found = self.query_one(
+            "SELECT 1 FROM (SELECT id, at FROM audit ORDER BY id LIMIT 1) AS oldest
+             WHERE oldest.at < ?1 OR oldest.id <= (SELECT MAX(id) FROM audit) - ?2",
+            &[older_than.0.into(), rows_max.into()],
+            |_| Ok(()),
+        )?;
+        Ok(found.is_some())
+    }
+
     /// Looks at the `chunk` oldest lines and deletes those that are older than `older_than`, or more than the
     /// newest `rows_max`; answers how many it deleted.
     pub fn audit_trim(
