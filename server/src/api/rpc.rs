@@ -69,12 +69,10 @@ async fn answer_as(
     let action = action_name(&parts.headers, &params, acs3).unwrap_or_default().to_owned();
     let wanted = format(&parts.headers, &params, acs3);
     let format = wanted.unwrap_or(if acs3 { Format::Json } else { Format::Xml });
+    let arrival = Arrival { app: &app, base: &base, request_id: &request_id };
     let outcome = match spoilt {
         Some(error) => Err(error),
-        None => {
-            let arrival = Arrival { app: &app, base: &base, request_id: &request_id };
-            run(arrival, &parts, &body, params, acs3, wanted.is_none()).await
-        }
+        None => run(arrival, &parts, &body, params, acs3, wanted.is_none()).await,
     };
     let host = header(&parts.headers, "host").unwrap_or_default();
     match outcome {
