@@ -105,7 +105,7 @@ fn collect(answer: &Object, subject: &mut Vec<(&'static str, String)>) {
                 }
             }
             Node::Object(inner) => collect(inner, subject),
-            Node::Bool(_) | Node::Int(_) | Node::List(..) => {}
+            _ => {}
         }
     }
 }
