@@ -96,12 +96,28 @@ class Server:
         key = json.loads((self.data_dir / "root-access-key.json").read_text())
         return key["AccessKeyId"], key["AccessKeySecret"]
 
+    def command(self, *arguments, **rest):
+        """Runs a command beside the server, as it ends."""
+        command = [binary(), *arguments, "--data-dir", str(self.data_dir)]
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=30, **rest
+        )
+
+    def admin(self, *arguments, **rest):
+        """Runs a command beside the server, which must succeed; what it prints."""
+        done = self.command(*arguments, **rest)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def refuses(self, *arguments, **rest):
+        """Runs a command beside the server, which must fail; why."""
+        done = self.command(*arguments, **rest)
+        assert done.returncode == 1 and done.stderr.startswith("updraft: "), done
+        return done.stderr
+
     def create_access_key(self, user):
         """A new key of a RAM user of the root account, made beside the running server."""
-        command = [binary(), "ram", "create-access-key", "--user", user, "--data-dir", str(self.data_dir)]
-        made = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=30)
-        assert made.returncode == 0, made.stderr
-        key = json.loads(made.stdout)
+        key = json.loads(self.admin("ram", "create-access-key", "--user", user))
         return key["AccessKeyId"], key["AccessKeySecret"]
 
     def log_tail(self, size=6_000):

@@ -85,6 +85,11 @@ pub fn product_key(random: &[u8; 9]) -> String {
     "a1".to_owned() + &alphanumeric(random)
 }
 
+/// An IotInstanceId: `iot-` and 12 lower-case letters and digits.
+pub fn instance_id(random: &[u8; 12]) -> String {
+    format!("iot-{}", alphanumeric(random).to_ascii_lowercase())
+}
+
 /// The wire id of a task: derived from its batch and ordinal, so that a million tasks need not store
 /// a million random texts. The first 12 characters are the batch id's, the next 8 hold the ordinal,
 /// spread out by a multiplication that can be undone; then `01`, `0100`.

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`task`] (one device), [`job`] (one batch), [`firmware`] (one package),
 //! [`pace`] (who is pushed when), [`target`] (who gets a task), then the vocabulary in [`id`],
-//! [`text`], [`limits`] and [`time`].
+//! [`text`], [`limits`] and [`time`]; [`policy`] and [`quota`] are about callers.
 
 pub mod device;
 pub mod firmware;
@@ -15,6 +15,7 @@ pub mod job;
 pub mod limits;
 pub mod pace;
 pub mod page;
+pub mod policy;
 pub mod quota;
 pub mod target;
 pub mod task;

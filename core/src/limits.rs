@@ -78,3 +78,5 @@ pub const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u16> = 30..=1_200;
 pub const SUBSCRIPTIONS_MAX: usize = 64;
 /// Most modules of which one device's version is remembered (`default` and ten custom ones).
 pub const MODULES_PER_DEVICE_MAX: i64 = 11;
+/// Longest policy document of a RAM user, in characters.
+pub const POLICY_CHARS_MAX: usize = 6_144;

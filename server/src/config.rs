@@ -189,6 +189,14 @@ config! {
     download_url_seconds: i64 = 86_400;
     /// Most packages of an account.
     firmware_max: i64 = 500;
+    /// Most RAM users of an account.
+    ram_user_max: i64 = 1_000;
+    /// Most access keys of one RAM user, and of an account itself; a change of keys needs two at a time.
+    access_key_max: i64 = 5;
+    /// How long lines of the audit log are kept, in days.
+    audit_days: i64 = 365;
+    /// Most lines of the audit log; beyond it the oldest go first.
+    audit_rows_max: i64 = 1_000_000;
     /// Rows that one transaction of the engine touches at most: tasks made, pushed, timed out or cancelled.
     engine_chunk_rows: u32 = 2_000;
     /// The length of a minute of `TimeoutInMinutes`, in milliseconds: for rehearsals and tests.
@@ -277,6 +285,12 @@ impl Config {
             return refuse(
                 "`minute_ms`, `timestamp_skew_seconds`, `upload_ticket_seconds`, `upload_unused_seconds` and \
                  `engine_chunk_rows` must be 1 or more",
+            );
+        }
+        if self.ram_user_max < 0 || self.access_key_max < 1 || self.audit_days < 1 || self.audit_rows_max < 1
+        {
+            return refuse(
+                "`ram_user_max` must be 0 or more, `access_key_max`, `audit_days` and `audit_rows_max` 1 or more",
             );
         }
         if !matches!(self.log_format.as_str(), "text" | "json") {

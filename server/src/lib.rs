@@ -19,6 +19,7 @@ pub mod http;
 pub mod limiter;
 pub mod net;
 pub mod random;
+pub mod retention;
 pub mod seal;
 pub mod serve;
 pub mod service;

@@ -12,6 +12,7 @@ use crate::gate::{self, Gate, Pass};
 use crate::http::{Caller, Http};
 use crate::net::{self, Limits, Peer, Stream};
 use crate::random::Random;
+use crate::retention;
 use crate::setup;
 use crate::stall::Patient;
 use anyhow::Context as _;
@@ -181,6 +182,7 @@ impl Server {
         self.workers.push(tokio::spawn(ingest::run(Arc::clone(&self.app), deliveries)));
         self.workers.push(tokio::spawn(engine::run(Arc::clone(&self.app), engine_stopped)));
         self.workers.push(tokio::spawn(purge::run(Arc::clone(&self.app), stopped.clone())));
+        self.workers.push(tokio::spawn(retention::run(Arc::clone(&self.app), stopped.clone())));
         let (sessions, stopped) = (Arc::clone(&self.sessions), stopped.clone());
         self.workers.push(tokio::spawn(async move {
             sessions.watch_keepalive(KEEPALIVE_SWEEP, stopped).await;

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use updraft_core::id::{self, AccountNo};
 use updraft_core::time::Timestamp;
-use updraft_store::{AccessKey, Lane, Store, StoreError};
+use updraft_store::{AccessKey, Lane, Store};
 
 /// The name of the account that exists from the first start on.
 pub const ROOT_ACCOUNT: &str = "root";
@@ -126,7 +126,7 @@ pub async fn root_account(
 ) -> anyhow::Result<Option<PathBuf>> {
     if let (Some(id), Some(secret)) = (&config.root_access_key_id, &config.root_access_key_secret) {
         let key = NewKey { id: id.clone(), secret: secret.clone() };
-        put_key(store, master, &key, None, now).await?;
+        put_key(store, master, &key, now).await?;
         return Ok(None);
     }
     let exists = store
@@ -143,50 +143,45 @@ pub async fn root_account(
     // The file first: a key in the database that nobody knows would lock the owner out.
     write_private(&path, key.json().as_bytes())
         .with_context(|| format!("cannot write the root access key to {}", path.display()))?;
-    put_key(store, master, &key, None, now).await?;
+    put_key(store, master, &key, now).await?;
     Ok(Some(path))
 }
 
-/// Makes a key of a RAM user of the root account.
-pub async fn create_ram_key(
-    store: &Store,
-    master: &MasterKey,
-    random: &Random,
-    user: &str,
-    now: Timestamp,
-) -> anyhow::Result<NewKey> {
-    let key = fresh_key(random);
-    put_key(store, master, &key, Some(user.to_owned()), now).await?;
-    Ok(key)
-}
-
-fn fresh_key(random: &Random) -> NewKey {
+/// A new access key.
+pub fn fresh_key(random: &Random) -> NewKey {
     NewKey {
         id: format!("UPDR{}", id::alphanumeric(&random.bytes::<20>("access_key_id"))),
         secret: id::alphanumeric(&random.bytes::<30>("access_key_secret")),
     }
 }
 
-async fn put_key(
-    store: &Store,
-    master: &MasterKey,
-    key: &NewKey,
-    ram_user: Option<String>,
-    now: Timestamp,
-) -> anyhow::Result<AccountNo> {
-    let row = AccessKey {
-        id: key.id.clone(),
-        account: AccountNo(0),
-        ram_user,
-        secret_sealed: master.seal(SEAL_PURPOSE, &key.secret)?,
-        enabled: true,
-    };
-    let account = store
+/// A key whose secret is sealed, and which nobody holds yet.
+#[derive(Debug, Clone)]
+pub struct SealedKey {
+    id: String,
+    secret_sealed: Vec<u8>,
+}
+
+impl SealedKey {
+    /// The row of this key, switched on, for a RAM user or (`None`) the account itself.
+    pub fn of(&self, account: AccountNo, ram_user: Option<String>) -> AccessKey {
+        let Self { id, secret_sealed } = self.clone();
+        AccessKey { id, account, ram_user, secret_sealed, enabled: true }
+    }
+}
+
+/// Seals a key's secret.
+pub fn seal_key(master: &MasterKey, key: &NewKey) -> anyhow::Result<SealedKey> {
+    Ok(SealedKey { id: key.id.clone(), secret_sealed: master.seal(SEAL_PURPOSE, &key.secret)? })
+}
+
+async fn put_key(store: &Store, master: &MasterKey, key: &NewKey, now: Timestamp) -> anyhow::Result<()> {
+    let sealed = seal_key(master, key)?;
+    store
         .write(Lane::Interactive, move |tx| {
             let account = tx.account_ensure(ROOT_ACCOUNT, now)?;
-            tx.access_key_put(&AccessKey { account, ..row.clone() }, now)?;
-            Ok::<_, StoreError>(account)
+            tx.access_key_put(&sealed.of(account, None), now)
         })
         .await?;
-    Ok(account)
+    Ok(())
 }

@@ -5,6 +5,8 @@
 
 #[path = "api/acs3.rs"]
 mod acs3;
+#[path = "api/audit.rs"]
+mod audit;
 #[path = "api/catalogue.rs"]
 mod catalogue;
 #[path = "api/enumeration.rs"]
@@ -15,6 +17,8 @@ mod files;
 mod gateway;
 #[path = "api/list_jobs.rs"]
 mod list_jobs;
+#[path = "api/policies.rs"]
+mod policies;
 #[path = "api/rollout.rs"]
 mod rollout;
 #[path = "api/rules.rs"]
@@ -25,5 +29,7 @@ mod server;
 mod shop;
 #[path = "api/story.rs"]
 mod story;
+#[path = "api/tenancy.rs"]
+mod tenancy;
 #[path = "api/tree.rs"]
 mod tree;

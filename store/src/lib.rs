@@ -14,7 +14,9 @@
 //! and return sets and use a `Hot` statement, which has a second text with `unnest` for PostgreSQL. Then add a
 //! case to `tests/suite`: it runs on both engines.
 
+mod access_key;
 mod account;
+mod audit;
 mod claim;
 mod count;
 mod device;
@@ -23,24 +25,29 @@ mod error;
 mod file;
 mod firmware;
 mod health;
+mod instance;
 mod job;
 mod job_work;
 mod migrate;
 mod product;
+mod ram_user;
 mod task;
 mod tx;
 mod value;
 mod writer;
 
-pub use account::AccessKey;
+pub use access_key::{AccessKey, KeyHolder, ListedKey};
+pub use audit::{AuditFilter, AuditLine};
 pub use claim::Claim;
 pub use device::{Candidate, Device, NewDevice, OnlineDevice};
 pub use error::StoreError;
 pub use file::{UnusedFile, UploadNoted, UploadedFile};
 pub use firmware::{Firmware, FirmwareFile, NewFirmware};
 pub use health::{Health, Integrity, examine};
+pub use instance::Instance;
 pub use job::{Job, ListedJob, NewJob, RetryRule};
 pub use product::{NewProduct, Product};
+pub use ram_user::RamUser;
 pub use task::{ListedTask, OpenTask, TaskFilter};
 pub use tx::Tx;
 pub use writer::Lane;

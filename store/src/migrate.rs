@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(1, "0001_first_slice"),
     migration!(2, "0002_instances"),
     migration!(3, "0003_batches"),
+    migration!(4, "0004_accounts"),
     migration!(5, "0005_files"),
 ];
 

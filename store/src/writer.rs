@@ -292,7 +292,7 @@ fn run_alone(database: &mut Database, begin: fn(&Database) -> &'static str, job:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::AccessKey;
+    use crate::access_key::AccessKey;
     use updraft_core::id::AccountNo;
     use updraft_core::time::Timestamp;
 

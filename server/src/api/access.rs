@@ -1,14 +1,16 @@
-//! Access keys, looked up on every call: a cache that is never older than half a second, so that a key
-//! disabled by an administration command dies within a second on a running server.
+//! Access keys and what their holders may do, looked up on every call: a cache that is never older than half a
+//! second, so that a key or a policy changed by a command acts within a second on a running server.
 
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, Code};
+use crate::api::policy;
 use crate::seal::MasterKey;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
 use updraft_core::id::{AccountNo, InstanceNo};
+use updraft_core::policy::Policy;
 use updraft_core::time::Timestamp;
-use updraft_store::{Store, StoreError};
+use updraft_store::{KeyHolder, Store};
 
 /// What the purpose of sealed access keys is called.
 pub const SEAL_PURPOSE: &str = "access-key";
@@ -19,8 +21,16 @@ const CACHED_MAX: usize = 10_000;
 
 /// Who signs a call.
 pub struct Signer {
+    /// AccessKeyId.
+    pub key_id: String,
     /// The account that the key acts for.
     pub account: AccountNo,
+    /// The account's name.
+    pub account_name: String,
+    /// The RAM user that holds the key; `None`: the account itself.
+    pub ram_user: Option<String>,
+    /// What it may do; `None`: everything.
+    pub policy: Option<Policy>,
     /// The account's public instance.
     pub public: InstanceNo,
     /// The secret, in the clear.
@@ -50,19 +60,22 @@ impl AccessKeys {
             return Ok(Some(Arc::clone(signer)));
         }
         let wanted = id.to_owned();
-        let found = store
-            .read(move |tx| {
-                let Some(key) = tx.access_key_find(&wanted)? else { return Ok(None) };
-                let public = tx.instance_public(key.account)?;
-                Ok::<_, StoreError>(Some((key, public)))
-            })
-            .await?;
-        let Some((key, public)) = found else {
+        let found = store.read(move |tx| tx.access_key_holder(&wanted)).await.map_err(ApiError::from)?;
+        let Some(KeyHolder { key, account_name, public, policy }) = found else {
             self.cached.write().remove(id);
             return Ok(None);
         };
+        // A document that this release cannot read allows nothing, and says so.
+        let policy =
+            policy.as_deref().map(policy::read).transpose().map_err(|why| {
+                ApiError::new(Code::InternalError).because(format!("a stored policy: {why}"))
+            })?;
         let signer = Arc::new(Signer {
+            key_id: key.id,
             account: key.account,
+            account_name,
+            ram_user: key.ram_user,
+            policy,
             public,
             secret: master.open(SEAL_PURPOSE, &key.secret_sealed)?,
             enabled: key.enabled,

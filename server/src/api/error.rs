@@ -86,6 +86,9 @@ codes! {
     /// Temporary keys are not issued by this server.
     SecurityTokenMalformed = Kind::Gateway(400), "InvalidSecurityToken.Malformed",
         "Specified SecurityToken is malformed.";
+    /// The RAM user's policy does not allow the action.
+    NoPermission = Kind::Gateway(403), "NoPermission",
+        "User not authorized to operate on the specified resource, or this API doesn't support RAM.";
     /// More calls than the account's quota.
     ThrottlingUser = Kind::Gateway(400), "Throttling.User", "Request was denied due to user flow control.";
     /// More remembered nonces than the server keeps.

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod answer;
+mod audit;
 pub mod device;
 pub mod error;
 pub mod firmware;
@@ -9,6 +10,7 @@ pub mod job;
 pub mod nonce;
 pub mod page;
 pub mod params;
+pub mod policy;
 pub mod product;
 pub mod quota;
 pub mod rpc;
@@ -43,6 +45,8 @@ pub struct Operation {
     pub name: &'static str,
     /// Calls per second of an account and its RAM users together.
     pub qps: u32,
+    /// Whether it changes something: such calls leave a line in the audit log.
+    pub changes: bool,
     /// Parameters without which a call is refused before anything else is looked at.
     pub required: &'static [&'static str],
     /// Parameters of the platform that this release does not serve, each with the one value that it may have

@@ -1,7 +1,7 @@
 //! The door: from an HTTP request to a verified call, and from its answer back.
 //!
 //! The order of checks is the platform's as far as its answers show it: method, action, version, format,
-//! access key, time, signature, nonce, quota, mandatory parameters, types, service.
+//! access key, time, signature, nonce, quota, permission, mandatory parameters, types, service.
 
 use crate::api::access::Signer;
 use crate::api::answer::{Format, Object};
@@ -9,7 +9,7 @@ use crate::api::error::{ApiError, Code, Kind};
 use crate::api::nonce::Refusal;
 use crate::api::params::Params;
 use crate::api::sign::{self, V1Hash};
-use crate::api::{Call, Operation, find};
+use crate::api::{Call, Operation, audit, find, policy};
 use crate::app::App;
 use crate::http::Caller;
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tracing::Instrument as _;
 use updraft_core::id::InstanceNo;
+use updraft_core::policy::permits;
 use updraft_core::time::{SECOND_MS, Timestamp};
 
 /// The API version that this server speaks.
@@ -68,9 +69,10 @@ async fn answer_as(
     let action = action_name(&parts.headers, &params, acs3).unwrap_or_default().to_owned();
     let wanted = format(&parts.headers, &params, acs3);
     let format = wanted.unwrap_or(if acs3 { Format::Json } else { Format::Xml });
+    let arrival = Arrival { app: &app, base: &base, request_id: &request_id };
     let outcome = match spoilt {
         Some(error) => Err(error),
-        None => run(&app, &base, &parts, &body, params, acs3, wanted.is_none()).await,
+        None => run(arrival, &parts, &body, params, acs3, wanted.is_none()).await,
     };
     let host = header(&parts.headers, "host").unwrap_or_default();
     match outcome {
@@ -87,9 +89,15 @@ async fn answer_as(
     }
 }
 
+/// Where a request came in, and what its answer will be called.
+struct Arrival<'a> {
+    app: &'a Arc<App>,
+    base: &'a str,
+    request_id: &'a str,
+}
+
 async fn run(
-    app: &Arc<App>,
-    base: &str,
+    arrival: Arrival<'_>,
     parts: &Parts,
     body: &Bytes,
     params: Params,
@@ -108,19 +116,44 @@ async fn run(
     if bad_format {
         return Err(Code::InvalidFormat.into());
     }
-    let signer = signer(app, parts, body, &params, acs3).await?;
-    throttle(app, operation, &signer)?;
+    let signer = signer(arrival.app, parts, body, &params, acs3).await?;
+    throttle(arrival.app, operation, &signer)?;
+    let app = Arc::clone(arrival.app);
+    let base = arrival.base.to_owned();
+    let outcome = if operation.changes {
+        let request_id = arrival.request_id.to_owned();
+        // A task of its own: a caller that hangs up must not leave a change without its audit line.
+        let work = async move {
+            let draft = audit::draft(&params);
+            let outcome = perform(&app, operation, &signer, params, base).await;
+            audit::write(&app, operation, &signer, &request_id, draft, &outcome).await;
+            outcome
+        };
+        let task = tokio::spawn(work.in_current_span());
+        task.await.unwrap_or_else(|_| Err(ApiError::new(Code::SystemException).because("its task ended")))
+    } else {
+        perform(&app, operation, &signer, params, base).await
+    };
+    outcome.map(|object| (operation, object))
+}
+
+/// Runs a verified call of an operation.
+async fn perform(
+    app: &Arc<App>,
+    operation: &'static Operation,
+    signer: &Signer,
+    params: Params,
+    base: String,
+) -> Result<Object, ApiError> {
+    permit(operation, signer)?;
     if let Some(missing) = operation.required.iter().find(|name| !params.has(name)) {
         return Err(ApiError::missing(missing));
     }
-    let instance = instance(app, &signer, &params).await?;
+    let instance = instance(app, signer, &params).await?;
     refuse_not_served(operation, &params)?;
-    let call =
-        Call { app: Arc::clone(app), account: signer.account, instance, params, base: base.to_owned() };
+    let call = Call { app: Arc::clone(app), account: signer.account, instance, params, base };
     let outcome = AssertUnwindSafe((operation.run)(call)).catch_unwind().await;
-    outcome
-        .unwrap_or_else(|_| Err(ApiError::new(Code::SystemException).because("the operation panicked")))
-        .map(|object| (operation, object))
+    outcome.unwrap_or_else(|_| Err(ApiError::new(Code::SystemException).because("the operation panicked")))
 }
 
 /// Who signed the call. An address from which too many calls were not signed well is refused unheard.
@@ -329,6 +362,18 @@ fn throttle(app: &App, operation: &'static Operation, signer: &Signer) -> Result
     app.quotas
         .take(signer.account, operation.name, operation.qps, app.now())
         .map_err(|wait_ms| ApiError { retry_after_ms: Some(wait_ms), ..ApiError::new(Code::ThrottlingUser) })
+}
+
+/// Whether the signer's policy allows the operation.
+fn permit(operation: &Operation, signer: &Signer) -> Result<(), ApiError> {
+    let action = policy::action(operation.name);
+    if permits(signer.policy.as_ref(), &action) {
+        return Ok(());
+    }
+    let user = signer.ram_user.as_deref().unwrap_or_default();
+    let text = Code::NoPermission.text();
+    let said = format!("{text} The policy of the RAM user {user} does not allow {action}.");
+    Err(ApiError::with(Code::NoPermission, said))
 }
 
 fn refuse_not_served(operation: &Operation, params: &Params) -> Result<(), ApiError> {

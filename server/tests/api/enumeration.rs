@@ -331,7 +331,7 @@ async fn a_parameter_that_is_not_served_is_refused_by_name_except_with_its_harml
 }
 
 #[tokio::test]
-async fn there_is_no_instance_but_the_public_one() {
+async fn an_unknown_instance_is_not_found_and_an_empty_one_is_the_public_one() {
     let server = TestServer::new().await;
     let shop = Shop::open(&server).await;
     for operation in OPERATIONS {

@@ -5,8 +5,8 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use updraft_core::id::{AccountNo, DeviceNo, TaskNo};
 use updraft_core::time::Timestamp;
@@ -57,6 +57,8 @@ pub struct TestServer {
     pub app: Arc<App>,
     pub clock: Arc<ManualClock>,
     pub dir: TempDir,
+    /// Who calls in [`TestServer::call`] and [`TestServer::ok`], and in which instance (empty: the public one).
+    caller: Mutex<(Key, String)>,
     http: Http,
     nonces: AtomicU64,
 }
@@ -157,7 +159,12 @@ impl TestServer {
         let app =
             App::new(config, Arc::new(store), clock.clone(), random, master, blobs, Arc::new(NoDevices));
         let http = Http { app: Arc::clone(&app), metrics: None, ready: AtomicBool::new(true) };
-        Self { app, clock, dir, http, nonces: AtomicU64::new(0) }
+        Self { app, clock, dir, caller: Mutex::new((ROOT, String::new())), http, nonces: AtomicU64::new(0) }
+    }
+
+    /// From now on [`TestServer::call`] and [`TestServer::ok`] are calls of this key in this instance.
+    pub fn act_as(&self, key: Key, instance: &str) {
+        *self.caller.lock().unwrap() = (key, instance.to_owned());
     }
 
     /// Moves the clock.
@@ -238,13 +245,19 @@ impl TestServer {
         self.send_signed(Method::POST, key, all).await
     }
 
-    /// Calls an operation as the root account, in JSON.
+    /// Calls an operation in JSON, as the root account unless [`TestServer::act_as`] said otherwise.
     pub async fn call<K, V>(&self, action: &str, params: &[(K, V)]) -> (u16, Value)
     where
         K: AsRef<str>,
         V: AsRef<str>,
     {
-        let answer = self.call_as(ROOT, "JSON", action, params).await;
+        let (key, instance) = self.caller.lock().unwrap().clone();
+        let mut all: Vec<(&str, &str)> =
+            params.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
+        if !instance.is_empty() {
+            all.push(("IotInstanceId", &instance));
+        }
+        let answer = self.call_as(key, "JSON", action, &all).await;
         (answer.status, answer.json())
     }
 
@@ -294,11 +307,12 @@ impl TestServer {
         while engine::turn(&self.app).await.unwrap().more {}
     }
 
-    /// Everything in the database, by table; only [`TestServer::on_disk`].
+    /// Everything in the database but the audit log, by table; only [`TestServer::on_disk`].
     pub fn dump(&self) -> BTreeMap<String, Vec<String>> {
         let path = self.dir.path().join("updraft.db");
         let conn = rusqlite::Connection::open(path).unwrap();
-        let mut names = conn.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
+        let mut names =
+            conn.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'audit'").unwrap();
         let names: Vec<String> = names.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         let rows = |table: &str| {
             let mut all = conn.prepare(&format!("SELECT * FROM {table}")).unwrap();

@@ -16,6 +16,7 @@ pub const IMAGE_SHA256: &str = "1df2f3853d10a305aa52d36fd4a03f5721d7ce7daef6f7e5
 pub struct Shop<'a> {
     pub server: &'a TestServer,
     pub product_key: String,
+    prefix: &'static str,
     made: AtomicU64,
 }
 
@@ -33,13 +34,19 @@ pub fn text(answer: &Value, pointer: &str) -> String {
 impl<'a> Shop<'a> {
     /// A product.
     pub async fn open(server: &'a TestServer) -> Self {
-        let answer = server.ok("CreateProduct", &[("ProductName", "lamps"), ("NodeType", "0")]).await;
-        Self { server, product_key: text(&answer, "/ProductKey"), made: AtomicU64::new(0) }
+        Self::open_as(server, "").await
+    }
+
+    /// A product; everything has a name that begins so.
+    pub async fn open_as(server: &'a TestServer, prefix: &'static str) -> Self {
+        let name = format!("{prefix}lamps");
+        let answer = server.ok("CreateProduct", &[("ProductName", name.as_str()), ("NodeType", "0")]).await;
+        Self { server, product_key: text(&answer, "/ProductKey"), prefix, made: AtomicU64::new(0) }
     }
 
     /// A name that nobody has.
     pub fn name(&self, what: &str) -> String {
-        format!("{what}_{}", self.made.fetch_add(1, Ordering::Relaxed))
+        format!("{}{what}_{}", self.prefix, self.made.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A device; answers its IotId.

@@ -3,7 +3,8 @@
 use crate::harness::cases;
 use crate::help::{NOW, read, try_write, write};
 use updraft_core::id::AccountNo;
-use updraft_store::{AccessKey, Store};
+use updraft_core::time::Timestamp;
+use updraft_store::{AccessKey, AuditFilter, AuditLine, Store};
 
 cases! {
     Store:
@@ -13,6 +14,12 @@ cases! {
         an_access_key_comes_back_as_it_was_put,
         putting_a_key_again_replaces_its_secret_and_switch,
         only_a_key_without_ram_user_is_a_root_key,
+        a_keys_holder_is_known_with_its_policy,
+        keys_are_listed_counted_switched_and_deleted,
+        users_are_made_once_and_take_their_keys_along,
+        accounts_and_instances_are_listed_by_age,
+        audit_lines_are_found_by_what_they_say,
+        the_oldest_audit_lines_are_trimmed_by_age_and_number,
         an_installation_is_named_once;
 }
 
@@ -103,4 +110,139 @@ fn only_a_key_without_ram_user_is_a_root_key(store: &Store) {
     assert!(!read(store, move |tx| tx.access_key_root_exists(owner)));
     put(store, &key("root", owner, None));
     assert!(read(store, move |tx| tx.access_key_root_exists(owner)));
+}
+
+fn a_keys_holder_is_known_with_its_policy(store: &Store) {
+    let owner = account(store, "owner");
+    account(store, "stranger");
+    put(store, &key("root", owner, None));
+    put(store, &key("user", owner, Some("alice")));
+    assert!(write(store, move |tx| tx.ram_user_policy_set(owner, "alice", Some("{}"))));
+    assert!(!write(store, move |tx| tx.ram_user_policy_set(owner, "bob", Some("{}"))));
+    let holder = |id| read(store, move |tx| tx.access_key_holder(id));
+    let root = holder("root").expect("there is one");
+    assert_eq!((root.key, root.policy), (key("root", owner, None), None));
+    let user = holder("user").expect("there is one");
+    assert_eq!((user.key, user.policy), (key("user", owner, Some("alice")), Some("{}".to_owned())));
+    assert_eq!(user.account_name, "owner");
+    assert_eq!(user.public, read(store, move |tx| tx.instance_public(owner)));
+    assert!(write(store, move |tx| tx.ram_user_policy_set(owner, "alice", None)));
+    assert_eq!(holder("user").expect("there is one").policy, None);
+    assert_eq!(holder("nobody"), None);
+}
+
+fn keys_are_listed_counted_switched_and_deleted(store: &Store) {
+    let (owner, stranger) = (account(store, "owner"), account(store, "stranger"));
+    for (id, of, user) in
+        [("3", owner, Some("alice")), ("2", owner, None), ("1", owner, None), ("0", stranger, Some("alice"))]
+    {
+        put(store, &key(id, of, user));
+    }
+    let ids = || -> Vec<String> {
+        read(store, move |tx| tx.access_key_list(owner)).into_iter().map(|key| key.id).collect()
+    };
+    assert_eq!(ids(), ["1", "2", "3"]);
+    let count = |user| read(store, move |tx| tx.access_key_count(owner, user));
+    assert_eq!((count(None), count(Some("alice")), count(Some("bob"))), ((2, 2), (1, 1), (0, 0)));
+    write(store, |tx| tx.access_key_switch("1", false));
+    assert_eq!(count(None), (2, 1));
+    assert!(!read(store, |tx| tx.access_key_find("1")).expect("there is one").enabled);
+    write(store, |tx| tx.access_key_delete("2"));
+    assert_eq!((ids(), count(None)), (vec!["1".to_owned(), "3".to_owned()], (1, 0)));
+}
+
+fn users_are_made_once_and_take_their_keys_along(store: &Store) {
+    let (owner, stranger) = (account(store, "owner"), account(store, "stranger"));
+    assert!(write(store, move |tx| tx.ram_user_insert(owner, "bob", NOW)));
+    assert!(!write(store, move |tx| tx.ram_user_insert(owner, "bob", NOW)));
+    put(store, &key("a", owner, Some("alice")));
+    put(store, &key("b", owner, Some("alice")));
+    put(store, &key("c", stranger, Some("alice")));
+    let list = move |of| read(store, move |tx| tx.ram_user_list(of));
+    let users: Vec<(String, i64)> = list(owner).into_iter().map(|user| (user.name, user.keys)).collect();
+    assert_eq!(users, [("alice".to_owned(), 2), ("bob".to_owned(), 0)]);
+    assert_eq!(read(store, move |tx| tx.ram_user_count(owner)), 2);
+    assert!(write(store, move |tx| tx.ram_user_delete(owner, "alice")));
+    assert!(!write(store, move |tx| tx.ram_user_delete(owner, "alice")));
+    assert_eq!(read(store, |tx| tx.access_key_find("a")), None);
+    assert!(read(store, |tx| tx.access_key_find("c")).is_some());
+    assert_eq!(read(store, move |tx| tx.ram_user_find(owner, "alice")), None);
+    assert_eq!(list(stranger).len(), 1);
+}
+
+fn accounts_and_instances_are_listed_by_age(store: &Store) {
+    let owner = account(store, "owner");
+    account(store, "another");
+    write(store, move |tx| tx.instance_insert(owner, "iot-2", "b", NOW));
+    write(store, move |tx| tx.instance_insert(owner, "iot-1", "a", NOW));
+    let names =
+        |list: Vec<(String, Timestamp)>| -> Vec<String> { list.into_iter().map(|row| row.0).collect() };
+    assert_eq!(names(read(store, |tx| tx.account_list())), ["owner", "another"]);
+    let ids: Vec<Option<String>> =
+        read(store, move |tx| tx.instance_list(owner)).into_iter().map(|row| row.instance_id).collect();
+    assert_eq!(ids, [None, Some("iot-2".to_owned()), Some("iot-1".to_owned())]);
+}
+
+fn audit(store: &Store, at: i64, line: AuditLine) {
+    write(store, move |tx| tx.audit_insert(&AuditLine { at: Timestamp(at), ..line.clone() }));
+}
+
+fn subjects(store: &Store, filter: AuditFilter, limit: i64) -> Vec<String> {
+    let lines = read(store, move |tx| tx.audit_list(&filter, i64::MAX, limit));
+    lines.into_iter().map(|(_, line)| line.subject).collect()
+}
+
+fn audit_lines_are_found_by_what_they_say(store: &Store) {
+    let text = |text: &str| Some(text.to_owned());
+    let call = AuditLine {
+        account: "root".to_owned(),
+        instance: "iot-1".to_owned(),
+        ram_user: text("alice"),
+        access_key: text("key"),
+        action: "CreateProduct".to_owned(),
+        request_id: text("request"),
+        outcome: "ok".to_owned(),
+        subject: "first".to_owned(),
+        ..AuditLine::default()
+    };
+    let command = AuditLine {
+        account: "other".to_owned(),
+        os_user: text("alice"),
+        action: "ram create-user".to_owned(),
+        subject: "second".to_owned(),
+        ..AuditLine::default()
+    };
+    audit(store, 100, call.clone());
+    audit(store, 200, command);
+    let all = read(store, |tx| tx.audit_list(&AuditFilter::default(), i64::MAX, 10));
+    assert_eq!(all[1].1, AuditLine { at: Timestamp(100), ..call });
+    let before = all[0].0;
+    assert_eq!(read(store, move |tx| tx.audit_list(&AuditFilter::default(), before, 10)).len(), 1);
+    for (filter, expected) in [
+        (AuditFilter::default(), vec!["second", "first"]),
+        (AuditFilter { since: Some(Timestamp(101)), ..AuditFilter::default() }, vec!["second"]),
+        (AuditFilter { account: text("root"), ..AuditFilter::default() }, vec!["first"]),
+        (AuditFilter { user: text("alice"), ..AuditFilter::default() }, vec!["second", "first"]),
+        (AuditFilter { user: text("bob"), ..AuditFilter::default() }, vec![]),
+        (AuditFilter { action: text("CreateProduct"), ..AuditFilter::default() }, vec!["first"]),
+    ] {
+        assert_eq!(subjects(store, filter.clone(), 10), expected, "{filter:?}");
+    }
+    assert_eq!(subjects(store, AuditFilter::default(), 1), ["second"]);
+}
+
+fn the_oldest_audit_lines_are_trimmed_by_age_and_number(store: &Store) {
+    for at in 1..=6 {
+        audit(store, at, AuditLine { subject: at.to_string(), ..AuditLine::default() });
+    }
+    let trim = |older, rows, chunk| write(store, move |tx| tx.audit_trim(Timestamp(older), rows, chunk));
+    let left = || subjects(store, AuditFilter::default(), 10);
+    assert_eq!(trim(1, 6, 10), 0);
+    assert_eq!(trim(4, 6, 2), 2, "no more than a chunk");
+    assert_eq!(left(), ["6", "5", "4", "3"]);
+    assert_eq!(trim(4, 6, 2), 1);
+    assert_eq!(trim(0, 2, 10), 1);
+    assert_eq!(left(), ["6", "5"]);
+    assert_eq!(trim(100, 2, 10), 2);
+    assert_eq!(trim(100, 2, 10), 0, "of nothing");
 }

@@ -9,6 +9,7 @@ use crate::api::{Call, Operation};
 pub const OPERATION: Operation = Operation {
     name: "GetDeviceStatus",
     qps: 500,
+    changes: false,
     required: &[],
     not_served: &[],
     run: |call| Box::pin(run(call)),

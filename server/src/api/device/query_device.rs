@@ -16,6 +16,7 @@ use updraft_store::{Device, Product};
 pub const OPERATION: Operation = Operation {
     name: "QueryDevice",
     qps: 50,
+    changes: false,
     required: &["ProductKey"],
     not_served: &[],
     run: |call| Box::pin(run(call)),

@@ -11,6 +11,7 @@ use updraft_core::device::DEFAULT_MODULE;
 pub const OPERATION: Operation = Operation {
     name: "QueryDeviceDetail",
     qps: 50,
+    changes: false,
     required: &[],
     not_served: &[],
     run: |call| Box::pin(run(call)),

@@ -13,6 +13,7 @@ pub const SEAL_PURPOSE: &str = "device";
 pub const OPERATION: Operation = Operation {
     name: "RegisterDevice",
     qps: 30,
+    changes: true,
     required: &["ProductKey"],
     not_served: &[
         ("AppKey", None),

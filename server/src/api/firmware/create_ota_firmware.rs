@@ -18,6 +18,7 @@ use updraft_store::{Lane, NewFirmware, Tx, UploadedFile};
 pub const OPERATION: Operation = Operation {
     name: "CreateOTAFirmware",
     qps: 10,
+    changes: true,
     required: &["FirmwareName", "DestVersion", "ProductKey"],
     not_served: &[("Type", Some("0")), ("SrcVersion", None)],
     run: |call| Box::pin(run(call)),

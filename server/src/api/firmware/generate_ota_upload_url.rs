@@ -11,6 +11,7 @@ use updraft_store::Lane;
 pub const OPERATION: Operation = Operation {
     name: "GenerateOTAUploadURL",
     qps: 10,
+    changes: true,
     required: &[],
     not_served: &[],
     run: |call| Box::pin(run(call)),

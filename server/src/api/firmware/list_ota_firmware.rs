@@ -12,6 +12,7 @@ use updraft_store::{Firmware, Product};
 pub const OPERATION: Operation = Operation {
     name: "ListOTAFirmware",
     qps: 10,
+    changes: false,
     required: &["CurrentPage", "PageSize"],
     not_served: &[],
     run: |call| Box::pin(run(call)),

@@ -10,6 +10,7 @@ use updraft_store::{Firmware, FirmwareFile};
 pub const OPERATION: Operation = Operation {
     name: "QueryOTAFirmware",
     qps: 20,
+    changes: false,
     required: &["FirmwareId"],
     not_served: &[],
     run: |call| Box::pin(run(call)),

@@ -23,6 +23,7 @@ use updraft_store::{Lane, NewJob, Tx};
 pub const OPERATION: Operation = Operation {
     name: "CreateOTAStaticUpgradeJob",
     qps: 20,
+    changes: true,
     required: &["FirmwareId", "ProductKey", "TargetSelection"],
     not_served: &[
         ("DnListFileUrl", None),

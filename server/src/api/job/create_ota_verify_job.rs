@@ -16,6 +16,7 @@ use updraft_store::{Lane, NewJob, Tx};
 pub const OPERATION: Operation = Operation {
     name: "CreateOTAVerifyJob",
     qps: 10,
+    changes: true,
     required: &["FirmwareId", "ProductKey", "TargetDeviceName"],
     not_served: &NOT_SERVED,
     run: |call| Box::pin(run(call)),

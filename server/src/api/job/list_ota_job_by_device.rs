@@ -12,6 +12,7 @@ use updraft_core::limits::JOB_BY_DEVICE_PAGE_SIZE_MAX;
 pub const OPERATION: Operation = Operation {
     name: "ListOTAJobByDevice",
     qps: 10,
+    changes: false,
     required: &["FirmwareId", "ProductKey", "DeviceName", "CurrentPage", "PageSize"],
     not_served: &[],
     run: |call| Box::pin(run(call)),

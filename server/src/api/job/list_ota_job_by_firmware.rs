@@ -13,6 +13,7 @@ use updraft_core::limits::JOB_PAGE_SIZE_MAX;
 pub const OPERATION: Operation = Operation {
     name: "ListOTAJobByFirmware",
     qps: 10,
+    changes: false,
     required: &["FirmwareId", "CurrentPage", "PageSize"],
     not_served: &[],
     run: |call| Box::pin(run(call)),

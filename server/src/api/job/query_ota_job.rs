@@ -10,6 +10,7 @@ use crate::api::{Call, Operation};
 pub const OPERATION: Operation = Operation {
     name: "QueryOTAJob",
     qps: 10,
+    changes: false,
     required: &["JobId"],
     not_served: &[],
     run: |call| Box::pin(run(call)),

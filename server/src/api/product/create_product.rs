@@ -14,6 +14,7 @@ pub const SEAL_PURPOSE: &str = "product";
 pub const OPERATION: Operation = Operation {
     name: "CreateProduct",
     qps: 50,
+    changes: true,
     required: &["ProductName", "NodeType"],
     not_served: &[
         ("AuthType", Some("secret")),

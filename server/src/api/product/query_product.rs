@@ -9,6 +9,7 @@ use crate::api::{Call, Operation};
 pub const OPERATION: Operation = Operation {
     name: "QueryProduct",
     qps: 50,
+    changes: false,
     required: &["ProductKey"],
     not_served: &[],
     run: |call| Box::pin(run(call)),

@@ -10,6 +10,7 @@ use updraft_store::Product;
 pub const OPERATION: Operation = Operation {
     name: "QueryProductList",
     qps: 50,
+    changes: false,
     required: &["CurrentPage", "PageSize"],
     not_served: &[],
     run: |call| Box::pin(run(call)),

@@ -17,6 +17,7 @@ use updraft_store::Lane;
 pub const OPERATION: Operation = Operation {
     name: "CancelOTATaskByDevice",
     qps: 10,
+    changes: true,
     required: &["FirmwareId", "ProductKey", "DeviceName"],
     not_served: &[],
     run: |call| Box::pin(run(call)),

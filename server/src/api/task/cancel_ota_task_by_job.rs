@@ -18,6 +18,7 @@ use updraft_store::Lane;
 pub const OPERATION: Operation = Operation {
     name: "CancelOTATaskByJob",
     qps: 5,
+    changes: true,
     required: &["JobId"],
     not_served: &[],
     run: |call| Box::pin(run(call)),

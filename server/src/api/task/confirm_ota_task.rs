@@ -14,6 +14,7 @@ use updraft_store::Lane;
 pub const OPERATION: Operation = Operation {
     name: "ConfirmOTATask",
     qps: 20,
+    changes: true,
     required: &["TaskId"],
     not_served: &[],
     run: |call| Box::pin(run(call)),

@@ -19,6 +19,7 @@ use updraft_store::{Firmware, Job, ListedTask, Product, TaskFilter, Tx};
 pub const OPERATION: Operation = Operation {
     name: "ListOTATaskByJob",
     qps: 10,
+    changes: false,
     required: &["JobId"],
     not_served: &[],
     run: |call| Box::pin(run(call)),

@@ -13,6 +13,7 @@ use updraft_store::{Device, OpenTask, Product};
 pub const OPERATION: Operation = Operation {
     name: "ListOTAUnfinishedTaskByDevice",
     qps: 10,
+    changes: false,
     required: &[],
     not_served: &[],
     run: |call| Box::pin(run(call)),

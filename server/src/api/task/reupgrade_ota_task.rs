@@ -19,6 +19,7 @@ use updraft_store::{Job, Lane, Tx};
 pub const OPERATION: Operation = Operation {
     name: "ReupgradeOTATask",
     qps: 20,
+    changes: true,
     required: &["JobId", "TaskId"],
     not_served: &[],
     run: |call| Box::pin(run(call)),

@@ -1,0 +1,211 @@
+//! The command line: one file per family of commands. Here is what they share.
+//!
+//! A command beside a running server opens the same database. What it changes acts on the server because that
+//! looks again: at access keys and policies twice a second, at batches at least once a second.
+
+pub mod account;
+pub mod audit;
+pub mod doctor;
+pub mod out;
+pub mod policy;
+pub mod ram;
+pub mod run;
+
+use anyhow::Context as _;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use updraft_core::id::AccountNo;
+use updraft_core::time::Timestamp;
+use updraft_server::clock::{Clock as _, SystemClock};
+use updraft_server::config::{Config, KEYS, env_name};
+use updraft_server::random::Random;
+use updraft_server::seal::MasterKey;
+use updraft_server::setup::{self, ROOT_ACCOUNT};
+use updraft_store::{AuditLine, Lane, Store, Tx};
+
+/// The settings that commands beside a server need.
+const ADMIN_KEYS: [&str; 3] = ["data_dir", "database_url", "master_key_file"];
+
+/// The present.
+pub fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+/// Data goes to stdout. Nobody may be listening any more, which is no reason for a server to die.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Everything but data goes to stderr.
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// `--config`.
+pub fn config_arg() -> Arg {
+    Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help("A configuration file (TOML); `updraft config` prints one with every key")
+}
+
+/// The flag of a configuration key.
+pub fn key_flag(key: &updraft_server::config::Key) -> Arg {
+    let default = (key.default)();
+    let doc = key.doc.trim().replace('\n', " ");
+    let shown = if default.is_empty() { String::new() } else { format!(" [default: {default}]") };
+    Arg::new(key.name)
+        .long(key.name.replace('_', "-"))
+        .value_name("VALUE")
+        .action(ArgAction::Set)
+        .help(format!("{doc}{shown} [env: {}]", env_name(key.name)))
+}
+
+/// The configuration that arguments, environment and file make together.
+pub fn config_of(args: &ArgMatches) -> anyhow::Result<Config> {
+    let file: Option<&PathBuf> = args.get_one("config");
+    let flags: Vec<(&'static str, String)> = KEYS
+        .iter()
+        .filter_map(|key| {
+            let value = args.try_get_one::<String>(key.name).ok().flatten()?;
+            Some((key.name, value.clone()))
+        })
+        .collect();
+    let env = |name: &str| std::env::var(name).ok();
+    Ok(Config::gather(file.map(PathBuf::as_path), env, &flags)?)
+}
+
+/// What async code runs on.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// A family of commands: `updraft NAME …`.
+pub fn family(name: &'static str, about: &'static str) -> Command {
+    Command::new(name).about(about).subcommand_required(true).arg_required_else_help(true)
+}
+
+/// A command beside a server.
+pub fn admin(name: &'static str, about: &'static str) -> Command {
+    Command::new(name)
+        .about(about)
+        .arg(config_arg())
+        .args(KEYS.iter().filter(|key| ADMIN_KEYS.contains(&key.name)).map(key_flag))
+}
+
+/// A flag that takes a text.
+pub fn text_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+/// A flag that is there or not.
+pub fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// `--account`.
+pub fn account_arg() -> Arg {
+    text_arg("account", "NAME", "The account").default_value(ROOT_ACCOUNT)
+}
+
+/// The text of an argument, if it was given.
+pub fn text<'a>(args: &'a ArgMatches, name: &str) -> Option<&'a str> {
+    args.get_one::<String>(name).map(String::as_str)
+}
+
+/// The text of an argument that the command line requires.
+pub fn need<'a>(args: &'a ArgMatches, name: &str) -> anyhow::Result<&'a str> {
+    text(args, name).with_context(|| format!("--{name} is missing"))
+}
+
+/// A database, opened beside the server that uses it.
+pub struct Beside {
+    /// The configuration, as far as it was given to the command.
+    pub config: Config,
+    /// The database.
+    pub store: Arc<Store>,
+    /// Identifiers and secrets.
+    pub random: Random,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Beside {
+    /// Opens the database that the arguments name.
+    pub fn open(args: &ArgMatches) -> anyhow::Result<Self> {
+        let config = config_of(args)?;
+        let store = Store::open_beside(&config.database()?)
+            .context("give the --data-dir or --database-url of a server that has run at least once")?;
+        Ok(Self { config, store: Arc::new(store), random: Random::from_system()?, runtime: runtime()? })
+    }
+
+    /// The key that seals secrets; it and the database must belong together.
+    pub fn master_key(&self) -> anyhow::Result<MasterKey> {
+        self.runtime.block_on(setup::master_key(&self.config, &self.store, &self.random))
+    }
+
+    /// Reads.
+    pub fn read<T: Send + 'static>(
+        &self,
+        run: impl Fn(&mut Tx<'_>) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        self.runtime.block_on(self.store.read(run))
+    }
+
+    /// Changes something, and says so in the audit log, in one transaction. `line` need not have time, user
+    /// and outcome.
+    pub fn change<T: Send + 'static>(
+        &self,
+        line: AuditLine,
+        run: impl Fn(&mut Tx<'_>) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let outcome = "ok".to_owned();
+        let line = AuditLine { at: now(), os_user: Some(os_user()), outcome, ..line };
+        self.runtime.block_on(self.store.write(Lane::Interactive, move |tx| {
+            let answer = run(tx)?;
+            tx.audit_insert(&line)?;
+            Ok(answer)
+        }))
+    }
+}
+
+/// The account of this name.
+pub fn account(tx: &mut Tx<'_>, name: &str) -> anyhow::Result<AccountNo> {
+    tx.account_find(name)?
+        .with_context(|| format!("there is no account {name}; `updraft account list` shows them"))
+}
+
+/// Refuses a name that is none.
+pub fn check_name(what: &str, name: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        updraft_core::text::module_name(name),
+        "the {what}'s name must be 1 to 64 letters, digits and . - _"
+    );
+    Ok(())
+}
+
+/// Who runs this command: the process's user, and who became root by sudo.
+fn os_user() -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(process) = std::fs::metadata("/proc/self") else { return "unknown".to_owned() };
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let uid = process.uid().to_string();
+    let named = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    });
+    let name = named.unwrap_or_else(|| format!("uid {uid}"));
+    match std::env::var("SUDO_USER") {
+        Ok(before) if uid == "0" => format!("{name} (sudo by {before})"),
+        _ => name,
+    }
+}
+
+/// Whether a command ended because nobody reads its output any more, as behind `| head`.
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,137 @@
+//! The audit log: who changed what, or tried to.
+
+use crate::error::StoreError;
+use crate::tx::Tx;
+use crate::value::Row;
+use updraft_core::time::Timestamp;
+
+/// One line. It holds names, not row numbers: it outlives what it tells of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditLine {
+    /// When.
+    pub at: Timestamp,
+    /// The account that it is about.
+    pub account: String,
+    /// IotInstanceId; empty: the public instance, or none.
+    pub instance: String,
+    /// The RAM user that did it; for a command: that it is about.
+    pub ram_user: Option<String>,
+    /// The access key that signed; for a command: that it is about.
+    pub access_key: Option<String>,
+    /// Who ran the command, on the system; `None`: a call of the API.
+    pub os_user: Option<String>,
+    /// The operation (`CreateProduct`) or the command (`ram create-user`).
+    pub action: String,
+    /// The call's RequestId.
+    pub request_id: Option<String>,
+    /// `ok`, or the code of the refusal.
+    pub outcome: String,
+    /// What was made or meant: names and ids, no secrets.
+    pub subject: String,
+}
+
+/// Which lines are looked for; `None`: any.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditFilter {
+    /// From this time on.
+    pub since: Option<Timestamp>,
+    /// The account's name.
+    pub account: Option<String>,
+    /// The RAM user's name, or the user of the system.
+    pub user: Option<String>,
+    /// The operation or command, exactly.
+    pub action: Option<String>,
+}
+
+fn line(row: &Row<'_>) -> Result<(i64, AuditLine), StoreError> {
+    let line = AuditLine {
+        at: Timestamp(row.int(1)?),
+        account: row.text(2)?,
+        instance: row.text(3)?,
+        ram_user: row.opt_text(4)?,
+        access_key: row.opt_text(5)?,
+        os_user: row.opt_text(6)?,
+        action: row.text(7)?,
+        request_id: row.opt_text(8)?,
+        outcome: row.text(9)?,
+        subject: row.text(10)?,
+    };
+    Ok((row.int(0)?, line))
+}
+
+impl Tx<'_> {
+    /// Adds a line.
+    pub fn audit_insert(&mut self, line: &AuditLine) -> Result<(), StoreError> {
+        self.exec(
+            "INSERT INTO audit (at, account, instance, ram_user, access_key, os_user, action, request_id, outcome,
+                                subject)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            &[
+                line.at.0.into(),
+                (&line.account).into(),
+                (&line.instance).into(),
+                line.ram_user.as_ref().into(),
+                line.access_key.as_ref().into(),
+                line.os_user.as_ref().into(),
+                (&line.action).into(),
+                line.request_id.as_ref().into(),
+                (&line.outcome).into(),
+                (&line.subject).into(),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// At most `limit` lines with a number below `before`, newest first, each with its number.
+    pub fn audit_list(
+        &mut self,
+        filter: &AuditFilter,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<(i64, AuditLine)>, StoreError> {
+        // Empty stands for any: no account, user or action has an empty name.
+        self.query(
+            "SELECT id, at, account, instance, ram_user, access_key, os_user, action, request_id, outcome, subject
+             FROM audit WHERE id < ?1 AND at >= ?2 AND (?3 = '' OR account = ?3)
+               AND (?4 = '' OR ram_user = ?4 OR os_user = ?4) AND (?5 = '' OR action = ?5)
+             ORDER BY id DESC LIMIT ?6",
+            &[
+                before.into(),
+                filter.since.map_or(i64::MIN, |since| since.0).into(),
+                filter.account.as_deref().unwrap_or_default().into(),
+                filter.user.as_deref().unwrap_or_default().into(),
+                filter.action.as_deref().unwrap_or_default().into(),
+                limit.into(),
+            ],
+            line,
+        )
+    }
+
+    /// Whether the oldest line is older than `older_than`, or more than the newest `rows_max`.
+    pub fn audit_overdue(&mut self, older_than: Timestamp, rows_max: i64) -> Result<bool, StoreError> {
+        let found = self.query_one(
+            "SELECT 1 FROM (SELECT id, at FROM audit ORDER BY id LIMIT 1) AS oldest
+             WHERE oldest.at < ?1 OR oldest.id <= (SELECT MAX(id) FROM audit) - ?2",
+            &[older_than.0.into(), rows_max.into()],
+            |_| Ok(()),
+        )?;
+        Ok(found.is_some())
+    }
+
+    /// Looks at the `chunk` oldest lines and deletes those that are older than `older_than`, or more than the
+    /// newest `rows_max`; answers how many it deleted.
+    pub fn audit_trim(
+        &mut self,
+        older_than: Timestamp,
+        rows_max: i64,
+        chunk: i64,
+    ) -> Result<usize, StoreError> {
+        // Numbers may have gaps, never repeat: so many numbers are at most so many lines.
+        self.exec(
+            "DELETE FROM audit WHERE id IN (
+               SELECT oldest.id FROM (SELECT id, at FROM audit ORDER BY id LIMIT ?3) AS oldest
+               WHERE oldest.at < ?1 OR oldest.id <= (SELECT MAX(id) FROM audit) - ?2)",
+            &[older_than.0.into(), rows_max.into(), chunk.into()],
+        )
+    }
+}
