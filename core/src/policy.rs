@@ -128,7 +128,9 @@ mod tests {
     #[test]
     fn decisions_are_as_the_table_says() {
         use Effect::{Allow, Deny};
-        let table: [(&[(Effect, &[&str])], bool); 8] = [
+        /// Statements, and whether they let a call through.
+        type Row = (&'static [(Effect, &'static [&'static str])], bool);
+        let table: [Row; 8] = [
             (&[], false),
             (&[(Allow, &["iot:A"])], true),
             (&[(Allow, &["iot:B"])], false),
