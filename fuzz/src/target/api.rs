@@ -14,6 +14,14 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use updraft_server::api::OPERATIONS;
 
+/// Numbers and last changes of everything that calls can change, as one text.
+const STATE: &str = "SELECT printf('%d %d %d %d %d %d %d %d %d %d',
+    (SELECT COUNT(*) FROM product), (SELECT COUNT(*) FROM device), (SELECT COUNT(*) FROM device_version),
+    (SELECT COUNT(*) FROM file), (SELECT COUNT(*) FROM file WHERE firmware IS NOT NULL),
+    (SELECT COALESCE(SUM(modified_at + status), 0) FROM firmware), (SELECT COUNT(*) FROM firmware),
+    (SELECT COALESCE(SUM(modified_at + status + cancel_mask + task_count), 0) FROM job), (SELECT COUNT(*) FROM job),
+    (SELECT COALESCE(SUM(revision), 0) FROM task))";
+
 /// Inputs before the placeholders stand for new things.
 const REFRESH_EVERY: u32 = 60;
 /// A refusal that seems to have changed something is asked again: it may have been the engine.
@@ -216,11 +224,11 @@ impl Api {
         }
     }
 
-    /// The number that changes when anybody commits a change.
-    fn version(&self) -> Result<i64, Broken> {
+    /// What changes when a call changes anything but the audit log, which refused calls leave a line in too.
+    fn state(&self) -> Result<String, Broken> {
         self.world
             .eye
-            .query_row("PRAGMA data_version", [], |row| row.get(0))
+            .query_row(STATE, [], |row| row.get(0))
             .map_err(|error| Broken::new("the database cannot be read", error))
     }
 
@@ -278,7 +286,7 @@ impl Target for Api {
         loop {
             asks += 1;
             let params = self.placed(&asked.params);
-            let before = self.version()?;
+            let before = self.state()?;
             let reply = self.world.send(asked.manner, &asked.action, &params)?;
             if reply.header("x-acs-request-id").is_none() {
                 // HTTP itself refuses: the request line is too long, say.
@@ -287,7 +295,7 @@ impl Target for Api {
             let said = answer::judge(&reply)?;
             if said.success {
                 self.succeeded.insert(asked.action.clone());
-            } else if self.version()? != before {
+            } else if self.state()? != before {
                 if asks < ASK_AGAIN {
                     continue;
                 }
