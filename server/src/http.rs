@@ -102,9 +102,7 @@ impl Http {
                 frame.map(|frame| frame.into_data().ok()).transpose()
             });
             let span = tracing::error_span!("upload", request.id = request_id);
-            return upload::answer(&self.app, &request_id, &head, Box::pin(chunks))
-                .instrument(span)
-                .await;
+            return upload::answer(&self.app, &request_id, &head, Box::pin(chunks)).instrument(span).await;
         }
         let base = self.base(caller, &host);
         let (mut parts, body) = request.into_parts();
