@@ -15,16 +15,27 @@ use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// Small: thousands of slow devices download at a time, and each holds what was read for it.
 const CHUNK_BYTES: u64 = 64 * 1024;
+/// For readers that take a small chunk within [`FAST`]: half as much again is served to them.
+const LARGE_CHUNK_BYTES: u64 = 256 * 1024;
+/// A chunk within this time is 16 MiB a second and more.
+const FAST: Duration = Duration::from_millis(4);
 const CHUNKS_AHEAD: usize = 2;
-/// Buffers that are kept for later.
-const SPARE_MAX: usize = 64;
+/// Bytes of buffers of one size that are kept for later.
+const SPARE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Buffers that nobody uses at the moment.
-static SPARE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+/// Buffers that nobody uses at the moment: small ones, large ones.
+static SPARE: [Mutex<Vec<Box<[u8]>>>; 2] = [Mutex::new(Vec::new()), Mutex::new(Vec::new())];
+
+/// Where buffers of this many bytes are kept.
+fn spare(bytes: u64) -> &'static Mutex<Vec<Box<[u8]>>> {
+    let [small, large] = &SPARE;
+    if bytes <= CHUNK_BYTES { small } else { large }
+}
 
 /// A buffer and how much of it is filled; goes back to the others when it is dropped.
 struct Chunk {
@@ -33,9 +44,10 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn take() -> Self {
-        let spare = SPARE.lock().pop();
-        Self { buffer: spare.unwrap_or_else(|| vec![0; CHUNK_BYTES as usize].into()), filled: 0 }
+    /// An empty one of this size, [`CHUNK_BYTES`] or [`LARGE_CHUNK_BYTES`].
+    fn take(bytes: u64) -> Self {
+        let buffer = spare(bytes).lock().pop();
+        Self { buffer: buffer.unwrap_or_else(|| vec![0; bytes as usize].into()), filled: 0 }
     }
 }
 
@@ -47,8 +59,9 @@ impl AsRef<[u8]> for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        let mut spare = SPARE.lock();
-        if spare.len() < SPARE_MAX {
+        let bytes = self.buffer.len() as u64;
+        let mut spare = spare(bytes).lock();
+        if (spare.len() as u64 + 1) * bytes <= SPARE_BYTES_MAX {
             spare.push(std::mem::take(&mut self.buffer));
         }
     }
@@ -65,6 +78,8 @@ pub struct FileBody {
     left: u64,
     /// Whether the cache is asked first.
     ask_cache: bool,
+    /// When the last chunk was handed out; the next is asked for when that is on its way.
+    handed_out: Option<Instant>,
     pending: VecDeque<JoinHandle<io::Result<Bytes>>>,
 }
 
@@ -77,18 +92,22 @@ impl FileBody {
             end: start + length,
             left: length,
             ask_cache: true,
+            handed_out: None,
             pending: VecDeque::new(),
         }
     }
 
-    fn next_length(&self) -> u64 {
-        CHUNK_BYTES.min(self.end - self.read_at)
+    /// How much is read from the cache at a time.
+    fn chunk_bytes(&self) -> u64 {
+        let fast = self.handed_out.is_some_and(|at| at.elapsed() < FAST);
+        if fast && self.end - self.read_at > CHUNK_BYTES { LARGE_CHUNK_BYTES } else { CHUNK_BYTES }
     }
 
     /// The next bytes, if the system has them at hand.
     fn read_cached(&mut self) -> Option<Bytes> {
-        let mut chunk = Chunk::take();
-        let wanted = chunk.buffer.get_mut(..self.next_length() as usize)?;
+        let bytes = self.chunk_bytes();
+        let mut chunk = Chunk::take(bytes);
+        let wanted = chunk.buffer.get_mut(..bytes.min(self.end - self.read_at) as usize)?;
         let read = loop {
             let slices = &mut [IoSliceMut::new(wanted)];
             match rustix::io::preadv2(&self.file, slices, self.read_at, ReadWriteFlags::NOWAIT) {
@@ -108,15 +127,16 @@ impl FileBody {
         }
         chunk.filled = read;
         self.read_at += read as u64;
+        self.handed_out = Some(Instant::now());
         Some(Bytes::from_owner(chunk))
     }
 
     fn read_ahead(&mut self) {
         while self.pending.len() < CHUNKS_AHEAD && self.read_at < self.end {
-            let (at, length) = (self.read_at, self.next_length());
+            let (at, length) = (self.read_at, CHUNK_BYTES.min(self.end - self.read_at));
             let file = Arc::clone(&self.file);
             self.pending.push_back(tokio::task::spawn_blocking(move || {
-                let mut chunk = Chunk::take();
+                let mut chunk = Chunk::take(CHUNK_BYTES);
                 let wanted = chunk.buffer.get_mut(..length as usize).unwrap_or_default();
                 file.read_exact_at(wanted, at)?;
                 chunk.filled = length as usize;
@@ -173,7 +193,7 @@ mod tests {
     use std::io::Write as _;
 
     fn content() -> Vec<u8> {
-        (0..3 * CHUNK_BYTES as usize + 77).map(|n| (n * 31 % 251) as u8).collect()
+        (0..2 * LARGE_CHUNK_BYTES as usize + 77).map(|n| (n * 31 % 251) as u8).collect()
     }
 
     fn file() -> File {
@@ -207,10 +227,25 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_slowly_is_given_small_chunks() {
+        let mut body = FileBody::new(file(), 0, content().len() as u64);
+        assert_eq!(body.read_cached().map(|chunk| chunk.len() as u64), Some(CHUNK_BYTES));
+        body.handed_out = Instant::now().checked_sub(FAST);
+        assert_eq!(body.chunk_bytes(), CHUNK_BYTES);
+        body.handed_out = Some(Instant::now() + FAST);
+        assert_eq!(body.chunk_bytes(), LARGE_CHUNK_BYTES);
+        body.read_at = body.end - 1;
+        assert_eq!(body.chunk_bytes(), CHUNK_BYTES, "the rest fits");
+    }
+
+    #[test]
     fn a_buffer_that_is_used_again_shows_nothing_of_before() {
-        let mut chunk = Chunk::take();
-        chunk.buffer.fill(7);
-        drop(chunk);
-        assert_eq!(Chunk::take().as_ref(), b"");
+        for bytes in [CHUNK_BYTES, LARGE_CHUNK_BYTES] {
+            let mut chunk = Chunk::take(bytes);
+            chunk.buffer.fill(7);
+            drop(chunk);
+            let again = Chunk::take(bytes);
+            assert_eq!((again.as_ref(), again.buffer.len() as u64), (&b""[..], bytes));
+        }
     }
 }
