@@ -3,7 +3,7 @@
 mod cli;
 
 use clap::{ArgMatches, Command};
-use cli::{account, audit, complain, doctor, is_closed_pipe, ram, run, say};
+use cli::{account, audit, browse, complain, doctor, is_closed_pipe, job, ram, run, say};
 use std::process::ExitCode;
 use updraft_server::config::documentation;
 
@@ -36,6 +36,9 @@ fn command_line() -> Command {
         .subcommand(account::account_command())
         .subcommand(account::instance_command())
         .subcommand(ram::command())
+        .subcommands(browse::all_commands())
+        .subcommand(job::job_command())
+        .subcommand(job::task_command())
         .subcommand(audit::command())
         .subcommand(Command::new("config").about("Prints every configuration key with its default, as TOML"))
 }
@@ -47,6 +50,11 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
         Some(("account", args)) => account::run_account(args),
         Some(("instance", args)) => account::run_instance(args),
         Some(("ram", args)) => ram::run(args),
+        Some(("product", args)) => browse::run_product(args),
+        Some(("device", args)) => browse::run_device(args),
+        Some(("firmware", args)) => browse::run_firmware(args),
+        Some(("job", args)) => job::run_job(args),
+        Some(("task", args)) => job::run_task(args),
         Some(("audit", args)) => audit::run(args),
         Some(("config", _)) => {
             say(&documentation());

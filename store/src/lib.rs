@@ -17,6 +17,7 @@
 mod access_key;
 mod account;
 mod audit;
+mod browse;
 mod claim;
 mod count;
 mod device;
@@ -38,6 +39,10 @@ mod writer;
 
 pub use access_key::{AccessKey, KeyHolder, ListedKey};
 pub use audit::{AuditFilter, AuditLine};
+pub use browse::{
+    BrowseFilter, BrowsedDevice, BrowsedFirmware, BrowsedJob, BrowsedProduct, BrowsedTask, DeviceFilter,
+    Place,
+};
 pub use claim::Claim;
 pub use device::{Candidate, Device, NewDevice, OnlineDevice};
 pub use error::StoreError;

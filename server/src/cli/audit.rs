@@ -2,7 +2,7 @@
 
 use crate::cli::account::{form, json_arg};
 use crate::cli::out::{Out, Row};
-use crate::cli::{Beside, admin, now, text, text_arg};
+use crate::cli::{Beside, account_filter_arg, admin, now, owned, text, text_arg};
 use anyhow::Context as _;
 use clap::{ArgMatches, Command};
 use serde_json::json;
@@ -21,7 +21,7 @@ pub fn command() -> Command {
          was refused it, by whom, and with what outcome. Works beside a running server",
     )
     .arg(text_arg("since", "TIME", "Only from then on: 30m, 2h, 7d ago, or 2024-05-20T12:00:00Z"))
-    .arg(text_arg("account", "NAME", "Only of this account"))
+    .arg(account_filter_arg())
     .arg(text_arg("user", "NAME", "Only of this RAM user, or this user of the system"))
     .arg(text_arg("action", "NAME", "Only this operation (CreateProduct) or command (\"ram create-user\")"))
     .arg(
@@ -35,12 +35,11 @@ pub fn command() -> Command {
 /// Runs it.
 pub fn run(args: &ArgMatches) -> anyhow::Result<()> {
     let beside = Beside::open(args)?;
-    let owned = |name| text(args, name).map(str::to_owned);
     let filter = AuditFilter {
         since: text(args, "since").map(|since| moment(since, now())).transpose()?,
-        account: owned("account"),
-        user: owned("user"),
-        action: owned("action"),
+        account: owned(args, "account"),
+        user: owned(args, "user"),
+        action: owned(args, "action"),
     };
     let limit = args.get_one::<u32>("limit").copied().unwrap_or_default();
     let mut left = if limit == 0 { i64::MAX } else { i64::from(limit) };

@@ -5,11 +5,15 @@
 
 pub mod account;
 pub mod audit;
+pub mod browse;
 pub mod doctor;
+pub mod job;
 pub mod out;
+pub mod page;
 pub mod policy;
 pub mod ram;
 pub mod run;
+pub mod watch;
 
 use anyhow::Context as _;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -89,9 +93,9 @@ pub fn family(name: &'static str, about: &'static str) -> Command {
 }
 
 /// A command beside a server.
-pub fn admin(name: &'static str, about: &'static str) -> Command {
+pub fn admin(name: &'static str, about: impl Into<String>) -> Command {
     Command::new(name)
-        .about(about)
+        .about(about.into())
         .arg(config_arg())
         .args(KEYS.iter().filter(|key| ADMIN_KEYS.contains(&key.name)).map(key_flag))
 }
@@ -111,9 +115,19 @@ pub fn account_arg() -> Arg {
     text_arg("account", "NAME", "The account").default_value(ROOT_ACCOUNT)
 }
 
+/// `--account` as a filter.
+pub fn account_filter_arg() -> Arg {
+    text_arg("account", "NAME", "Only of this account")
+}
+
 /// The text of an argument, if it was given.
 pub fn text<'a>(args: &'a ArgMatches, name: &str) -> Option<&'a str> {
     args.get_one::<String>(name).map(String::as_str)
+}
+
+/// The text of an argument, to keep.
+pub fn owned(args: &ArgMatches, name: &str) -> Option<String> {
+    text(args, name).map(str::to_owned)
 }
 
 /// The text of an argument that the command line requires.
@@ -152,6 +166,11 @@ impl Beside {
         run: impl Fn(&mut Tx<'_>) -> anyhow::Result<T> + Send + 'static,
     ) -> anyhow::Result<T> {
         self.runtime.block_on(self.store.read(run))
+    }
+
+    /// Waits.
+    pub fn pause(&self, time: std::time::Duration) {
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     /// Changes something, and says so in the audit log, in one transaction. `line` need not have time, user

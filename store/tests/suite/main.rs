@@ -5,6 +5,7 @@
 //! warns of a case that is in no list.
 
 mod account;
+mod browse;
 mod count;
 mod device;
 mod engine;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cases = [
         account::CASES,
+        browse::CASES,
         product::CASES,
         device::CASES,
         file::CASES,

@@ -6,4 +6,4 @@ pub mod list_ota_job_by_device;
 pub mod list_ota_job_by_firmware;
 pub mod query_ota_job;
 pub(crate) mod request;
-mod wording;
+pub mod wording;
