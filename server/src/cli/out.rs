@@ -72,6 +72,11 @@ impl Out {
         self.stdout.flush()?;
         Ok(())
     }
+
+    /// Whether nothing has been written.
+    pub fn is_empty(&self) -> bool {
+        !self.begun
+    }
 }
 
 /// One thing in full: an object, or a line per field.

@@ -75,6 +75,9 @@ pub fn run(
             complain(&format!("note: there are more than {limit}; --limit 0 shows all"));
         }
         if more || !full {
+            if form == Form::Table && out.is_empty() {
+                complain("note: there is none");
+            }
             return Ok(());
         }
     }

@@ -34,7 +34,7 @@ fn tables(server: &TestServer) -> BTreeMap<String, Rows> {
     let names: Vec<String> = names.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     let rows = |table: &str| -> Rows {
         let mut all = conn.prepare(&format!("SELECT * FROM {table}")).unwrap();
-        let columns: Vec<String> = all.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<String> = all.column_names().map(str::to_owned).collect();
         let read = |row: &rusqlite::Row<'_>| {
             columns.iter().enumerate().map(|(at, name)| Ok((name.clone(), row.get(at)?))).collect()
         };
@@ -105,10 +105,10 @@ async fn refused(server: &TestServer, owner: InstanceNo, action: &str, params: &
 /// requests in which one parameter is the owner's.
 async fn nothing_crosses(stranger: Key, instance: &str) {
     let server = TestServer::on_disk().await;
-    let make = server.app.store.write(Lane::Interactive, |tx| {
+    let make = server.app.store.write::<_, StoreError, _>(Lane::Interactive, |tx| {
         let root = tx.account_find(ROOT_ACCOUNT)?.unwrap_or_default();
         tx.instance_insert(root, "iot-second", "second", START)?;
-        Ok::<_, StoreError>(tx.instance_public(root)?)
+        tx.instance_public(root)
     });
     let public = make.await.unwrap();
     let owners = Shop::open_as(&server, "theirs_").await;
@@ -146,7 +146,7 @@ async fn another_instance_of_the_same_account_reads_and_changes_nothing() {
 #[tokio::test]
 async fn an_instance_is_its_accounts_only() {
     let server = TestServer::on_disk().await;
-    let make = server.app.store.write(Lane::Interactive, |tx| {
+    let make = server.app.store.write::<_, StoreError, _>(Lane::Interactive, |tx| {
         let root = tx.account_find(ROOT_ACCOUNT)?.unwrap_or_default();
         tx.instance_insert(root, "iot-second", "second", START)
     });

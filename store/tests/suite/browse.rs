@@ -19,8 +19,8 @@ cases! {
         tasks_of_a_batch_are_listed_by_state;
 }
 
-fn text(text: &str) -> Option<String> {
-    Some(text.to_owned())
+fn text(text: &str) -> String {
+    text.to_owned()
 }
 
 fn products_are_listed_with_where_they_belong(store: &Store) {
@@ -38,9 +38,9 @@ fn products_are_listed_with_where_they_belong(store: &Store) {
     assert_eq!(keys, ["key", "theirs"]);
     assert_eq!((all[0].place.account.as_str(), &all[0].place.instance_id), ("owner", &None));
     assert_eq!((all[0].device_count, all[0].firmware_count), (2, 1));
-    assert_eq!((all[1].place.account.as_str(), &all[1].place.instance_id), ("other", &text("iot-1")));
-    assert_eq!(list(BrowseFilter { account: text("other"), ..BrowseFilter::default() }), all[1..]);
-    assert_eq!(list(BrowseFilter { product_key: text("key"), ..BrowseFilter::default() }), all[..1]);
+    assert_eq!((all[1].place.account.as_str(), &all[1].place.instance_id), ("other", &Some(text("iot-1"))));
+    assert_eq!(list(BrowseFilter { account: Some(text("other")), ..BrowseFilter::default() }), all[1..]);
+    assert_eq!(list(BrowseFilter { product_key: Some(text("key")), ..BrowseFilter::default() }), all[..1]);
 }
 
 fn devices_are_listed_by_what_is_asked_for(store: &Store) {
@@ -61,12 +61,12 @@ fn devices_are_listed_by_what_is_asked_for(store: &Store) {
     assert_eq!(list(DeviceFilter { product: Some(shop.product), ..any() }), ["dev1", "dev2", "dev3"]);
     assert_eq!(list(DeviceFilter { product: Some(shop.product(store, "empty")), ..any() }), [""; 0]);
     assert_eq!(list(DeviceFilter { status: Some(DeviceStatus::Online), ..any() }), ["dev1"]);
-    assert_eq!(list(DeviceFilter { version: text("1.0.0"), ..any() }), ["dev1"]);
-    assert_eq!(list(DeviceFilter { version: text("7"), ..any() }), [""; 0], "of another module");
+    assert_eq!(list(DeviceFilter { version: Some(text("1.0.0")), ..any() }), ["dev1"]);
+    assert_eq!(list(DeviceFilter { version: Some(text("7")), ..any() }), [""; 0], "of another module");
     assert_eq!(list(DeviceFilter { name_prefix: "dev2".to_owned(), ..any() }), ["dev2"]);
     assert_eq!(list(DeviceFilter { name_prefix: "Dev".to_owned(), ..any() }), [""; 0]);
     let found = read(store, move |tx| tx.browse_device(shop.product, "dev1")).expect("there is one");
-    assert_eq!((found.version, found.ip), (text("1.0.0"), text("10.0.0.1")));
+    assert_eq!((found.version, found.ip), (Some(text("1.0.0")), Some(text("10.0.0.1"))));
     let iot_id = found.iot_id.clone();
     let again = read(store, move |tx| tx.browse_device_by_iot_id(&iot_id)).expect("there is one");
     assert_eq!(again.no, first);
@@ -106,10 +106,10 @@ fn packages_and_batches_are_listed_with_counts(store: &Store) {
     let ids = |id: &str| vec![(id.to_owned(), 1)];
     assert_eq!(packages(any(), None), [ids("id of package"), ids("id of other")].concat());
     assert_eq!(
-        packages(BrowseFilter { firmware_id: text("id of other"), ..any() }, None),
+        packages(BrowseFilter { firmware_id: Some(text("id of other")), ..any() }, None),
         ids("id of other")
     );
-    assert_eq!(packages(BrowseFilter { product_key: text("none"), ..any() }, None), []);
+    assert_eq!(packages(BrowseFilter { product_key: Some(text("none")), ..any() }, None), []);
     assert_eq!(packages(any(), Some(FirmwareStatus::VerifyFailed)), []);
 
     let jobs = |filter: BrowseFilter, status, before| {
@@ -124,8 +124,11 @@ fn packages_and_batches_are_listed_with_counts(store: &Store) {
     );
     assert_eq!(all[1].job.no, job);
     assert_eq!(jobs(any(), None, all[0].job.no.0).len(), 1);
-    assert_eq!(jobs(BrowseFilter { firmware_id: text("id of other"), ..any() }, None, i64::MAX), all[..1]);
-    assert_eq!(jobs(BrowseFilter { job_id: text("batch"), ..any() }, None, i64::MAX), all[1..]);
+    assert_eq!(
+        jobs(BrowseFilter { firmware_id: Some(text("id of other")), ..any() }, None, i64::MAX),
+        all[..1]
+    );
+    assert_eq!(jobs(BrowseFilter { job_id: Some(text("batch")), ..any() }, None, i64::MAX), all[1..]);
     assert_eq!(jobs(any(), Some(JobStatus::Canceled), i64::MAX), []);
     let head = |head: &'static str| read(store, move |tx| tx.browse_jobs_of_head(head));
     assert_eq!((head("bat"), head("none")), (vec![job], Vec::<JobNo>::new()));
