@@ -125,3 +125,24 @@ def test_a_closed_pipe_ends_an_export_quietly(world):
     whole = f"{binary()} device export --data-dir {server.data_dir} | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", whole], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0 and done.stderr == ""
+
+
+def test_after_a_stop_nobody_is_told_and_who_has_begun_finishes(world, fleet):
+    server, *_ = world
+    backend = Backend(server)
+    product = backend.product()
+    identities = backend.devices(product, 2)
+    devices = {one.name: fleet.javascript(one, server, hold=True) for one in identities}
+    backend.wait_ready("1.0.0", *identities)
+    job = backend.batch(product, backend.package(product), maximum_per_minute=10)  # the second is 6 s behind
+    begun = wait_for(
+        lambda: [task.device_name for task in backend.tasks(job).values() if task.task_status == "IN_PROGRESS"]
+    )
+    said = server.admin("job", "stop", job)
+    assert "1 task that no device has begun is cancelled" in said and "1 in progress go on" in said
+    (waiting,) = set(devices) - set(begun)
+    wait_for(lambda: backend.tasks(job)[waiting].task_status == "CANCELED", timeout=2)
+    assert devices[waiting].all("push") == []
+    devices[begun[0]].send("go")
+    wait_for(lambda: backend.tasks(job)[begun[0]].task_status == "SUCCEEDED")
+    assert devices[waiting].all("push") == []

@@ -235,7 +235,12 @@ fn what_happens(counts: &Counts, all: bool, complete: bool) -> String {
         " The batch's tasks are still being made: those to come are cancelled, too."
     };
     format!(
-        "Stopped. No further device is told; {unbegun} tasks that no device has begun are cancelled{begun}.{more}"
+        "Stopped. No further device is told; {} cancelled{begun}.{more}",
+        if unbegun == 1 {
+            "1 task that no device has begun is".to_owned()
+        } else {
+            format!("{unbegun} tasks that no device has begun are")
+        }
     )
 }
 

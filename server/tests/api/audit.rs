@@ -2,6 +2,7 @@
 
 use crate::server::{Key, OTHER_ACCOUNT, RAM_USER, ROOT, TestServer};
 use crate::shop::{Shop, changed};
+use futures_util::FutureExt as _;
 use updraft_server::api::OPERATIONS;
 use updraft_server::retention::forget_chunk;
 use updraft_store::{AuditFilter, AuditLine, Lane};
@@ -66,6 +67,20 @@ async fn a_line_says_who_what_where_and_with_which_outcome() {
         (second_line.instance.as_str(), second_line.subject.as_str()),
         ("iot-1_x", "ProductName=a_b_")
     );
+}
+
+#[tokio::test]
+async fn who_hangs_up_leaves_a_line_all_the_same() {
+    let server = TestServer::new().await;
+    let shop = Shop::open(&server).await;
+    let valid = shop.valid("CreateProduct").await;
+    let known = lines(&server).await.len();
+    let hung_up = server.call_as(ROOT, "JSON", "CreateProduct", &valid).now_or_never();
+    assert!(hung_up.is_none(), "the call was under way");
+    while lines(&server).await.len() == known {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(lines(&server).await.pop().unwrap().outcome, "ok");
 }
 
 #[tokio::test]

@@ -49,6 +49,12 @@ fn a_database_of_the_first_schema_is_upgraded_with_what_it_holds(engine: &Engine
                               commodity_code, device_count, created_at)
          VALUES (7, 'key', 'lamps', {sealed}, 0, 0, 'WIFI', 'iothub', 0, 1)"
     ));
+    for (id, user, at) in [("1", "'alice'", 3), ("2", "'alice'", 2), ("3", "NULL", 1)] {
+        outside.execute(&format!(
+            "INSERT INTO access_key (id, account, ram_user, secret_sealed, enabled, created_at)
+             VALUES ('{id}', 7, {user}, {sealed}, 1, {at})"
+        ));
+    }
     drop(outside);
     let store = engine.open();
     let owner = write(&store, |tx| tx.account_ensure("root", NOW));
@@ -56,6 +62,10 @@ fn a_database_of_the_first_schema_is_upgraded_with_what_it_holds(engine: &Engine
     let instance = read(&store, move |tx| tx.instance_public(owner));
     let found = read(&store, move |tx| tx.product_find(instance, "key"));
     assert_eq!(found.map(|product| product.name), Some("lamps".to_owned()));
+    // Who had keys is a user, without a policy, as old as the first of them.
+    let users = read(&store, move |tx| tx.ram_user_list(owner));
+    let users: Vec<_> = users.iter().map(|user| (user.name.as_str(), user.keys, &user.policy)).collect();
+    assert_eq!(users, [("alice", 2, &None)]);
     // What is made later has numbers of its own.
     let other = write(&store, |tx| tx.account_ensure("other", NOW));
     assert_ne!(read(&store, move |tx| tx.instance_public(other)), instance);
