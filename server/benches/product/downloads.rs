@@ -67,7 +67,7 @@ pub fn measure(seeded: &Seeded, scale: Scale, report: &mut Report) -> anyhow::Re
     let nginx = if nginx::is_installed() {
         Some(Nginx::start_on(SERVER_CORE, &seeded.dir.path().join("blobs"))?)
     } else {
-        report.note("!!! THERE IS NO BASELINE: nginx is not installed. Debian: apt-get install nginx-light");
+        report.note("!!! THERE IS NO BASELINE: nginx is not installed. Debian: apt-get install nginx");
         None
     };
     let yardstick = nginx.as_ref().map(|nginx| Target {

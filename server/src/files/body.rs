@@ -20,10 +20,10 @@ use tokio::task::JoinHandle;
 
 /// Small: thousands of slow devices download at a time, and each holds what was read for it.
 const CHUNK_BYTES: u64 = 64 * 1024;
-/// For readers that take a small chunk within [`FAST`]: half as much again is served to them.
+/// For readers that took the last chunk within [`FAST`]: a quarter less work for the same bytes.
 const LARGE_CHUNK_BYTES: u64 = 256 * 1024;
-/// A chunk within this time is 16 MiB a second and more.
-const FAST: Duration = Duration::from_millis(4);
+/// A small chunk in this time is 4 MiB a second.
+const FAST: Duration = Duration::from_millis(16);
 const CHUNKS_AHEAD: usize = 2;
 /// Bytes of buffers of one size that are kept for later.
 const SPARE_BYTES_MAX: u64 = 4 * 1024 * 1024;
