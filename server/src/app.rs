@@ -1,6 +1,6 @@
 //! Where the parts meet.
 
-use crate::api::access::AccessKeys;
+use crate::api::access::{AccessKeys, Instances};
 use crate::api::nonce::Nonces;
 use crate::api::quota::Quotas;
 use crate::clock::Clock;
@@ -37,6 +37,8 @@ pub struct App {
     pub blobs: Blobs,
     /// Access keys looked up lately.
     pub access_keys: AccessKeys,
+    /// Instances that calls have named.
+    pub instances: Instances,
     /// Nonces used lately.
     pub nonces: Nonces,
     /// Calls of the last second.
@@ -67,6 +69,7 @@ impl App {
         Arc::new(Self {
             addresses: Addresses::new(&master, &config),
             access_keys: AccessKeys::default(),
+            instances: Instances::default(),
             nonces: Nonces::new(config.nonce_max),
             quotas: Quotas::new(config.quota_scale),
             gate: Gate::new(

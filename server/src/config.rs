@@ -187,11 +187,12 @@ config! {
     disk_reserve_bytes: i64 = 1_073_741_824;
     /// How long a signed download address is good, in seconds.
     download_url_seconds: i64 = 86_400;
-    /// Most packages of an account.
+    /// Most packages of an instance.
     firmware_max: i64 = 500;
-    /// Most RAM users of an account.
+    /// Most RAM users of an account. The commands that make them look at it, not the server.
     ram_user_max: i64 = 1_000;
     /// Most access keys of one RAM user, and of an account itself; a change of keys needs two at a time.
+    /// The commands that make keys look at it, not the server.
     access_key_max: i64 = 5;
     /// How long lines of the audit log are kept, in days.
     audit_days: i64 = 365;

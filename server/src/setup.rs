@@ -73,14 +73,7 @@ pub const INSTALLATION_PURPOSE: &str = "installation";
 /// ties them. A lost key, a mistyped database or folder is refused here, before anything is changed.
 pub async fn master_key(config: &Config, store: &Store, random: &Random) -> anyhow::Result<MasterKey> {
     let sealed = store.read(|tx| tx.installation_find()).await?;
-    let own_key = config.data_dir.join("master.key");
-    let path = config.master_key_file.as_ref().unwrap_or(&own_key);
-    let name_file = config.data_dir.join("installation");
-    let folder = match std::fs::read_to_string(&name_file) {
-        Ok(name) => Some(name),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", name_file.display())),
-    };
+    let folder = folder_name(config)?;
     let Some(sealed) = sealed else {
         if folder.is_some() {
             bail!(
@@ -90,30 +83,72 @@ pub async fn master_key(config: &Config, store: &Store, random: &Random) -> anyh
             );
         }
         let fresh = random.bytes::<32>("master_key");
-        let master = MasterKey::load(path, config.master_key_file.is_none(), &fresh)?;
+        let master = MasterKey::load(&key_path(config), config.master_key_file.is_none(), &fresh)?;
         let name = hex::encode(random.bytes::<16>("installation"));
         let sealed = master.seal(INSTALLATION_PURPOSE, &name)?;
         store.write(Lane::Interactive, move |tx| tx.installation_insert(&sealed)).await?;
-        write_private(&name_file, name.as_bytes())
-            .with_context(|| format!("cannot write {}", name_file.display()))?;
+        write_name(config, &name)?;
         return Ok(master);
     };
-    let master = MasterKey::load(path, false, &[0; 32])
-        .context("the database has secrets sealed with a master key: restore its file")?;
-    let name = master.open(INSTALLATION_PURPOSE, &sealed).with_context(|| {
-        format!("{} is not the master key of this database: restore the right one", path.display())
-    })?;
+    let (master, name) = open_name(config, &sealed)?;
     match folder {
-        Some(folder) if folder != name => bail!(
-            "the data folder {} belongs to another database; give the right --data-dir or --database-url",
-            config.data_dir.display()
-        ),
-        Some(_) => {}
+        Some(folder) => same_folder(config, &folder, &name)?,
         // A folder that was never used with any database, or a crash at the first start.
-        None => write_private(&name_file, name.as_bytes())
-            .with_context(|| format!("cannot write {}", name_file.display()))?,
+        None => write_name(config, &name)?,
     }
     Ok(master)
+}
+
+/// Opens the master key for a command beside a server: makes no key and ties nothing. The data folder need not
+/// be there; if it has been used, it must be with this database.
+pub async fn master_key_beside(config: &Config, store: &Store) -> anyhow::Result<MasterKey> {
+    let sealed = store.read(|tx| tx.installation_find()).await?;
+    let sealed = sealed.context("no server has been started on this database yet; start one first")?;
+    let (master, name) = open_name(config, &sealed)?;
+    if let Some(folder) = folder_name(config)? {
+        same_folder(config, &folder, &name)?;
+    }
+    Ok(master)
+}
+
+fn key_path(config: &Config) -> PathBuf {
+    config.master_key_file.clone().unwrap_or_else(|| config.data_dir.join("master.key"))
+}
+
+/// The installation that the data folder belongs to, if it has been used.
+fn folder_name(config: &Config) -> anyhow::Result<Option<String>> {
+    let path = config.data_dir.join("installation");
+    match std::fs::read_to_string(&path) {
+        Ok(name) => Ok(Some(name)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn write_name(config: &Config, name: &str) -> anyhow::Result<()> {
+    let path = config.data_dir.join("installation");
+    write_private(&path, name.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn same_folder(config: &Config, folder: &str, name: &str) -> anyhow::Result<()> {
+    if folder != name {
+        bail!(
+            "the data folder {} belongs to another database; give the right --data-dir or --database-url",
+            config.data_dir.display()
+        );
+    }
+    Ok(())
+}
+
+/// The master key of an installation, and the name that it seals.
+fn open_name(config: &Config, sealed: &[u8]) -> anyhow::Result<(MasterKey, String)> {
+    let path = key_path(config);
+    let master = MasterKey::load(&path, false, &[0; 32])
+        .context("the database has secrets sealed with a master key: restore its file")?;
+    let name = master.open(INSTALLATION_PURPOSE, sealed).with_context(|| {
+        format!("{} is not the master key of this database: restore the right one", path.display())
+    })?;
+    Ok((master, name))
 }
 
 /// Makes the root account and its key if they are absent; answers where the key was written.
@@ -184,4 +219,32 @@ async fn put_key(store: &Store, master: &MasterKey, key: &NewKey, now: Timestamp
         })
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use updraft_store::Location;
+
+    #[tokio::test]
+    async fn a_command_makes_no_key_and_ties_no_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { data_dir: dir.path().join("server"), ..Config::default() };
+        let store = Store::open(&Location::Inline).unwrap();
+        assert!(master_key_beside(&config, &store).await.is_err(), "no server has run");
+        assert!(!config.data_dir.exists());
+
+        std::fs::create_dir(&config.data_dir).unwrap();
+        master_key(&config, &store, &Random::from_seed([1; 32])).await.unwrap();
+        master_key_beside(&config, &store).await.unwrap();
+        let key_file = Some(config.data_dir.join("master.key"));
+        let beside =
+            Config { data_dir: dir.path().join("none"), master_key_file: key_file, ..config.clone() };
+        master_key_beside(&beside, &store).await.unwrap();
+        assert!(!beside.data_dir.exists());
+
+        std::fs::create_dir(&beside.data_dir).unwrap();
+        std::fs::write(beside.data_dir.join("installation"), "another").unwrap();
+        assert!(master_key_beside(&beside, &store).await.is_err(), "the folder is another database's");
+    }
 }

@@ -48,7 +48,8 @@ pub struct ListedKey {
 }
 
 impl Tx<'_> {
-    /// Adds a key, or replaces the secret of the one with its id. Its RAM user is made if there is none.
+    /// Adds a key, or replaces secret and switch of the one with its id. A RAM user must be there already: a
+    /// key whose user is not is no key to [`Tx::access_key_holder`].
     pub fn access_key_put(&mut self, key: &AccessKey, now: Timestamp) -> Result<(), StoreError> {
         self.exec(
             "INSERT INTO access_key (id, account, ram_user, secret_sealed, enabled, created_at)
@@ -63,9 +64,6 @@ impl Tx<'_> {
                 now.0.into(),
             ],
         )?;
-        if let Some(user) = &key.ram_user {
-            self.ram_user_insert(key.account, user, now)?;
-        }
         Ok(())
     }
 
@@ -96,14 +94,15 @@ impl Tx<'_> {
         Ok(found.is_some())
     }
 
-    /// The key with this id, and its holder.
+    /// The key with this id, and its holder. A key whose RAM user is gone is not found: without the user's row
+    /// nobody knows what it may do.
     pub fn access_key_holder(&mut self, id: &str) -> Result<Option<KeyHolder>, StoreError> {
         self.query_one(
             "SELECT k.id, k.account, k.ram_user, k.secret_sealed, k.enabled, a.name, i.id, u.policy
              FROM access_key k JOIN account a ON a.id = k.account
              JOIN instance i ON i.account = k.account AND i.instance_id IS NULL
              LEFT JOIN ram_user u ON u.account = k.account AND u.name = k.ram_user
-             WHERE k.id = ?1",
+             WHERE k.id = ?1 AND (k.ram_user IS NULL OR u.name IS NOT NULL)",
             &[id.into()],
             |row| {
                 Ok(KeyHolder {

@@ -37,7 +37,7 @@ pub struct AuditFilter {
     pub since: Option<Timestamp>,
     /// The account's name.
     pub account: Option<String>,
-    /// The RAM user's name, or the user of the system.
+    /// The RAM user's name, or the user of the system, also one that became root by sudo.
     pub user: Option<String>,
     /// The operation or command, exactly.
     pub action: Option<String>,
@@ -90,18 +90,22 @@ impl Tx<'_> {
         limit: i64,
     ) -> Result<Vec<(i64, AuditLine)>, StoreError> {
         // Empty stands for any: no account, user or action has an empty name.
+        let user = filter.user.as_deref().unwrap_or_default();
+        let by_sudo = ["root", "uid 0"].map(|root| format!("{root} (sudo by {user})"));
         self.query(
             "SELECT id, at, account, instance, ram_user, access_key, os_user, action, request_id, outcome, subject
              FROM audit WHERE id < ?1 AND at >= ?2 AND (?3 = '' OR account = ?3)
-               AND (?4 = '' OR ram_user = ?4 OR os_user = ?4) AND (?5 = '' OR action = ?5)
+               AND (?4 = '' OR ram_user = ?4 OR os_user IN (?4, ?7, ?8)) AND (?5 = '' OR action = ?5)
              ORDER BY id DESC LIMIT ?6",
             &[
                 before.into(),
                 filter.since.map_or(i64::MIN, |since| since.0).into(),
                 filter.account.as_deref().unwrap_or_default().into(),
-                filter.user.as_deref().unwrap_or_default().into(),
+                user.into(),
                 filter.action.as_deref().unwrap_or_default().into(),
                 limit.into(),
+                (&by_sudo[0]).into(),
+                (&by_sudo[1]).into(),
             ],
             line,
         )

@@ -1,5 +1,6 @@
 //! Access keys and what their holders may do, looked up on every call: a cache that is never older than half a
-//! second, so that a key or a policy changed by a command acts within a second on a running server.
+//! second, so that a key or a policy changed by a command acts within a second on a running server. And the
+//! instances that calls name, which never change.
 
 use crate::api::error::{ApiError, Code};
 use crate::api::policy;
@@ -10,13 +11,13 @@ use std::sync::Arc;
 use updraft_core::id::{AccountNo, InstanceNo};
 use updraft_core::policy::Policy;
 use updraft_core::time::Timestamp;
-use updraft_store::{KeyHolder, Store};
+use updraft_store::{KeyHolder, Store, StoreError};
 
 /// What the purpose of sealed access keys is called.
 pub const SEAL_PURPOSE: &str = "access-key";
 /// How long a looked-up key is trusted, in milliseconds.
 const FRESH_MS: i64 = 500;
-/// Most keys remembered.
+/// Most keys remembered, and most instances.
 const CACHED_MAX: usize = 10_000;
 
 /// Who signs a call.
@@ -86,5 +87,36 @@ impl AccessKeys {
         }
         cached.insert(id.to_owned(), (now, Arc::clone(&signer)));
         Ok(Some(signer))
+    }
+}
+
+/// The instances that calls have named. An instance is neither changed nor deleted, so what was found once is
+/// true for good; what was not found is looked for again.
+#[derive(Default)]
+pub struct Instances {
+    found: RwLock<HashMap<AccountNo, HashMap<String, InstanceNo>>>,
+}
+
+impl Instances {
+    /// The account's instance with this IotInstanceId.
+    pub async fn find(
+        &self,
+        store: &Store,
+        account: AccountNo,
+        id: &str,
+    ) -> Result<Option<InstanceNo>, StoreError> {
+        if let Some(no) = self.found.read().get(&account).and_then(|of| of.get(id)) {
+            return Ok(Some(*no));
+        }
+        let wanted = id.to_owned();
+        let found = store.read(move |tx| tx.instance_find(account, &wanted)).await?;
+        if let Some(no) = found {
+            let mut all = self.found.write();
+            if all.values().map(HashMap::len).sum::<usize>() >= CACHED_MAX {
+                all.clear();
+            }
+            all.entry(account).or_default().insert(id.to_owned(), no);
+        }
+        Ok(found)
     }
 }

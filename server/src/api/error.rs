@@ -175,7 +175,7 @@ codes! {
     /// No such module in the product.
     ModuleNotFound = Kind::Business, "iot.ota.ModuleNotFound",
         "The specified module does not exist in the product.";
-    /// The account has as many packages as it may.
+    /// The instance has as many packages as it may.
     FirmwareCountExceeded = Kind::Business, "iot.ota.FirmwareCountExceedMax",
         "The account has as many firmwares as it may have.";
     /// The package belongs to another product.

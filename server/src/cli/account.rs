@@ -1,8 +1,10 @@
 //! `updraft account …` and `updraft instance …`: tenants, and the worlds within one.
 
 use crate::cli::out::{Form, Out, Row};
-use crate::cli::{Beside, account, account_arg, admin, check_name, family, need, now, say, switch, text_arg};
-use anyhow::ensure;
+use crate::cli::{
+    Beside, account, account_arg, admin, check_name, family, need, now, say, say_secret, switch, text_arg,
+};
+use anyhow::{Context as _, ensure};
 use clap::{ArgMatches, Command};
 use serde_json::{Value, json};
 use updraft_core::id;
@@ -108,13 +110,12 @@ fn create_account(args: &ArgMatches) -> anyhow::Result<()> {
     };
     let wanted = name.clone();
     beside.change(line, move |tx| {
-        ensure!(tx.account_find(&wanted)?.is_none(), "there is an account {wanted} already");
-        let account = tx.account_ensure(&wanted, now)?;
+        let account = tx.account_insert(&wanted, now)?;
+        let account = account.with_context(|| format!("there is an account {wanted} already"))?;
         Ok(tx.access_key_put(&sealed.of(account, None), now)?)
     })?;
     let made = json!({ "Account": name, "AccessKeyId": key.id, "AccessKeySecret": key.secret });
-    say(&made.to_string());
-    Ok(())
+    say_secret(&made.to_string(), &name, &key.id)
 }
 
 fn create_instance(args: &ArgMatches) -> anyhow::Result<()> {

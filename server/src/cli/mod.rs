@@ -32,6 +32,9 @@ use updraft_store::{AuditLine, Lane, Store, Tx};
 /// The settings that commands beside a server need.
 const ADMIN_KEYS: [&str; 3] = ["data_dir", "database_url", "master_key_file"];
 
+/// The limits that some of them enforce.
+const LIMIT_KEYS: [&str; 2] = ["ram_user_max", "access_key_max"];
+
 /// The present.
 pub fn now() -> Timestamp {
     SystemClock.now()
@@ -40,6 +43,18 @@ pub fn now() -> Timestamp {
 /// Data goes to stdout. Nobody may be listening any more, which is no reason for a server to die.
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// A new key's secret goes to stdout, this once: that nobody got it is an error.
+pub fn say_secret(text: &str, account: &str, key_id: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    // As a text: a closed pipe is no quiet end here.
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| {
+        anyhow::anyhow!(
+            "the access key was made but could not be printed, so its secret is lost ({error}): delete it \
+             (`ram delete-access-key {key_id} --account {account}`; --force if it is the only one) and make another"
+        )
+    })
 }
 
 /// Everything but data goes to stderr.
@@ -100,6 +115,11 @@ pub fn admin(name: &'static str, about: impl Into<String>) -> Command {
         .args(KEYS.iter().filter(|key| ADMIN_KEYS.contains(&key.name)).map(key_flag))
 }
 
+/// The limits that commands enforce: settings of the command, not of the running server.
+pub fn limit_flags(command: Command) -> Command {
+    command.args(KEYS.iter().filter(|key| LIMIT_KEYS.contains(&key.name)).map(key_flag))
+}
+
 /// A flag that takes a text.
 pub fn text_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value).help(help)
@@ -157,7 +177,7 @@ impl Beside {
 
     /// The key that seals secrets; it and the database must belong together.
     pub fn master_key(&self) -> anyhow::Result<MasterKey> {
-        self.runtime.block_on(setup::master_key(&self.config, &self.store, &self.random))
+        self.runtime.block_on(setup::master_key_beside(&self.config, &self.store))
     }
 
     /// Reads.
@@ -180,10 +200,22 @@ impl Beside {
         line: AuditLine,
         run: impl Fn(&mut Tx<'_>) -> anyhow::Result<T> + Send + 'static,
     ) -> anyhow::Result<T> {
+        self.change_told(line, move |tx, _| run(tx))
+    }
+
+    /// Like [`Beside::change`]; `run` may add to the line what it finds. No other command changes accounts,
+    /// users or keys meanwhile.
+    pub fn change_told<T: Send + 'static>(
+        &self,
+        line: AuditLine,
+        run: impl Fn(&mut Tx<'_>, &mut AuditLine) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
         let outcome = "ok".to_owned();
         let line = AuditLine { at: now(), os_user: Some(os_user()), outcome, ..line };
         self.runtime.block_on(self.store.write(Lane::Interactive, move |tx| {
-            let answer = run(tx)?;
+            tx.admin_lock()?;
+            let mut line = line.clone();
+            let answer = run(tx, &mut line)?;
             tx.audit_insert(&line)?;
             Ok(answer)
         }))

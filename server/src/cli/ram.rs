@@ -3,7 +3,8 @@
 use crate::cli::account::{form, json_arg};
 use crate::cli::out::{Out, Row};
 use crate::cli::{
-    Beside, account, account_arg, admin, check_name, family, need, now, policy, say, switch, text, text_arg,
+    Beside, account, account_arg, admin, check_name, complain, family, limit_flags, need, now, policy, say,
+    say_secret, switch, text, text_arg,
 };
 use anyhow::{Context as _, ensure};
 use clap::{Arg, ArgMatches, Command};
@@ -35,14 +36,17 @@ pub fn command() -> Command {
          WITHOUT a policy can do everything in the account, as the account's own key always can; with a policy \
          only what it allows. All users of an account share its quotas",
     )
-    .subcommand(ram("create-user", "Makes a RAM user; it can do everything until it has a policy").arg(user_arg().required(true)))
+    .subcommand(limit_flags(
+        ram("create-user", "Makes a RAM user; it can do everything until it has a policy")
+            .arg(user_arg().required(true)),
+    ))
     .subcommand(ram("list-users", "Lists the RAM users by name").arg(json_arg()))
     .subcommand(
         ram("delete-user", "Deletes a RAM user with its policy and its disabled keys")
             .arg(user_arg().required(true))
             .arg(force("Also if it has keys that still work; they die with it")),
     )
-    .subcommand(
+    .subcommand(limit_flags(
         ram(
             "create-access-key",
             "Makes an access key and prints it as JSON; the secret is shown this once. Works beside a running \
@@ -50,7 +54,7 @@ pub fn command() -> Command {
         )
         .arg(user_arg().required_unless_present("root"))
         .arg(root()),
-    )
+    ))
     .subcommand(
         ram("list-access-keys", "Lists access keys, without their secrets")
             .arg(user_arg())
@@ -60,15 +64,16 @@ pub fn command() -> Command {
     .subcommand(ram("disable-access-key", "Switches a key off; enable-access-key undoes it").arg(key()).arg(last()))
     .subcommand(ram("enable-access-key", "Switches a key on again").arg(key()))
     .subcommand(ram("delete-access-key", "Deletes a key for good").arg(key()).arg(last()))
-    .subcommand(
+    .subcommand(limit_flags(
         ram(
             "rotate-access-key",
             "Makes a second key of the same holder and prints it as JSON. The old one works on, so that a back \
              end can switch without an outage: rotate, give the back end the new key, disable-access-key the old \
              one, watch, delete-access-key it",
         )
-        .arg(key()),
-    )
+        .arg(key())
+        .arg(force("Also if the old key is disabled; the new one is not")),
+    ))
     .subcommands(policy::commands())
 }
 
@@ -103,7 +108,8 @@ fn check_user_count(tx: &mut Tx<'_>, config: &Config, of: AccountNo) -> anyhow::
     let max = config.ram_user_max;
     ensure!(
         tx.ram_user_count(of)? < max,
-        "the account has {max} RAM users, as many as it may have: delete one, or raise ram_user_max"
+        "the account has {max} RAM users, as many as it may have: delete one, or raise ram_user_max (--ram-user-max, \
+         UPDRAFT_RAM_USER_MAX or --config of this command)"
     );
     Ok(())
 }
@@ -118,7 +124,7 @@ fn check_key_count(
     ensure!(
         tx.access_key_count(of, user)?.0 < max,
         "{} has {max} access keys, as many as it may have: delete one that is not used any more, or raise \
-         access_key_max",
+         access_key_max (--access-key-max, UPDRAFT_ACCESS_KEY_MAX or --config of this command)",
         user.unwrap_or(ROOT)
     );
     Ok(())
@@ -184,29 +190,54 @@ fn create_key(args: &ArgMatches) -> anyhow::Result<()> {
         check_name("user", user)?;
     }
     let beside = Beside::open(args)?;
-    let key = put_new_key(&beside, line("create-access-key", of, user), of, user)?;
-    say(&key.json());
-    Ok(())
+    let (owner, user) = (of.to_owned(), text(args, "user").map(str::to_owned));
+    let (config, now) = (beside.config.clone(), now());
+    let (key, holder) = put_new_key(&beside, line("create-access-key", of, None), move |tx| {
+        let account = account(tx, &owner)?;
+        let made = match &user {
+            Some(user) if tx.ram_user_find(account, user)?.is_none() => {
+                check_user_count(tx, &config, account)?;
+                tx.ram_user_insert(account, user, now)?
+            }
+            _ => false,
+        };
+        Ok(Holder { account, user: user.clone(), made })
+    })?;
+    if let Some(user) = holder.user.filter(|_| holder.made) {
+        complain(&format!(
+            "note: the RAM user {user} did not exist and was made, without a policy: it can do everything in the \
+             account until `ram put-policy` says otherwise"
+        ));
+    }
+    say_secret(&key.json(), of, &key.id)
 }
 
-/// Makes and stores a key of a RAM user, or (`None`) of the account itself.
-fn put_new_key(beside: &Beside, line: AuditLine, of: &str, user: Option<&str>) -> anyhow::Result<NewKey> {
+/// Who gets a new key.
+struct Holder {
+    account: AccountNo,
+    user: Option<String>,
+    /// Whether the user was made for it.
+    made: bool,
+}
+
+/// Makes and stores a key of the holder that is found, in the same transaction.
+fn put_new_key(
+    beside: &Beside,
+    line: AuditLine,
+    find: impl Fn(&mut Tx<'_>) -> anyhow::Result<Holder> + Send + 'static,
+) -> anyhow::Result<(NewKey, Holder)> {
     let key = fresh_key(&beside.random);
     let sealed = setup::seal_key(&beside.master_key()?, &key)?;
     let line = AuditLine { access_key: Some(key.id.clone()), ..line };
     let (now, config) = (now(), beside.config.clone());
-    let (of, user) = (of.to_owned(), user.map(str::to_owned));
-    beside.change(line, move |tx| {
-        let account = account(tx, &of)?;
-        if let Some(user) = &user
-            && tx.ram_user_find(account, user)?.is_none()
-        {
-            check_user_count(tx, &config, account)?;
-        }
-        check_key_count(tx, &config, account, user.as_deref())?;
-        Ok(tx.access_key_put(&sealed.of(account, user.clone()), now)?)
+    let holder = beside.change_told(line, move |tx, line| {
+        let holder = find(tx)?;
+        line.ram_user.clone_from(&holder.user);
+        check_key_count(tx, &config, holder.account, holder.user.as_deref())?;
+        tx.access_key_put(&sealed.of(holder.account, holder.user.clone()), now)?;
+        Ok(holder)
     })?;
-    Ok(key)
+    Ok((key, holder))
 }
 
 fn list_keys(args: &ArgMatches) -> anyhow::Result<()> {
@@ -255,12 +286,10 @@ fn change_key(args: &ArgMatches, change: KeyChange) -> anyhow::Result<()> {
         KeyChange::Enable => "enable-access-key",
         KeyChange::Delete => "delete-access-key",
     };
-    let beside = Beside::open(args)?;
-    let (wanted, owner) = (id.clone(), of.clone());
-    let holder = beside.read(move |tx| Ok(find_key(tx, &owner, &wanted)?.ram_user))?;
-    let line = AuditLine { access_key: Some(id.clone()), ..line(action, &of, holder.as_deref()) };
-    beside.change(line, move |tx| {
+    let line = AuditLine { access_key: Some(id.clone()), ..line(action, &of, None) };
+    Beside::open(args)?.change_told(line, move |tx, line| {
         let key = find_key(tx, &of, &id)?;
+        line.ram_user.clone_from(&key.ram_user);
         if change == KeyChange::Enable {
             return Ok(tx.access_key_switch(&id, true)?);
         }
@@ -281,14 +310,17 @@ fn change_key(args: &ArgMatches, change: KeyChange) -> anyhow::Result<()> {
 
 fn rotate_key(args: &ArgMatches) -> anyhow::Result<()> {
     let (id, of) = (need(args, "id")?.to_owned(), need(args, "account")?.to_owned());
+    let force = args.get_flag("force");
     let beside = Beside::open(args)?;
-    let (wanted, owner) = (id.clone(), of.clone());
-    let holder = beside.read(move |tx| Ok(find_key(tx, &owner, &wanted)?.ram_user))?;
-    let line = AuditLine {
-        subject: format!("OldAccessKeyId={id}"),
-        ..line("rotate-access-key", &of, holder.as_deref())
-    };
-    let key = put_new_key(&beside, line, &of, holder.as_deref())?;
-    say(&key.json());
-    Ok(())
+    let line = AuditLine { subject: format!("OldAccessKeyId={id}"), ..line("rotate-access-key", &of, None) };
+    let owner = of.clone();
+    let (key, _) = put_new_key(&beside, line, move |tx| {
+        let old = find_key(tx, &owner, &id)?;
+        ensure!(
+            old.enabled || force,
+            "{id} is disabled, and the new key would not be; enable-access-key it first, or give --force"
+        );
+        Ok(Holder { account: old.account, user: old.ram_user, made: false })
+    })?;
+    say_secret(&key.json(), &of, &key.id)
 }

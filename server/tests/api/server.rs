@@ -149,6 +149,9 @@ impl TestServer {
             };
             let put = store.write(Lane::Interactive, move |tx| {
                 let account = tx.account_ensure(account, START)?;
+                if let Some(user) = &row.ram_user {
+                    tx.ram_user_insert(account, user, START)?;
+                }
                 tx.access_key_put(&AccessKey { account, ..row.clone() }, START)
             });
             put.await.unwrap();

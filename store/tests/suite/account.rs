@@ -15,6 +15,8 @@ cases! {
         putting_a_key_again_replaces_its_secret_and_switch,
         only_a_key_without_ram_user_is_a_root_key,
         a_keys_holder_is_known_with_its_policy,
+        a_key_without_its_user_is_no_key,
+        an_account_is_inserted_once_only,
         keys_are_listed_counted_switched_and_deleted,
         users_are_made_once_and_take_their_keys_along,
         accounts_and_instances_are_listed_by_age,
@@ -43,7 +45,12 @@ fn an_installation_is_named_once(store: &Store) {
 
 fn put(store: &Store, key: &AccessKey) {
     let key = key.clone();
-    write(store, move |tx| tx.access_key_put(&key, NOW));
+    write(store, move |tx| {
+        if let Some(user) = &key.ram_user {
+            tx.ram_user_insert(key.account, user, NOW)?;
+        }
+        tx.access_key_put(&key, NOW)
+    });
 }
 
 fn account(store: &Store, name: &'static str) -> AccountNo {
@@ -131,6 +138,28 @@ fn a_keys_holder_is_known_with_its_policy(store: &Store) {
     assert_eq!(holder("nobody"), None);
 }
 
+fn a_key_without_its_user_is_no_key(store: &Store) {
+    let owner = account(store, "owner");
+    let ghost = key("ghost", owner, Some("alice"));
+    write(store, move |tx| tx.access_key_put(&ghost, NOW));
+    assert_eq!(read(store, |tx| tx.access_key_holder("ghost")), None);
+    assert_eq!(read(store, move |tx| tx.ram_user_list(owner)), [], "a key makes no user");
+    assert!(write(store, move |tx| tx.ram_user_insert(owner, "alice", NOW)));
+    assert!(read(store, |tx| tx.access_key_holder("ghost")).is_some());
+}
+
+fn an_account_is_inserted_once_only(store: &Store) {
+    let insert = || {
+        write(store, |tx| {
+            tx.admin_lock()?;
+            tx.account_insert("acme", NOW)
+        })
+    };
+    let made = insert().expect("the name is free");
+    assert_eq!(insert(), None);
+    assert_eq!(account(store, "acme"), made);
+}
+
 fn keys_are_listed_counted_switched_and_deleted(store: &Store) {
     let (owner, stranger) = (account(store, "owner"), account(store, "stranger"));
     for (id, of, user) in
@@ -212,14 +241,22 @@ fn audit_lines_are_found_by_what_they_say(store: &Store) {
         subject: "second".to_owned(),
         ..AuditLine::default()
     };
+    let by_sudo = AuditLine {
+        account: "third".to_owned(),
+        os_user: text("root (sudo by carol)"),
+        subject: "sudo".to_owned(),
+        ..AuditLine::default()
+    };
+    audit(store, 50, by_sudo);
     audit(store, 100, call.clone());
     audit(store, 200, command);
     let all = read(store, |tx| tx.audit_list(&AuditFilter::default(), i64::MAX, 10));
     assert_eq!(all[1].1, AuditLine { at: Timestamp(100), ..call });
     let before = all[0].0;
-    assert_eq!(read(store, move |tx| tx.audit_list(&AuditFilter::default(), before, 10)).len(), 1);
+    assert_eq!(read(store, move |tx| tx.audit_list(&AuditFilter::default(), before, 10)).len(), 2);
     for (filter, expected) in [
-        (AuditFilter::default(), vec!["second", "first"]),
+        (AuditFilter::default(), vec!["second", "first", "sudo"]),
+        (AuditFilter { user: text("carol"), ..AuditFilter::default() }, vec!["sudo"]),
         (AuditFilter { since: Some(Timestamp(101)), ..AuditFilter::default() }, vec!["second"]),
         (AuditFilter { account: text("root"), ..AuditFilter::default() }, vec!["first"]),
         (AuditFilter { user: text("alice"), ..AuditFilter::default() }, vec!["second", "first"]),
