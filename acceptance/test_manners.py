@@ -81,8 +81,10 @@ def test_an_address_that_fails_to_sign_waits(own_server):
     # A call that is refused for another reason does not count.
     assert code(good.call("CreateProduct", query, Timestamp="2001-01-01T00:00:00Z")) == "InvalidTimeStamp.Expired"
     assert code(unknown.call("CreateProduct", query)) == "InvalidAccessKeyId.NotFound"
-    refused = good.call("CreateProduct", query)
+    refused = unknown.call("CreateProduct", query)
     assert code(refused) == "Throttling"
+    # Who holds a key that is known does not pay for its neighbours.
+    assert code(good.call("CreateProduct", query)) == "iot.prod.AlreadyExistedProductName"
     assert 0 < int(refused.headers["x-acs-retry-after"]) <= 60_000
     assert requests.get(f"http://{server.api}/healthz", timeout=10).status_code == 200
 

@@ -55,8 +55,22 @@ impl Origin {
 pub struct Certificates {
     origin: Origin,
     current: RwLock<Arc<CertifiedKey>>,
-    /// The last trouble that the log was told of, so that a periodic look says it once.
-    told: Mutex<Option<String>>,
+    told: Mutex<Told>,
+}
+
+/// What the log was told of, so that a periodic look says it once.
+#[derive(Debug, Default)]
+struct Told {
+    /// The last pair that could not be used.
+    error: Option<String>,
+    /// How near the end of the one in use is.
+    end: Option<End>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Soon,
+    Over,
 }
 
 impl ResolvesServerCert for Certificates {
@@ -89,17 +103,21 @@ impl Certificates {
     pub fn look(&self, now: SystemTime, asked: bool) {
         match self.replace(now) {
             Ok(true) => {
-                *self.told.lock() = None;
+                *self.told.lock() = Told::default();
                 tracing::info!("a new certificate is in use for new connections");
             }
-            Ok(false) if asked => tracing::info!("the certificate is the same as before"),
-            Ok(false) => {}
+            Ok(false) => {
+                self.told.lock().error = None;
+                if asked {
+                    tracing::info!("the certificate is the same as before");
+                }
+            }
             Err(error) => {
                 let text = error.to_string();
                 let mut told = self.told.lock();
-                if asked || told.as_ref() != Some(&text) {
+                if asked || told.error.as_ref() != Some(&text) {
                     tracing::error!(%error, "the new certificate cannot be used; the one before stays in use");
-                    *told = Some(text);
+                    told.error = Some(text);
                 }
             }
         }
@@ -119,21 +137,23 @@ impl Certificates {
         Ok(true)
     }
 
-    /// Shows when the certificate ends; complains before that, once.
+    /// Shows when the certificate ends; complains once before that, and once when it is over.
     fn mind_the_end(&self, now: SystemTime) {
         let current = Arc::clone(&self.current.read());
         let Some(valid) = current.cert.first().and_then(|cert| validity(cert)) else { return };
         let end = valid.end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         metrics::gauge!("updraft_certificate_end_seconds").set(end.as_secs() as f64);
-        let text = match valid.end.duration_since(now) {
+        let (end, text) = match valid.end.duration_since(now) {
             Ok(left) if left >= WARN_WITHIN => return,
-            Ok(left) => format!("the certificate ends in {} days; renew it", left.as_secs() / 86_400),
-            Err(_) => "the certificate's time is over, so clients refuse it; renew it".to_owned(),
+            Ok(left) => {
+                (End::Soon, format!("the certificate ends in {} days; renew it", left.as_secs() / 86_400))
+            }
+            Err(_) => {
+                (End::Over, "the certificate's time is over, so clients refuse it; renew it".to_owned())
+            }
         };
-        let mut told = self.told.lock();
-        if told.is_none() {
+        if self.told.lock().end.replace(end) != Some(end) {
             tracing::warn!("{text}");
-            *told = Some(text);
         }
     }
 }

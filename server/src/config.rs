@@ -157,9 +157,10 @@ config! {
     http_seconds: u32 = 30;
     /// How long a new connection may take to say its first byte, and then to finish a TLS handshake, in seconds.
     handshake_seconds: u32 = 10;
-    /// How long a client of the HTTP port may take nothing of its answer before it is cut off, in seconds.
-    /// Devices pause a download while they erase flash memory.
-    http_write_seconds: u32 = 120;
+    /// How long a client of the HTTP port may take nothing of its answer before it is cut off, in seconds. The
+    /// system sees a slow link take something only when a large part of its buffer is free again, so this is
+    /// many times what a device needs to erase its flash memory.
+    http_write_seconds: u32 = 900;
     /// Most connections of one address (IPv6: of one /64) to the API's port. 0: no limit.
     api_connections_per_address: u32 = 2_000;
     /// Calls with an unknown key or a wrong signature that one address may make in a minute; then all its
@@ -293,6 +294,9 @@ impl Config {
             return refuse(
                 "`ram_user_max` must be 0 or more, `access_key_max`, `audit_days` and `audit_rows_max` 1 or more",
             );
+        }
+        if self.upload_unused_seconds < self.upload_ticket_seconds {
+            return refuse("`upload_unused_seconds` must not be shorter than `upload_ticket_seconds`");
         }
         if !matches!(self.log_format.as_str(), "text" | "json") {
             return refuse("`log_format` must be `text` or `json`");

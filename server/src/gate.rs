@@ -25,6 +25,8 @@ impl Exempt {
     }
 
     fn covers(&self, address: IpAddr) -> bool {
+        // A port that listens on both kinds of addresses shows IPv4 ones as IPv6.
+        let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 }

@@ -23,6 +23,10 @@ pub type Reply = Response<BoxBody<Bytes, std::io::Error>>;
 /// What `/errors` shows: the page that `Recommend` points to.
 const ERRORS_PAGE: &str = include_str!("../../docs/errors.md");
 
+/// Marks the answer to a request that was signed well: its connection is no stranger's any more.
+#[derive(Debug, Clone, Copy)]
+pub struct Known;
+
 /// Where a request came in.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {

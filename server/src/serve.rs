@@ -9,7 +9,7 @@ use crate::device::session::{BaseUrl, Sessions};
 use crate::engine::{self, ingest};
 use crate::files::{Blobs, purge};
 use crate::gate::{self, Gate, Pass};
-use crate::http::{Caller, Http};
+use crate::http::{Caller, Http, Known};
 use crate::net::{self, Limits, Peer, Stream};
 use crate::random::Random;
 use crate::retention;
@@ -18,6 +18,7 @@ use crate::stall::Patient;
 use anyhow::Context as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
+use parking_lot::Mutex;
 use serde_json::json;
 use std::convert::Infallible;
 use std::fs::File;
@@ -367,15 +368,25 @@ async fn serve_http(
     http: Arc<Http>,
     stream: Stream,
     peer: Peer,
-    _pass: Pass,
+    pass: Pass,
     mut closing: watch::Receiver<bool>,
 ) {
     let caller = Caller { local: peer.local, remote: peer.remote, tls: peer.tls };
     let stream = Patient::new(stream, Duration::from_secs(http.app.config.http_write_seconds.into()));
     let patience = Duration::from_secs(http.app.config.http_seconds.into());
+    // A connection counts against its address until a call or an address of a download was signed well: many
+    // devices behind one address may download for hours.
+    let pass = Mutex::new(Some(pass));
+    let pass = Arc::new(pass);
     let service = hyper::service::service_fn(move |request| {
-        let http = Arc::clone(&http);
-        async move { Ok::<_, Infallible>(http.answer(caller, request).await) }
+        let (http, pass) = (Arc::clone(&http), Arc::clone(&pass));
+        async move {
+            let reply = http.answer(caller, request).await;
+            if reply.extensions().get::<Known>().is_some() {
+                pass.lock().take();
+            }
+            Ok::<_, Infallible>(reply)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         // C SDKs look for `Content-Length` in exactly this spelling.

@@ -92,11 +92,14 @@ impl Tx<'_> {
             |row| row.opt_text(0),
         )?;
         let Some(replaced) = before else { return Ok(UploadNoted::Refused) };
-        self.exec(
+        let noted = self.exec(
             "UPDATE file SET blob = ?2, size = ?3, md5 = ?4, sha256 = ?5, unused_since = ?6
              WHERE object_key = ?1 AND firmware IS NULL",
             &[object_key.into(), blob.into(), size.into(), md5.into(), sha256.into(), now.0.into()],
         )?;
+        if noted == 0 {
+            return Ok(UploadNoted::Refused);
+        }
         Ok(replaced.map_or(UploadNoted::First, UploadNoted::Replaced))
     }
 

@@ -176,10 +176,11 @@ const LOAD: Hot = Hot {
 };
 
 const CLAIM: Hot = Hot {
-    row: "UPDATE file SET firmware = ?2, ordinal = ?3, name = ?4, unused_since = NULL WHERE id = ?1",
+    row: "UPDATE file SET firmware = ?2, ordinal = ?3, name = ?4, unused_since = NULL
+          WHERE id = ?1 AND firmware IS NULL",
     set: "UPDATE file SET firmware = u.firmware, ordinal = u.ordinal, name = u.name, unused_since = NULL
           FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) AS u (id, firmware, ordinal, name)
-          WHERE file.id = u.id",
+          WHERE file.id = u.id AND file.firmware IS NULL",
     columns: &[Column::Int, Column::Int, Column::Int, Column::Text],
 };
 
@@ -218,7 +219,10 @@ impl Tx<'_> {
                 .zip(0_i64..)
                 .map(|((file, name), at)| vec![file.0.into(), no.0.into(), at.into(), name.as_ref().into()])
                 .collect();
-            self.exec_set(&CLAIM, &rows)?;
+            // Found unused in this transaction; another node may have been faster.
+            if self.exec_set(&CLAIM, &rows)? != rows.len() {
+                return Err(StoreError::Conflict("file"));
+            }
         }
         Ok(no)
     }

@@ -71,18 +71,29 @@ pub fn examine(location: &Location, patience: Duration) -> Result<Option<Health>
             look(&mut Database::Sqlite(conn), engine, None, integrity).map(Some)
         }
         Location::Postgres(url) => {
-            let mut conn = PgConn::connect(url)?;
-            let mut version = 0;
-            let sql = "SELECT CAST(current_setting('server_version_num') AS BIGINT)";
-            conn.query(sql, &[], &mut |row| {
-                version = row.int(0)?;
-                Ok(())
-            })?;
-            let major = version / 10_000;
-            let mut database = Database::Postgres(Box::new(conn));
-            look(&mut database, format!("PostgreSQL {major}"), Some(major), Integrity::NotOurs).map(Some)
+            // A server that accepts and then says nothing, or a lock, must not hold the look up for ever: its
+            // thread is left behind.
+            let (found, answer) = mpsc::channel();
+            let url = url.clone();
+            std::thread::spawn(move || found.send(look_at_postgres(&url)));
+            answer.recv_timeout(patience).unwrap_or_else(|_| {
+                Err(StoreError::Unavailable(format!("it does not answer within {} s", patience.as_secs())))
+            })
         }
     }
+}
+
+fn look_at_postgres(url: &str) -> Result<Option<Health>, StoreError> {
+    let mut conn = PgConn::connect(url)?;
+    let mut version = 0;
+    let sql = "SELECT CAST(current_setting('server_version_num') AS BIGINT)";
+    conn.query(sql, &[], &mut |row| {
+        version = row.int(0)?;
+        Ok(())
+    })?;
+    let major = version / 10_000;
+    let mut database = Database::Postgres(Box::new(conn));
+    look(&mut database, format!("PostgreSQL {major}"), Some(major), Integrity::NotOurs).map(Some)
 }
 
 /// Opens a file without making others beside it. Without a write-ahead log the file is all there is and nobody

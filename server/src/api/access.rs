@@ -47,6 +47,11 @@ pub struct AccessKeys {
 }
 
 impl AccessKeys {
+    /// Whether this key was looked up before and found.
+    pub fn knows(&self, id: &str) -> bool {
+        self.cached.read().contains_key(id)
+    }
+
     /// The holder of a key; `None` if there is no such key.
     pub async fn find(
         &self,

@@ -11,7 +11,7 @@ use crate::api::params::Params;
 use crate::api::sign::{self, V1Hash};
 use crate::api::{Call, Operation, audit, find, policy};
 use crate::app::App;
-use crate::http::Caller;
+use crate::http::{Caller, Known};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::request::Parts;
@@ -156,7 +156,8 @@ async fn perform(
     outcome.unwrap_or_else(|_| Err(ApiError::new(Code::SystemException).because("the operation panicked")))
 }
 
-/// Who signed the call. An address from which too many calls were not signed well is refused unheard.
+/// Who signed the call. Strange keys of an address from which too many calls were not signed well are refused
+/// unheard.
 async fn signer(
     app: &App,
     parts: &Parts,
@@ -165,11 +166,14 @@ async fn signer(
     acs3: bool,
 ) -> Result<Arc<Signer>, ApiError> {
     let address = parts.extensions.get::<Caller>().map(|caller| caller.remote.ip());
-    if let Some(wait_ms) = address.and_then(|address| app.gate.refuses(address)) {
+    let claim = if acs3 { acs3_claim(parts, body)? } else { v1_claim(&parts.method, params)? };
+    // Keys that were looked up before cost no look-up; whoever holds one does not pay for its neighbours.
+    if !app.access_keys.knows(&claim.key_id)
+        && let Some(wait_ms) = address.and_then(|address| app.gate.refuses(address))
+    {
         let refused = ApiError::new(Code::Throttling).because("too many failures of this address");
         return Err(ApiError { retry_after_ms: Some(wait_ms as i64), ..refused });
     }
-    let claim = if acs3 { acs3_claim(parts, body)? } else { v1_claim(&parts.method, params)? };
     let signer = verify(app, &claim).await;
     if let (Some(address), Err(error)) = (address, &signer)
         && [Code::AccessKeyNotFound, Code::SignatureDoesNotMatch].iter().any(|code| code.wire() == error.code)
@@ -408,7 +412,9 @@ fn success(format: Format, operation: &Operation, request_id: &str, object: Obje
     let mut body = Object::new().text("RequestId", request_id).flag("Success", true);
     body.0.extend(object.0);
     let root = format!("{}Response", operation.name);
-    reply(200, format, request_id, body.render(format, &root))
+    let mut response = reply(200, format, request_id, body.render(format, &root));
+    response.extensions_mut().insert(Known);
+    response
 }
 
 fn failure(

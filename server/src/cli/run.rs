@@ -64,8 +64,12 @@ pub fn serve(args: &ArgMatches) -> anyhow::Result<()> {
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder()?;
     let runtime = runtime()?;
     let outcome = runtime.block_on(async move {
-        let signals = service::Signals::new()?;
-        let server = Server::start(config, Some(metrics)).await?;
+        let mut signals = service::Signals::new()?;
+        // A database that does not answer must not make the start deaf.
+        let server = tokio::select! {
+            server = Server::start(config, Some(metrics)) => server?,
+            () = signals.stop() => anyhow::bail!("stopped before it served"),
+        };
         say(&format!("updraft {} serves", env!("CARGO_PKG_VERSION")));
         say(&format!("  API and downloads  {} (plain and TLS)", server.api_addr));
         say(&format!("  MQTT               {} (plain and TLS)", server.mqtt_addr));

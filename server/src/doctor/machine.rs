@@ -7,8 +7,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Less free space than this is too little: the database must never meet a full disk.
-const RESERVE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Less free space than this is too little for the database alone, whatever is reserved for it.
+const DATABASE_BYTES: u64 = 64 * 1024 * 1024;
 /// Writes that the disk is tried with.
 const SYNCS: usize = 16;
 /// A slower disk makes every answer slow.
@@ -92,7 +92,8 @@ fn open_secret(path: &Path) -> Option<Finding> {
 /// Free space, and how long the disk takes to make a write durable.
 pub(super) fn disk(patient: &Patient<'_>) -> Vec<Finding> {
     let dir = existing(&patient.config.data_dir);
-    vec![space(&dir), speed(&dir)]
+    let reserve = patient.config.disk_reserve_bytes.unsigned_abs();
+    vec![space(&dir, reserve), speed(&dir)]
 }
 
 /// The folder, or the nearest one above it that is there.
@@ -101,7 +102,7 @@ fn existing(dir: &Path) -> PathBuf {
     above.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
-fn space(dir: &Path) -> Finding {
+fn space(dir: &Path, reserve: u64) -> Finding {
     let why = "On a full disk uploads, reports and calls are refused.";
     let stat = match rustix::fs::statvfs(dir) {
         Ok(stat) => stat,
@@ -110,10 +111,10 @@ fn space(dir: &Path) -> Finding {
             return Finding::warning(DISK, what, why, "Look at it with `df`.");
         }
     };
-    judge_space(stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_favail, stat.f_files)
+    judge_space(stat.f_bavail.saturating_mul(stat.f_frsize), reserve, stat.f_favail, stat.f_files)
 }
 
-fn judge_space(free: u64, free_inodes: u64, inodes: u64) -> Finding {
+fn judge_space(free: u64, reserve: u64, free_inodes: u64, inodes: u64) -> Finding {
     let why = "On a full disk uploads, reports and calls are refused.";
     let what = format!("{} MiB are free", free / (1024 * 1024));
     // Some file systems have no table of files, and say 0 of 0.
@@ -121,10 +122,11 @@ fn judge_space(free: u64, free_inodes: u64, inodes: u64) -> Finding {
         let what = format!("{free_inodes} more files can be made");
         return Finding::broken(DISK, what, why, "Remove files, or move the data folder.");
     }
-    if free < RESERVE_BYTES {
-        return Finding::broken(DISK, what, why, "Make room: a server wants a GiB beside its packages.");
+    if free < reserve.max(DATABASE_BYTES) {
+        let action = "Make room: uploads leave `disk_reserve_bytes` to the database, and are refused now.";
+        return Finding::broken(DISK, what, why, action);
     }
-    if free < 4 * RESERVE_BYTES {
+    if free < reserve.max(DATABASE_BYTES).saturating_mul(4) {
         return Finding::warning(DISK, what, why, "Make room before the next packages come.");
     }
     Finding::good(DISK, what)
@@ -192,11 +194,18 @@ mod tests {
     #[test]
     fn space_and_speed_are_judged() {
         const GIB: u64 = 1024 * 1024 * 1024;
-        assert_eq!(judge_space(9 * GIB, 1 << 20, 1 << 21).level, Level::Good);
-        assert_eq!(judge_space(9 * GIB, 0, 0).level, Level::Good, "no table of files");
-        assert_eq!(judge_space(2 * GIB, 1 << 20, 1 << 21).level, Level::Warning);
-        assert_eq!(judge_space(GIB - 1, 1 << 20, 1 << 21).level, Level::Broken);
-        assert_eq!(judge_space(9 * GIB, 3, 1 << 21).level, Level::Broken);
+        assert_eq!(judge_space(9 * GIB, GIB, 1 << 20, 1 << 21).level, Level::Good);
+        assert_eq!(judge_space(9 * GIB, GIB, 0, 0).level, Level::Good, "no table of files");
+        assert_eq!(judge_space(2 * GIB, GIB, 1 << 20, 1 << 21).level, Level::Warning);
+        assert_eq!(judge_space(GIB - 1, GIB, 1 << 20, 1 << 21).level, Level::Broken);
+        assert_eq!(
+            judge_space(9 * GIB, 10 * GIB, 1 << 20, 1 << 21).level,
+            Level::Broken,
+            "the reserve is set"
+        );
+        assert_eq!(judge_space(GIB, 0, 1 << 20, 1 << 21).level, Level::Good, "no reserve on a small device");
+        assert_eq!(judge_space(1 << 20, 0, 1 << 20, 1 << 21).level, Level::Broken);
+        assert_eq!(judge_space(9 * GIB, GIB, 3, 1 << 21).level, Level::Broken);
         assert_eq!(judge_speed(Duration::from_millis(2)).level, Level::Good);
         assert_eq!(judge_speed(Duration::from_millis(20)).level, Level::Warning);
         assert_eq!(judge_speed(Duration::from_secs(2)).level, Level::Broken);

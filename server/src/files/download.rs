@@ -4,7 +4,7 @@
 
 use crate::app::App;
 use crate::files::{FileBody, address};
-use crate::http::{Reply, plain_reply};
+use crate::http::{Known, Reply, plain_reply};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -52,6 +52,7 @@ pub async fn answer(app: &App, method: &Method, object_key: &str, query: &str, h
         FileBody::new(opened, start, length).boxed()
     };
     let mut reply = Reply::new(body);
+    reply.extensions_mut().insert(Known);
     let headers = reply.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
