@@ -78,9 +78,10 @@ async fn who_hangs_up_leaves_a_line_all_the_same() {
     let known = lines(&server).await.len();
     let hung_up = server.call_as(ROOT, "JSON", "CreateProduct", &valid).now_or_never();
     assert!(hung_up.is_none(), "the call was under way");
-    while lines(&server).await.len() == known {
-        tokio::task::yield_now().await;
-    }
+    // What a stop waits for.
+    server.app.calls.close();
+    server.app.calls.wait().await;
+    assert_eq!(lines(&server).await.len(), known + 1);
     assert_eq!(lines(&server).await.pop().unwrap().outcome, "ok");
 }
 
