@@ -1,10 +1,15 @@
 """Accounts, instances, users, keys, policies and the audit log, on a real server and beside it."""
 
+import concurrent.futures
 import json
+import subprocess
+import threading
+
 import pytest
 from Tea.exceptions import TeaException
 
 from support.backend import Backend, unique
+from support.server import binary
 from support.signed import Caller, code
 from support.waiting import wait_for
 
@@ -101,6 +106,37 @@ def test_a_back_end_switches_keys_without_an_outage(mine):
     assert new.secret not in mine.admin("ram", "list-access-keys")
 
 
+def test_a_rotated_key_is_no_way_back(mine):
+    name = unique("user")
+    key = mine.create_access_key(name)[0]
+    mine.admin("ram", "disable-access-key", key)
+    assert "--force" in mine.refuses("ram", "rotate-access-key", key)
+    rotated = key_of(mine.admin("ram", "rotate-access-key", key, "--force"))[0]
+    command = lines(mine.admin("audit", "--action", "ram rotate-access-key", "--limit", "1", "--json"))[0]
+    assert (command["RamUser"], command["AccessKeyId"]) == (name, rotated)
+    mine.admin("ram", "delete-user", "--user", name, "--force")
+    assert "no access key" in mine.refuses("ram", "rotate-access-key", key, "--force")
+    assert name not in mine.admin("ram", "list-users")
+
+
+def test_a_secret_that_cannot_be_printed_is_an_error(mine):
+    name = unique("user")
+    command = [binary(), "ram", "create-access-key", "--user", name, "--data-dir", str(mine.data_dir)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, env=mine.environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    [key] = lines(mine.admin("ram", "list-access-keys", "--user", name, "--json"))
+    assert done.returncode == 1 and f"delete-access-key {key['AccessKeyId']}" in done.stderr
+    assert f"{name} did not exist" in done.stderr and "everything" in done.stderr
+
+
+def test_commands_at_once_keep_the_limits(own_server):
+    server = own_server()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        names = ["acme"] * 4
+        made = list(pool.map(lambda name: server.command("account", "create", "--name", name), names))
+    assert sorted(done.returncode for done in made) == [0, 1, 1, 1]
+
+
 def test_the_accounts_last_key_is_not_lost_by_accident(mine):
     name = unique("acme")
     first = key_of(mine.admin("account", "create", "--name", name))
@@ -118,6 +154,7 @@ def test_the_accounts_last_key_is_not_lost_by_accident(mine):
 
 def test_users_and_keys_are_limited_by_name(own_server):
     server = own_server(ram_user_max=1, access_key_max=2)
+    assert "ram_user_max" in server.refuses("ram", "create-user", "--user", "carol", "--ram-user-max", "0")
     server.admin("ram", "create-user", "--user", "alice")
     assert "ram_user_max" in server.refuses("ram", "create-user", "--user", "bob")
     assert "ram_user_max" in server.refuses("ram", "create-access-key", "--user", "bob")
@@ -185,7 +222,28 @@ def test_the_audit_log_says_who_did_what(mine):
 
 
 def test_the_audit_log_survives_a_kill(own_server):
-    server = own_server()
-    made = Caller(server).ok("CreateProduct", {"ProductName": unique("prod"), "NodeType": 0})
+    server = own_server(quota_scale=0)
+    acknowledged = []
+    some = threading.Event()
+
+    def create():
+        caller = Caller(server)
+        try:
+            while True:
+                made = caller.ok("CreateProduct", {"ProductName": unique("prod"), "NodeType": 0})
+                acknowledged.append(made["RequestId"])
+                if len(acknowledged) >= 50:
+                    some.set()
+        except Exception:  # the connection breaks in whatever way
+            some.set()
+
+    workers = [threading.Thread(target=create) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    assert some.wait(30)
     server.kill()
-    assert made["RequestId"] in server.admin("audit")
+    for worker in workers:
+        worker.join()
+    assert len(acknowledged) >= 50
+    told = {line["RequestId"] for line in lines(server.admin("audit", "--limit", "0", "--json"))}
+    assert set(acknowledged) <= told

@@ -1,6 +1,7 @@
 //! Where the parts meet.
 
 use crate::api::access::{AccessKeys, Instances};
+use crate::api::audit::RefusedCalls;
 use crate::api::nonce::Nonces;
 use crate::api::quota::Quotas;
 use crate::clock::Clock;
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 use updraft_core::id::TaskNo;
 use updraft_core::time::Timestamp;
 use updraft_store::Store;
@@ -39,6 +41,10 @@ pub struct App {
     pub access_keys: AccessKeys,
     /// Instances that calls have named.
     pub instances: Instances,
+    /// Calls that were refused lately.
+    pub refused_calls: RefusedCalls,
+    /// Calls that change something and are in progress: a stop waits for them.
+    pub calls: TaskTracker,
     /// Nonces used lately.
     pub nonces: Nonces,
     /// Calls of the last second.
@@ -70,6 +76,8 @@ impl App {
             addresses: Addresses::new(&master, &config),
             access_keys: AccessKeys::default(),
             instances: Instances::default(),
+            refused_calls: RefusedCalls::default(),
+            calls: TaskTracker::new(),
             nonces: Nonces::new(config.nonce_max),
             quotas: Quotas::new(config.quota_scale),
             gate: Gate::new(

@@ -197,7 +197,7 @@ config! {
     access_key_max: i64 = 5;
     /// How long lines of the audit log are kept, in days.
     audit_days: i64 = 365;
-    /// Most lines of the audit log; beyond it the oldest go first.
+    /// Most lines of the audit log; beyond it the account with the most loses lines: refused calls first, commands last.
     audit_rows_max: i64 = 1_000_000;
     /// Rows that one transaction of the engine touches at most: tasks made, pushed, timed out or cancelled.
     engine_chunk_rows: u32 = 2_000;

@@ -1,5 +1,6 @@
 //! A running server: puts the parts together, opens the ports, and takes it all down again in order.
 
+use crate::api::audit;
 use crate::app::App;
 use crate::certificates::{Certificates, Origin};
 use crate::clock::{Clock, SystemClock};
@@ -284,6 +285,12 @@ impl Server {
                 Err(error) => tracing::error!(%error, "a port had failed"),
             }
         }
+        // Callers that hung up, or did not wait: what their calls changed gets its audit line.
+        self.app.calls.close();
+        if tokio::time::timeout(WORKER_STOP, self.app.calls.wait()).await.is_err() {
+            tracing::warn!(calls = self.app.calls.len(), "calls did not end in time");
+        }
+        audit::tell_left_out(&self.app, true).await;
         let _ = self.stop_engine.send(true);
         self.app.wake.notify_one();
         for worker in self.workers {

@@ -1,8 +1,8 @@
 //! The audit log: who changed what, or tried to.
 
 use crate::error::StoreError;
-use crate::tx::Tx;
-use crate::value::Row;
+use crate::tx::{Column, Hot, Tx};
+use crate::value::{Row, Value};
 use updraft_core::time::Timestamp;
 
 /// One line. It holds names, not row numbers: it outlives what it tells of.
@@ -42,6 +42,34 @@ pub struct AuditFilter {
     /// The operation or command, exactly.
     pub action: Option<String>,
 }
+
+/// What a line is worth when there are too many: refusals go first, commands last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AuditWorth {
+    /// A call that was refused or failed.
+    Refusal,
+    /// A call that changed something.
+    Change,
+    /// A command.
+    Command,
+}
+
+/// A line as trimming sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScannedLine {
+    /// Its number.
+    pub no: i64,
+    /// The account that it is about.
+    pub account: String,
+    /// What it is worth.
+    pub worth: AuditWorth,
+}
+
+const DELETE: Hot = Hot {
+    row: "DELETE FROM audit WHERE id = ?1",
+    set: "DELETE FROM audit WHERE id = ANY($1::bigint[])",
+    columns: &[Column::Int],
+};
 
 fn line(row: &Row<'_>) -> Result<(i64, AuditLine), StoreError> {
     let line = AuditLine {
@@ -111,31 +139,58 @@ impl Tx<'_> {
         )
     }
 
-    /// Whether the oldest line is older than `older_than`, or more than the newest `rows_max`.
-    pub fn audit_overdue(&mut self, older_than: Timestamp, rows_max: i64) -> Result<bool, StoreError> {
+    /// Whether one of the `chunk` oldest lines is older than `older_than`.
+    pub fn audit_overdue(&mut self, older_than: Timestamp, chunk: i64) -> Result<bool, StoreError> {
         let found = self.query_one(
-            "SELECT 1 FROM (SELECT id, at FROM audit ORDER BY id LIMIT 1) AS oldest
-             WHERE oldest.at < ?1 OR oldest.id <= (SELECT MAX(id) FROM audit) - ?2",
-            &[older_than.0.into(), rows_max.into()],
+            "SELECT 1 FROM (SELECT at FROM audit ORDER BY id LIMIT ?2) AS oldest WHERE oldest.at < ?1 LIMIT 1",
+            &[older_than.0.into(), chunk.into()],
             |_| Ok(()),
         )?;
         Ok(found.is_some())
     }
 
-    /// Looks at the `chunk` oldest lines and deletes those that are older than `older_than`, or more than the
-    /// newest `rows_max`; answers how many it deleted.
-    pub fn audit_trim(
-        &mut self,
-        older_than: Timestamp,
-        rows_max: i64,
-        chunk: i64,
-    ) -> Result<usize, StoreError> {
-        // Numbers may have gaps, never repeat: so many numbers are at most so many lines.
+    /// Looks at the `chunk` oldest lines and deletes those that are older than `older_than`; answers how many
+    /// it deleted.
+    pub fn audit_trim(&mut self, older_than: Timestamp, chunk: i64) -> Result<usize, StoreError> {
         self.exec(
             "DELETE FROM audit WHERE id IN (
-               SELECT oldest.id FROM (SELECT id, at FROM audit ORDER BY id LIMIT ?3) AS oldest
-               WHERE oldest.at < ?1 OR oldest.id <= (SELECT MAX(id) FROM audit) - ?2)",
-            &[older_than.0.into(), rows_max.into(), chunk.into()],
+               SELECT oldest.id FROM (SELECT id, at FROM audit ORDER BY id LIMIT ?2) AS oldest
+               WHERE oldest.at < ?1)",
+            &[older_than.0.into(), chunk.into()],
         )
+    }
+
+    /// The lowest and the highest number; `None`: no lines. There are at most as many lines as numbers.
+    pub fn audit_span(&mut self) -> Result<Option<(i64, i64)>, StoreError> {
+        let found = self.query_one(
+            "SELECT COALESCE((SELECT MIN(id) FROM audit), 0), COALESCE((SELECT MAX(id) FROM audit), 0)",
+            &[],
+            |row| Ok((row.int(0)?, row.int(1)?)),
+        )?;
+        Ok(found.filter(|span| *span != (0, 0)))
+    }
+
+    /// At most `limit` lines with a number above `after`, oldest first, as far as trimming needs them.
+    pub fn audit_scan(&mut self, after: i64, limit: i64) -> Result<Vec<ScannedLine>, StoreError> {
+        self.query(
+            "SELECT id, account, CAST(CASE WHEN os_user IS NOT NULL THEN 2 WHEN outcome = 'ok' THEN 1 ELSE 0 END
+                                      AS BIGINT)
+             FROM audit WHERE id > ?1 ORDER BY id LIMIT ?2",
+            &[after.into(), limit.into()],
+            |row| {
+                let worth = match row.int(2)? {
+                    0 => AuditWorth::Refusal,
+                    1 => AuditWorth::Change,
+                    _ => AuditWorth::Command,
+                };
+                Ok(ScannedLine { no: row.int(0)?, account: row.text(1)?, worth })
+            },
+        )
+    }
+
+    /// Deletes lines by number.
+    pub fn audit_delete(&mut self, numbers: &[i64]) -> Result<usize, StoreError> {
+        let rows: Vec<Vec<Value<'_>>> = numbers.iter().map(|no| vec![(*no).into()]).collect();
+        self.exec_set(&DELETE, &rows)
     }
 }

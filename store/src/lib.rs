@@ -38,7 +38,7 @@ mod value;
 mod writer;
 
 pub use access_key::{AccessKey, KeyHolder, ListedKey};
-pub use audit::{AuditFilter, AuditLine};
+pub use audit::{AuditFilter, AuditLine, AuditWorth, ScannedLine};
 pub use browse::{
     BrowseFilter, BrowsedDevice, BrowsedFirmware, BrowsedJob, BrowsedProduct, BrowsedTask, DeviceFilter,
     Place,

@@ -2,7 +2,7 @@
 
 pub mod access;
 pub mod answer;
-mod audit;
+pub mod audit;
 pub mod device;
 pub mod error;
 pub mod firmware;

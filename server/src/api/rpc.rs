@@ -129,7 +129,7 @@ async fn run(
             audit::write(&app, operation, &signer, &request_id, draft, &outcome).await;
             outcome
         };
-        let task = tokio::spawn(work.in_current_span());
+        let task = arrival.app.calls.spawn(work.in_current_span());
         task.await.unwrap_or_else(|_| Err(ApiError::new(Code::SystemException).because("its task ended")))
     } else {
         perform(&app, operation, &signer, params, base).await

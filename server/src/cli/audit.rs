@@ -17,12 +17,15 @@ const PAGE_ROWS: i64 = 1_000;
 pub fn command() -> Command {
     admin(
         "audit",
-        "Shows the audit log, newest first: every command and every call of the API that changed something or \
-         was refused it, by whom, and with what outcome. Works beside a running server",
+        "Shows the audit log, newest first: every command that changed something, and every call of the API that \
+         did or was refused it, by whom, and with what outcome. Not in it: calls and commands that only read, \
+         refused commands, calls with an unknown or disabled key, a wrong signature, time or nonce, or beyond \
+         the quota; of more than 60 refused calls of a key in a minute only the number; uploads, downloads and \
+         devices. Works beside a running server",
     )
     .arg(text_arg("since", "TIME", "Only from then on: 30m, 2h, 7d ago, or 2024-05-20T12:00:00Z"))
     .arg(account_filter_arg())
-    .arg(text_arg("user", "NAME", "Only of this RAM user, or this user of the system"))
+    .arg(text_arg("user", "NAME", "Only of this RAM user, or this user of the system, also by sudo"))
     .arg(text_arg("action", "NAME", "Only this operation (CreateProduct) or command (\"ram create-user\")"))
     .arg(
         text_arg("limit", "N", "At most so many lines; 0: all")

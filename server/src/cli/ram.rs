@@ -320,6 +320,10 @@ fn rotate_key(args: &ArgMatches) -> anyhow::Result<()> {
             old.enabled || force,
             "{id} is disabled, and the new key would not be; enable-access-key it first, or give --force"
         );
+        if let Some(user) = &old.ram_user {
+            let found = tx.ram_user_find(old.account, user)?;
+            ensure!(found.is_some(), "the account {owner} has no user {user}, who held {id}");
+        }
         Ok(Holder { account: old.account, user: old.ram_user, made: false })
     })?;
     say_secret(&key.json(), &of, &key.id)

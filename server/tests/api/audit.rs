@@ -4,7 +4,8 @@ use crate::server::{Key, OTHER_ACCOUNT, RAM_USER, ROOT, TestServer};
 use crate::shop::{Shop, changed};
 use futures_util::FutureExt as _;
 use updraft_server::api::OPERATIONS;
-use updraft_server::retention::forget_chunk;
+use updraft_server::api::audit::tell_left_out;
+use updraft_server::retention::Retention;
 use updraft_store::{AuditFilter, AuditLine, Lane};
 
 /// All lines, oldest first.
@@ -77,9 +78,10 @@ async fn who_hangs_up_leaves_a_line_all_the_same() {
     let known = lines(&server).await.len();
     let hung_up = server.call_as(ROOT, "JSON", "CreateProduct", &valid).now_or_never();
     assert!(hung_up.is_none(), "the call was under way");
-    while lines(&server).await.len() == known {
-        tokio::task::yield_now().await;
-    }
+    // What a stop waits for.
+    server.app.calls.close();
+    server.app.calls.wait().await;
+    assert_eq!(lines(&server).await.len(), known + 1);
     assert_eq!(lines(&server).await.pop().unwrap().outcome, "ok");
 }
 
@@ -113,14 +115,52 @@ async fn old_lines_are_forgotten_and_so_are_too_many() {
     for _ in 0..5 {
         server.ok("CreateProduct", &changed(&shop.valid("CreateProduct").await, &[])).await;
     }
-    assert!(!forget_chunk(&server.app).await.unwrap());
+    let mut retention = Retention::default();
+    retention.forget(&server.app).await.unwrap();
     assert_eq!(lines(&server).await.len(), 3);
     server.later_ms(24 * 3_600_000);
-    assert!(!forget_chunk(&server.app).await.unwrap());
+    retention.forget(&server.app).await.unwrap();
     assert_eq!(lines(&server).await.len(), 3, "a day is not too old");
     server.later_ms(1);
-    forget_chunk(&server.app).await.unwrap();
+    retention.forget(&server.app).await.unwrap();
     assert_eq!(lines(&server).await, []);
     let line = AuditLine::default();
     server.app.store.write(Lane::Bulk, move |tx| tx.audit_insert(&line)).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_refused_again_and_again_does_not_fill_the_log() {
+    let server = TestServer::new().await;
+    let shop = Shop::open(&server).await;
+    let known = lines(&server).await.len();
+    for _ in 0..65 {
+        server.call_as(RAM_USER, "JSON", "CreateProduct", &[("ProductName", "x"), ("NodeType", "0")]).await;
+    }
+    assert_eq!(lines(&server).await.len() - known, 60);
+    server.ok("CreateProduct", &shop.valid("CreateProduct").await).await;
+    server.call_as(OTHER_ACCOUNT, "JSON", "CreateProduct", &[("ProductName", "x"), ("NodeType", "0")]).await;
+    assert_eq!(lines(&server).await.len() - known, 62, "neither changes nor others are left out");
+    server.later_ms(60_000);
+    tell_left_out(&server.app, false).await;
+    tell_left_out(&server.app, true).await;
+    let all = lines(&server).await;
+    assert_eq!(all.len() - known, 63, "{all:?}");
+    let told = all.last().unwrap();
+    assert_eq!((told.outcome.as_str(), told.subject.as_str()), ("LeftOut", "Count=5"));
+    assert_eq!((told.ram_user.as_deref(), told.access_key.as_deref()), (Some("operator"), Some(RAM_USER.id)));
+}
+
+#[tokio::test]
+async fn refusals_go_before_changes_and_commands() {
+    let server = TestServer::with(updraft_store::Location::Inline, |config| config.audit_rows_max = 3).await;
+    for (outcome, os_user) in [("ok", Some("alice")), ("ok", None), ("no", None), ("no", None), ("no", None)]
+    {
+        let os_user = os_user.map(str::to_owned);
+        let line =
+            AuditLine { outcome: outcome.to_owned(), os_user, at: server.app.now(), ..AuditLine::default() };
+        server.app.store.write(Lane::Bulk, move |tx| tx.audit_insert(&line)).await.unwrap();
+    }
+    Retention::default().forget(&server.app).await.unwrap();
+    let left: Vec<String> = lines(&server).await.into_iter().map(|line| line.outcome).collect();
+    assert_eq!(left, ["ok", "ok", "no"]);
 }

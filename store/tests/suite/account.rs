@@ -4,7 +4,7 @@ use crate::harness::cases;
 use crate::help::{NOW, read, try_write, write};
 use updraft_core::id::AccountNo;
 use updraft_core::time::Timestamp;
-use updraft_store::{AccessKey, AuditFilter, AuditLine, Store};
+use updraft_store::{AccessKey, AuditFilter, AuditLine, AuditWorth, Store};
 
 cases! {
     Store:
@@ -21,7 +21,8 @@ cases! {
         users_are_made_once_and_take_their_keys_along,
         accounts_and_instances_are_listed_by_age,
         audit_lines_are_found_by_what_they_say,
-        the_oldest_audit_lines_are_trimmed_by_age_and_number,
+        the_oldest_audit_lines_are_trimmed_by_age,
+        audit_lines_are_scanned_by_worth_and_deleted_by_number,
         an_installation_is_named_once;
 }
 
@@ -268,18 +269,41 @@ fn audit_lines_are_found_by_what_they_say(store: &Store) {
     assert_eq!(subjects(store, AuditFilter::default(), 1), ["second"]);
 }
 
-fn the_oldest_audit_lines_are_trimmed_by_age_and_number(store: &Store) {
-    for at in 1..=6 {
+fn the_oldest_audit_lines_are_trimmed_by_age(store: &Store) {
+    // The first is of a clock that was wrong.
+    for at in [1_000, 1, 2, 3, 4] {
         audit(store, at, AuditLine { subject: at.to_string(), ..AuditLine::default() });
     }
-    let trim = |older, rows, chunk| write(store, move |tx| tx.audit_trim(Timestamp(older), rows, chunk));
+    let trim = |older, chunk| write(store, move |tx| tx.audit_trim(Timestamp(older), chunk));
+    let overdue = |older, chunk| read(store, move |tx| tx.audit_overdue(Timestamp(older), chunk));
     let left = || subjects(store, AuditFilter::default(), 10);
-    assert_eq!(trim(1, 6, 10), 0);
-    assert_eq!(trim(4, 6, 2), 2, "no more than a chunk");
-    assert_eq!(left(), ["6", "5", "4", "3"]);
-    assert_eq!(trim(4, 6, 2), 1);
-    assert_eq!(trim(0, 2, 10), 1);
-    assert_eq!(left(), ["6", "5"]);
-    assert_eq!(trim(100, 2, 10), 2);
-    assert_eq!(trim(100, 2, 10), 0, "of nothing");
+    assert_eq!((overdue(1, 10), trim(1, 10)), (false, 0));
+    assert_eq!((overdue(4, 3), trim(4, 3)), (true, 2), "no more than a chunk");
+    assert_eq!(left(), ["4", "3", "1000"]);
+    assert_eq!(trim(4, 3), 1);
+    assert_eq!(left(), ["4", "1000"]);
+    assert_eq!((trim(2_000, 10), trim(2_000, 10)), (2, 0), "then of nothing");
+}
+
+fn audit_lines_are_scanned_by_worth_and_deleted_by_number(store: &Store) {
+    assert_eq!(read(store, |tx| tx.audit_span()), None);
+    for (outcome, os_user) in [("NoPermission", None), ("ok", None), ("ok", Some("alice"))] {
+        let os_user = os_user.map(str::to_owned);
+        let line = AuditLine {
+            account: "acme".to_owned(),
+            outcome: outcome.to_owned(),
+            os_user,
+            ..AuditLine::default()
+        };
+        audit(store, 1, line);
+    }
+    let all = read(store, |tx| tx.audit_scan(0, 10));
+    let worths: Vec<AuditWorth> = all.iter().map(|line| line.worth).collect();
+    assert_eq!(worths, [AuditWorth::Refusal, AuditWorth::Change, AuditWorth::Command]);
+    assert!(all.iter().all(|line| line.account == "acme"));
+    let (first, second, third) = (all[0].no, all[1].no, all[2].no);
+    assert_eq!(read(store, |tx| tx.audit_span()), Some((first, third)));
+    assert_eq!(read(store, move |tx| tx.audit_scan(first, 1)), all[1..2]);
+    assert_eq!(write(store, move |tx| tx.audit_delete(&[first, third])), 2);
+    assert_eq!(read(store, |tx| tx.audit_span()), Some((second, second)));
 }
