@@ -91,7 +91,7 @@ def test_packages_are_listed_newest_first(backend):
 
 
 def test_uploads_without_a_package_are_purged_at_last_and_others_stay(own_server):
-    server = own_server(upload_unused_seconds=1)
+    server = own_server(upload_unused_seconds=1, upload_ticket_seconds=1)
     backend = Backend(server)
     product_key = backend.product()
     kept = backend.firmware(backend.package(product_key, content=b"kept"))
