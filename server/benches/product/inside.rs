@@ -85,10 +85,11 @@ pub async fn measure(seeded: &Seeded, scale: Scale, report: &mut Report) -> anyh
     for _ in 0..count {
         let id = seeded.firmware_id.clone();
         let rows = app.store.read(move |tx| {
-            let Some(firmware) = tx.firmware_find(instance, &id)? else { return Ok(Vec::new()) };
-            tx.product_load(firmware.product)?;
-            let (low, high) = page.newest_first(firmware.job_count);
-            tx.job_list_by_firmware(firmware.no, low, high)
+            let Some((firmware, total, _)) = tx.firmware_batches(instance, &id)? else {
+                return Ok(Vec::new());
+            };
+            let (low, high) = page.newest_first(total);
+            tx.job_list_by_firmware(firmware, low, high)
         });
         black_box(rows.await.map_err(|error: StoreError| error)?.len());
     }

@@ -17,6 +17,7 @@ cases! {
         a_package_name_is_unique_in_its_instance,
         a_refused_package_leaves_its_file_free,
         another_accounts_package_is_not_found,
+        a_package_tells_its_batches_and_product_in_one_look_up,
         packages_load_by_number_and_unknown_ones_are_left_out,
         packages_count_per_instance,
         every_verification_status_is_kept,
@@ -152,6 +153,17 @@ fn a_refused_package_leaves_its_file_free(store: &Store) {
     };
     write(store, move |tx| tx.firmware_insert(&again, NOW));
     assert_eq!(read(store, |tx| tx.file_ticket_find("k")), Some(None));
+}
+
+fn a_package_tells_its_batches_and_product_in_one_look_up(store: &Store) {
+    let shop = Shop::open(store);
+    let no = shop.firmware(store, "package");
+    shop.job(store, no, "a batch");
+    shop.job(store, no, "another batch");
+    let found = read(store, move |tx| tx.firmware_batches(shop.instance, "id of package"));
+    assert_eq!(found, Some((no, 2, "key".to_owned())));
+    let stranger = crate::shop::stranger(store);
+    assert_eq!(read(store, move |tx| tx.firmware_batches(stranger, "id of package")), None);
 }
 
 fn another_accounts_package_is_not_found(store: &Store) {

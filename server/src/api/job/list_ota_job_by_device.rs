@@ -42,6 +42,9 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         })
         .await?;
     let wording = Wording::of_lists(call.app.config.modern_spelling);
-    let rows = jobs.iter().map(|job| wording::row(wording, job, &firmware, &product)).collect();
+    let rows = jobs
+        .iter()
+        .map(|job| wording::row(wording, job, &firmware.firmware_id, &product.product_key))
+        .collect();
     Ok(page::fields(Object::new(), page, total).list("Data", "SimpleOTAJobInfo", rows))
 }

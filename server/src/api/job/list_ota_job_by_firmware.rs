@@ -23,19 +23,19 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let instance = call.instance;
     let id = call.params.need("FirmwareId")?.to_owned();
     let page = page::need(&call.params, JOB_PAGE_SIZE_MAX)?;
-    let (firmware, product, jobs) = call
+    let wanted = id.clone();
+    let (product_key, total, jobs) = call
         .app
         .store
         .read(move |tx| {
-            let missing = || ApiError::new(Code::FirmwareNotFound);
-            let firmware = tx.firmware_find(instance, &id)?.ok_or_else(missing)?;
-            let product = tx.product_load(firmware.product)?.ok_or_else(missing)?;
-            let (low, high) = page.newest_first(firmware.job_count);
-            let jobs = tx.job_list_by_firmware(firmware.no, low, high)?;
-            Ok::<_, ApiError>((firmware, product, jobs))
+            let (firmware, total, product_key) = tx
+                .firmware_batches(instance, &wanted)?
+                .ok_or_else(|| ApiError::new(Code::FirmwareNotFound))?;
+            let (low, high) = page.newest_first(total);
+            Ok::<_, ApiError>((product_key, total, tx.job_list_by_firmware(firmware, low, high)?))
         })
         .await?;
     let wording = Wording::of_lists(call.app.config.modern_spelling);
-    let rows = jobs.iter().map(|job| wording::row(wording, job, &firmware, &product)).collect();
-    Ok(page::fields(Object::new(), page, firmware.job_count).list("Data", "SimpleOTAJobInfo", rows))
+    let rows = jobs.iter().map(|job| wording::row(wording, job, &id, &product_key)).collect();
+    Ok(page::fields(Object::new(), page, total).list("Data", "SimpleOTAJobInfo", rows))
 }

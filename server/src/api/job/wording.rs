@@ -6,7 +6,7 @@
 
 use crate::api::answer::{Node, Object};
 use updraft_core::job::{JobStatus, JobType, Tag};
-use updraft_store::{Firmware, ListedJob, Product};
+use updraft_store::ListedJob;
 
 /// Which pair an operation uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +48,13 @@ impl Wording {
 pub const SELECTION_STATIC: &str = "STATIC";
 
 /// A batch as the list operations show it.
-pub fn row(wording: Wording, job: &ListedJob, firmware: &Firmware, product: &Product) -> Node {
+pub fn row(wording: Wording, job: &ListedJob, firmware_id: &str, product_key: &str) -> Node {
     let row = Object::new()
         .text("JobId", &job.job_id)
         .text("JobStatus", wording.status(job.status))
         .text("JobType", wording.job_type(job.job_type))
-        .text("FirmwareId", &firmware.firmware_id)
-        .text("ProductKey", &product.product_key)
+        .text("FirmwareId", firmware_id)
+        .text("ProductKey", product_key)
         .text("SelectionType", SELECTION_STATIC)
         .text("TargetSelection", job.target_selection.name())
         .utc("UtcCreate", job.created_at)
