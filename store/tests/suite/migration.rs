@@ -4,6 +4,9 @@ use crate::engine::{Engine, Outside};
 use crate::harness::cases;
 use crate::help::{NOW, read, write};
 use sha2::{Digest, Sha256};
+use updraft_core::id::TaskNo;
+use updraft_core::job::Schedule;
+use updraft_core::time::Timestamp;
 use updraft_store::StoreError;
 
 cases! {
@@ -31,6 +34,23 @@ fn opening_again_changes_nothing(engine: &Engine) {
     assert_eq!(engine.outside().rows(APPLIED), applied);
 }
 
+/// What an account of the first schema may have besides a product: a package, a batch, a task that runs, and an
+/// upload.
+const FIRST_ROWS: &str = "
+    INSERT INTO file (id, account, object_key, blob, size, md5, sha256, firmware, created_at)
+      VALUES (3, 7, 'ota/a/b.bin', 'blob', 9, 'md5', 'sha256', 4, 1),
+             (5, 7, 'ota/a/unused.bin', NULL, NULL, NULL, NULL, NULL, 1);
+    INSERT INTO firmware (id, account, product, firmware_id, name, dest_version, module, status, sign_method, sign,
+                          size, file, job_count, created_at, modified_at)
+      VALUES (4, 7, 1, 'fw', 'package', '2.0', 'default', -1, 0, 'md5', 9, 3, 1, 1, 1);
+    INSERT INTO job (id, account, job_id, firmware, ordinal, product, job_type, status, target_selection, need_push,
+                     tags, pace_next_us, expanded, expand_after, expand_upto, task_count, cancel_mask, created_at,
+                     modified_at, start_at)
+      VALUES (6, 7, 'job', 4, 1, 1, 1, 1, 1, 1, '[]', 0, 1, 0, 0, 1, 0, 1, 1, 1);
+    INSERT INTO task (job, ordinal, device, status, progress, due_at, revision, created_at, modified_at)
+      VALUES (6, 1, 1, 3, 10, 900, 3, 1, 1);
+";
+
 /// The first schema with an account that owns a product, as that release left it.
 fn a_database_of_the_first_schema_is_upgraded_with_what_it_holds(engine: &Engine) {
     let schema = match engine.outside() {
@@ -55,6 +75,7 @@ fn a_database_of_the_first_schema_is_upgraded_with_what_it_holds(engine: &Engine
              VALUES ('{id}', 7, {user}, {sealed}, 1, {at})"
         ));
     }
+    outside.execute(FIRST_ROWS);
     drop(outside);
     let store = engine.open();
     let owner = write(&store, |tx| tx.account_ensure("root", NOW));
@@ -62,6 +83,18 @@ fn a_database_of_the_first_schema_is_upgraded_with_what_it_holds(engine: &Engine
     let instance = read(&store, move |tx| tx.instance_public(owner));
     let found = read(&store, move |tx| tx.product_find(instance, "key"));
     assert_eq!(found.map(|product| product.name), Some("lamps".to_owned()));
+    // The package keeps its file, the batch its task, and the task its time-out.
+    let firmware = read(&store, move |tx| tx.firmware_find(instance, "fw")).expect("the package is there");
+    let files: Vec<&str> = firmware.files.iter().map(|file| file.object_key.as_str()).collect();
+    assert_eq!((files, firmware.job_count), (vec!["ota/a/b.bin"], 1));
+    let job = read(&store, move |tx| tx.job_find(instance, "job")).expect("the batch is there");
+    assert_eq!((job.schedule, job.need_confirm, job.retry), (Schedule::default(), false, None));
+    let no = TaskNo { job: job.no, ordinal: 1 };
+    let tasks = write(&store, move |tx| tx.tasks_load(&[no]));
+    assert_eq!((tasks[0].timeout_at, tasks[0].working), (Some(Timestamp(900)), true));
+    // An upload that no package uses has its end.
+    let unused = read(&store, |tx| tx.file_ticket_find("ota/a/unused.bin"));
+    assert_eq!(unused, Some(None));
     // Who had keys is a user, without a policy, as old as the first of them.
     let users = read(&store, move |tx| tx.ram_user_list(owner));
     let users: Vec<_> = users.iter().map(|user| (user.name.as_str(), user.keys, &user.policy)).collect();
