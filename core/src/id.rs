@@ -34,6 +34,8 @@ row_numbers! {
     FirmwareNo,
     /// An update batch.
     JobNo,
+    /// A device group.
+    GroupNo,
 }
 
 /// A task: the `ordinal`-th device (from 1, without gaps) of batch `job`.

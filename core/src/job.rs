@@ -1,5 +1,6 @@
 //! One batch: its states, and what its tasks' counts mean for it.
 
+use crate::id::GroupNo;
 use crate::limits::{SCHEDULE_AHEAD_MINUTES, SCHEDULE_LENGTH_MINUTES};
 use crate::task::TaskStatus;
 use crate::time::Timestamp;
@@ -70,11 +71,13 @@ pub enum TargetSelection {
     Specific,
     /// A share of the product's devices.
     Gray,
+    /// The devices of a group.
+    Group,
 }
 
 impl TargetSelection {
     /// Every selection, in storage order.
-    pub const ALL: [Self; 3] = [Self::All, Self::Specific, Self::Gray];
+    pub const ALL: [Self; 4] = [Self::All, Self::Specific, Self::Gray, Self::Group];
 
     /// The number in the database.
     pub fn code(self) -> i64 {
@@ -92,8 +95,106 @@ impl TargetSelection {
             Self::All => "ALL",
             Self::Specific => "SPECIFIC",
             Self::Gray => "GRAY",
+            Self::Group => "GROUP",
         }
     }
+}
+
+/// When a dynamic batch takes a device in (DynamicMode).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DynamicMode {
+    /// 1: devices that fit now, and any that fit later.
+    NowAndLater,
+    /// 2: only devices that report a version afterwards.
+    Later,
+}
+
+impl DynamicMode {
+    /// The number on the wire and in the database.
+    pub fn code(self) -> i64 {
+        match self {
+            Self::NowAndLater => 1,
+            Self::Later => 2,
+        }
+    }
+
+    /// The mode of a number.
+    pub fn from_code(code: i64) -> Option<Self> {
+        [Self::NowAndLater, Self::Later].into_iter().find(|mode| mode.code() == code)
+    }
+}
+
+/// What becomes of a device's unfinished task when a newer batch wants the device (OverwriteMode).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OverwriteMode {
+    /// 1: it stays, and the newer batch does without the device.
+    #[default]
+    Keep,
+    /// 2: it is replaced, unless it is in progress.
+    Replace,
+}
+
+impl OverwriteMode {
+    /// The number on the wire and in the database.
+    pub fn code(self) -> i64 {
+        match self {
+            Self::Keep => 1,
+            Self::Replace => 2,
+        }
+    }
+
+    /// The mode of a number.
+    pub fn from_code(code: i64) -> Option<Self> {
+        [Self::Keep, Self::Replace].into_iter().find(|mode| mode.code() == code)
+    }
+}
+
+/// How devices fetch the package's files (DownloadProtocol).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DownloadProtocol {
+    /// From an address.
+    #[default]
+    Https,
+    /// Piece by piece over their MQTT connection.
+    Mqtt,
+}
+
+impl DownloadProtocol {
+    /// Every protocol, in storage order.
+    pub const ALL: [Self; 2] = [Self::Https, Self::Mqtt];
+
+    /// The number in the database.
+    pub fn code(self) -> i64 {
+        self as i64
+    }
+
+    /// The protocol of a number in the database.
+    pub fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.code() == code)
+    }
+
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Https => "HTTPS",
+            Self::Mqtt => "MQTT",
+        }
+    }
+}
+
+/// How a batch finds its devices beyond naming them, and how it treats what it meets there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Conduct {
+    /// What becomes of tasks that its devices have already.
+    pub overwrite: OverwriteMode,
+    /// Whether tasks of different modules of a device are independent (MultiModuleMode).
+    pub multi_module: bool,
+    /// When it takes devices in; `None`: it is a static batch.
+    pub dynamic: Option<DynamicMode>,
+    /// The group whose devices it is for.
+    pub group: Option<GroupNo>,
+    /// How devices fetch the files.
+    pub download: DownloadProtocol,
 }
 
 /// A batch's tag: delivered to devices with each push, shown in lists.

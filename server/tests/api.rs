@@ -11,6 +11,8 @@ mod audit;
 mod catalogue;
 #[path = "api/enumeration.rs"]
 mod enumeration;
+#[path = "api/family/mod.rs"]
+mod family;
 #[path = "api/files.rs"]
 mod files;
 #[path = "api/gateway.rs"]

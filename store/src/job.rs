@@ -3,8 +3,10 @@
 use crate::error::StoreError;
 use crate::tx::{Column, Hot, Tx};
 use crate::value::{Row, Value};
-use updraft_core::id::{DeviceNo, FirmwareNo, InstanceNo, JobNo, ProductNo};
-use updraft_core::job::{JobStatus, JobType, Schedule, Tag, TargetSelection};
+use updraft_core::id::{DeviceNo, FirmwareNo, GroupNo, InstanceNo, JobNo, ProductNo};
+use updraft_core::job::{
+    Conduct, DownloadProtocol, DynamicMode, JobStatus, JobType, OverwriteMode, Schedule, Tag, TargetSelection,
+};
 use updraft_core::pace::Pace;
 use updraft_core::page::Page;
 use updraft_core::target::GrayPercent;
@@ -53,6 +55,10 @@ pub struct Job {
     pub retry: Option<RetryRule>,
     /// When it starts and when it tells no further device.
     pub schedule: Schedule,
+    /// How it finds its devices and treats what it meets there.
+    pub conduct: Conduct,
+    /// A dynamic batch: whether it still takes devices in.
+    pub policy: bool,
     /// Whether its devices are still to be chosen.
     pub selecting: bool,
     /// Its tags.
@@ -135,6 +141,8 @@ pub struct NewJob {
     pub retry: Option<RetryRule>,
     /// When it starts and when it tells no further device.
     pub schedule: Schedule,
+    /// How it finds its devices and treats what it meets there; a dynamic batch takes devices in from now on.
+    pub conduct: Conduct,
     /// Its tags.
     pub tags: Vec<Tag>,
     /// Whether all its tasks are made in the same transaction.
@@ -192,7 +200,8 @@ macro_rules! jobs {
             "SELECT id, job_id, firmware, product, job_type, status, target_selection, need_push, per_minute, ",
             "timeout_minutes, tags, pace_next_us, expanded, expand_after, expand_upto, task_count, cancel_mask, ",
             "created_at, modified_at, start_at, end_at, need_confirm, src_versions, gray_percent, ",
-            "retry_minutes, retry_count, schedule_at, finish_at, selecting FROM job ",
+            "retry_minutes, retry_count, schedule_at, finish_at, selecting, overwrite_mode, multi_module, ",
+            "dynamic_mode, device_group, download, policy FROM job ",
             $rest
         )
     };
@@ -261,6 +270,24 @@ fn job(row: &Row<'_>) -> Result<Job, StoreError> {
             finish: row.opt_int(27)?.map(Timestamp),
         },
         selecting: row.flag(28)?,
+        conduct: conduct(row, 29)?,
+        policy: row.flag(34)?,
+    })
+}
+
+/// Reads five neighbouring columns.
+fn conduct(row: &Row<'_>, column: usize) -> Result<Conduct, StoreError> {
+    let corrupt = |place, found: i64| StoreError::Corrupt { place, detail: found.to_string() };
+    let (overwrite, dynamic, download) = (row.int(column)?, row.opt_int(column + 2)?, row.int(column + 4)?);
+    Ok(Conduct {
+        overwrite: OverwriteMode::from_code(overwrite)
+            .ok_or_else(|| corrupt("job.overwrite_mode", overwrite))?,
+        multi_module: row.flag(column + 1)?,
+        dynamic: dynamic
+            .map(|code| DynamicMode::from_code(code).ok_or_else(|| corrupt("job.dynamic_mode", code)))
+            .transpose()?,
+        group: row.opt_int(column + 3)?.map(GroupNo),
+        download: DownloadProtocol::from_code(download).ok_or_else(|| corrupt("job.download", download))?,
     })
 }
 
@@ -288,9 +315,10 @@ impl Tx<'_> {
                               need_push, per_minute, timeout_minutes, tags, pace_next_us, expanded, expand_after,
                               expand_upto, task_count, cancel_mask, created_at, modified_at, start_at,
                               need_confirm, src_versions, gray_percent, retry_minutes, retry_count, schedule_at,
-                              finish_at, due_at, selecting)
+                              finish_at, due_at, selecting, overwrite_mode, multi_module, dynamic_mode,
+                              device_group, download, policy)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, 0, ?14, 0, 0, ?15, ?15, ?16,
-                     ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)
+                     ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)
              RETURNING id",
             &[
                 new.instance.0.into(),
@@ -318,6 +346,12 @@ impl Tx<'_> {
                 new.schedule.finish.map(|at| at.0).into(),
                 new.schedule.due_at(status).map(|at| at.0).into(),
                 new.gray_percent.is_some().into(),
+                new.conduct.overwrite.code().into(),
+                new.conduct.multi_module.into(),
+                new.conduct.dynamic.map(DynamicMode::code).into(),
+                new.conduct.group.map(|group| group.0).into(),
+                new.conduct.download.code().into(),
+                new.conduct.dynamic.is_some().into(),
             ],
             |row| Ok(JobNo(row.int(0)?)),
         )?

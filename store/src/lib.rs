@@ -32,6 +32,7 @@ mod job_work;
 mod migrate;
 mod product;
 mod ram_user;
+mod review;
 mod task;
 mod tx;
 mod value;

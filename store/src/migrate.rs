@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(3, "0003_batches"),
     migration!(4, "0004_accounts"),
     migration!(5, "0005_files"),
+    migration!(6, "0006_control_plane"),
 ];
 
 /// Brings the database to the newest schema, or refuses one that is newer than this binary.

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use updraft_core::firmware::{FirmwareStatus, SignMethod};
 use updraft_core::id::{self, DeviceNo, FirmwareNo, InstanceNo, JobNo, ProductNo, TaskNo};
-use updraft_core::job::{JobType, Schedule, TargetSelection};
+use updraft_core::job::{Conduct, JobType, Schedule, TargetSelection};
 use updraft_core::task::{Task, TaskStatus};
 use updraft_core::time::Timestamp;
 use updraft_fleet::Identity;
@@ -149,6 +149,7 @@ fn new_job(instance: InstanceNo, product: ProductNo, firmware: FirmwareNo, job_i
         gray_percent: None,
         retry: None,
         schedule: Schedule::default(),
+        conduct: Conduct::default(),
         tags: Vec::new(),
         expanded: true,
         expand_upto: DeviceNo(0),

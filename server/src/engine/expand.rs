@@ -33,7 +33,7 @@ pub fn create_chunk(tx: &mut Tx<'_>, job: JobNo, rows: i64, now: Timestamp) -> R
             tx.candidates_of_targets(job.no, &firmware.module, job.expand_after, rows)?
         }
         // Made whole with the batch; nothing is left to do but to say so.
-        TargetSelection::Specific => Vec::new(),
+        TargetSelection::Specific | TargetSelection::Group => Vec::new(),
     };
     create(tx, &mut job, &firmware, &candidates, now)?;
     job.expanded = (candidates.len() as i64) < rows;

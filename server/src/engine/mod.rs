@@ -8,6 +8,7 @@ pub mod advance;
 pub mod expand;
 pub mod ingest;
 mod package;
+pub mod review;
 pub mod select;
 
 use crate::app::App;
@@ -76,6 +77,7 @@ pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
         cancel_chunk(app).await,
         select::select_one(app).await,
         expand_chunk(app).await,
+        review::review_chunk(app).await,
         due_chunk(app).await,
     ];
     let mut more = false;

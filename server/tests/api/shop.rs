@@ -1,5 +1,6 @@
 //! What most tests need first: products, devices, packages, batches, made through the API.
 
+use crate::family;
 use crate::server::TestServer;
 use serde_json::Value;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -140,6 +141,9 @@ impl<'a> Shop<'a> {
     pub async fn valid(&self, action: &str) -> Pairs {
         let device = self.name("device");
         let key = self.product_key.as_str();
+        if let Some(found) = family::valid(self, action, &device).await {
+            return found;
+        }
         match action {
             "CreateProduct" => pairs(&[("ProductName", &self.name("product")), ("NodeType", "1")]),
             "RegisterDevice" => pairs(&[("ProductKey", key), ("DeviceName", &device)]),

@@ -3,8 +3,10 @@
 use crate::harness::cases;
 use crate::help::{NOW, read, try_write, write};
 use crate::shop::Shop;
-use updraft_core::id::{DeviceNo, FirmwareNo, JobNo};
-use updraft_core::job::{JobStatus, JobType, Schedule, Tag, TargetSelection};
+use updraft_core::id::{DeviceNo, FirmwareNo, GroupNo, JobNo};
+use updraft_core::job::{
+    Conduct, DownloadProtocol, DynamicMode, JobStatus, JobType, OverwriteMode, Schedule, Tag, TargetSelection,
+};
 use updraft_core::pace::Pace;
 use updraft_core::page::Page;
 use updraft_core::target::GrayPercent;
@@ -65,6 +67,13 @@ fn a_new_batch_runs_and_comes_back_as_it_was_added(store: &Store) {
         gray_percent: GrayPercent::parse("33.333"),
         retry: Some(RetryRule { interval_minutes: 30, count: 5 }),
         schedule: Schedule { start: Some(NOW.plus_ms(1)), finish: Some(NOW.plus_ms(2)) },
+        conduct: Conduct {
+            overwrite: OverwriteMode::Replace,
+            multi_module: true,
+            dynamic: Some(DynamicMode::Later),
+            group: Some(GroupNo(7)),
+            download: DownloadProtocol::Mqtt,
+        },
         tags: Vec::new(),
         expanded: false,
         expand_upto: DeviceNo(i64::MAX),
@@ -88,6 +97,8 @@ fn a_new_batch_runs_and_comes_back_as_it_was_added(store: &Store) {
         gray_percent: new.gray_percent,
         retry: new.retry,
         schedule: new.schedule,
+        conduct: new.conduct,
+        policy: true,
         selecting: true,
         tags: Vec::new(),
         pace: Pace::default(),

@@ -3,7 +3,7 @@
 use crate::help::{NOW, write};
 use updraft_core::firmware::{FirmwareStatus, SignMethod};
 use updraft_core::id::{DeviceNo, FileNo, FirmwareNo, InstanceNo, JobNo, ProductNo, TaskNo};
-use updraft_core::job::{JobType, Schedule, Tag, TargetSelection};
+use updraft_core::job::{Conduct, JobType, Schedule, Tag, TargetSelection};
 use updraft_core::task::{Task, TaskStatus};
 use updraft_store::{NewDevice, NewFirmware, NewJob, NewProduct, Store};
 
@@ -120,6 +120,7 @@ impl Shop {
             gray_percent: None,
             retry: None,
             schedule: Schedule::default(),
+            conduct: Conduct::default(),
             tags: vec![Tag { key: "k".to_owned(), value: "v".to_owned() }],
             expanded: true,
             expand_upto: DeviceNo(0),

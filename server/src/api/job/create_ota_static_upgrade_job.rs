@@ -14,7 +14,7 @@ use crate::api::{Call, Operation};
 use crate::engine::expand;
 use std::sync::Arc;
 use updraft_core::id::DeviceNo;
-use updraft_core::job::{JobType, TargetSelection};
+use updraft_core::job::{Conduct, JobType, TargetSelection};
 use updraft_core::target::GrayPercent;
 use updraft_core::{id, limits};
 use updraft_store::{Lane, NewJob, Tx};
@@ -80,6 +80,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             gray_percent: targets.gray_percent,
             retry,
             schedule,
+            conduct: Conduct::default(),
             tags: request.tags.clone(),
             expanded: false,
             expand_upto: DeviceNo(0),
@@ -89,7 +90,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
                 new.expand_upto = tx.device_last(firmware.product)?;
                 tx.job_insert(&new, now)?;
             }
-            TargetSelection::Specific => {
+            TargetSelection::Specific | TargetSelection::Group => {
                 let devices: Vec<DeviceNo> =
                     target_devices(tx, &firmware, &targets.names)?.iter().map(|device| device.no).collect();
                 let candidates = tx.candidates_of(&devices, &firmware.module)?;

@@ -8,7 +8,7 @@ use crate::engine::expand;
 use std::sync::Arc;
 use updraft_core::firmware::FirmwareStatus;
 use updraft_core::id::DeviceNo;
-use updraft_core::job::{JobType, Schedule, TargetSelection};
+use updraft_core::job::{Conduct, JobType, Schedule, TargetSelection};
 use updraft_core::{id, limits};
 use updraft_store::{Lane, NewJob, Tx};
 
@@ -61,6 +61,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             gray_percent: None,
             retry: None,
             schedule: Schedule::default(),
+            conduct: Conduct::default(),
             tags: request.tags.clone(),
             expanded: true,
             expand_upto: DeviceNo(0),

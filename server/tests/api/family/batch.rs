@@ -1,0 +1,11 @@
+use super::{Pairs, Refusals, Shop};
+
+/// What its operations must refuse.
+pub const REFUSALS: &[Refusals] = &[];
+
+/// Parameters with which an operation succeeds, on things made for this call only; `None`: not of this family.
+#[expect(clippy::unused_async, reason = "nothing of this family needs to be made yet")]
+pub async fn valid(shop: &Shop<'_>, action: &str, device: &str) -> Option<Pairs> {
+    let _ = (shop, action, device);
+    None
+}
