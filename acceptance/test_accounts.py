@@ -6,6 +6,9 @@ import subprocess
 import threading
 
 import pytest
+from aliyunsdkcore.auth.credentials import StsTokenCredential
+from aliyunsdkcore.client import AcsClient
+from aliyunsdkiot.request.v20180120.QueryProductListRequest import QueryProductListRequest
 from Tea.exceptions import TeaException
 
 from support.backend import Backend, unique
@@ -247,3 +250,73 @@ def test_the_audit_log_survives_a_kill(own_server):
     assert len(acknowledged) >= 50
     told = {line["RequestId"] for line in lines(server.admin("audit", "--limit", "0", "--json"))}
     assert set(acknowledged) <= told
+
+
+def sts(server, *arguments):
+    """A temporary key, made beside the running server."""
+    return json.loads(server.admin("ram", "create-sts-token", *arguments))
+
+
+def test_temporary_keys_work_with_the_official_sdks(mine, tmp_path):
+    name = unique("ci")
+    mine.admin("ram", "create-user", "--user", name)
+    session = tmp_path / "session.json"
+    session.write_text('{"Statement": [{"Effect": "Allow", "Action": "iot:QueryProductList"}]}')
+    made = sts(mine, "--user", name, "--duration-seconds", "900", "--policy", str(session), "--session-name", "build-7")
+    assert made["AccessKeyId"].startswith("STS.") and made["RamUser"] == name
+    key, token = (made["AccessKeyId"], made["AccessKeySecret"]), made["SecurityToken"]
+
+    for signature in {}, {"signature_algorithm": "v2"}:
+        backend = Backend(mine, key, security_token=token, **signature)
+        assert backend.ok("QueryProductList", current_page=1, page_size=10)
+        with pytest.raises(TeaException) as refused:
+            backend.call("CreateProduct", product_name=unique("prod"), node_type=0)
+        assert refused.value.code == "NoPermission"
+        with pytest.raises(TeaException) as refused:
+            Backend(mine, key, security_token="token", **signature).call("QueryProductList", current_page=1, page_size=10)
+        assert refused.value.code == "InvalidSecurityToken.Malformed"
+
+    client = AcsClient(region_id="cn-shanghai", credential=StsTokenCredential(*key, token), auto_retry=False)
+    client.add_endpoint("cn-shanghai", "Iot", mine.api)
+    request = QueryProductListRequest()
+    request.set_CurrentPage(1)
+    request.set_PageSize(10)
+    assert json.loads(client.do_action_with_exception(request))["Success"] is True
+
+    caller = Caller(mine, key)
+    assert answers(caller) == "MissingSecurityToken"
+    with_token = lambda: code_or_none(caller.call("QueryProductList", PAGE, SecurityToken=token))
+    assert with_token() is None
+    line = lines(mine.admin("audit", "--json", "--limit", "20"))
+    told = next(row for row in line if row["AccessKeyId"] == key[0] and row["Action"] == "ram create-sts-token")
+    assert told["RamUser"] == name and "SessionName=build-7" in told["Subject"]
+    assert token not in str(line) and token.encode() not in b"".join(
+        file.read_bytes() for file in mine.data_dir.glob("updraft.db*")
+    )
+    mine.admin("ram", "delete-user", "--user", name)
+    wait_for(lambda: with_token() == "InvalidAccessKeyId.NotFound", timeout=1)
+
+
+def code_or_none(answer):
+    return None if answer.status == 200 and answer.json["Success"] else code(answer)
+
+
+def test_temporary_keys_are_made_within_limits_and_revoked(mine, tmp_path):
+    name = unique("limited")
+    assert f"no user {name}" in mine.refuses("ram", "create-sts-token", "--user", name)
+    mine.admin("ram", "create-user", "--user", name)
+    of_user = "ram", "create-sts-token", "--user", name
+    assert mine.command(*of_user, "--duration-seconds", "899").returncode == 2
+    assert mine.command(*of_user, "--duration-seconds", "43201").returncode == 2
+    assert "session name" in mine.refuses(*of_user, "--session-name", "a b")
+    policy = tmp_path / "long.json"
+    policy.write_text('{"Statement": [{"Effect": "Allow", "Action": "*"}]}' + " " * 2048)
+    assert "2048" in mine.refuses(*of_user, "--policy", str(policy))
+    made = sts(mine, "--user", name)
+    assert "sts_key_max" in mine.refuses(*of_user, "--sts-key-max", "1")
+    caller = Caller(mine, (made["AccessKeyId"], made["AccessKeySecret"]))
+    asked = lambda: code_or_none(caller.call("QueryProductList", PAGE, SecurityToken=made["SecurityToken"]))
+    assert asked() is None
+    assert json.loads(mine.admin("ram", "revoke-sts-tokens", "--user", name)) == {"Revoked": 1}
+    wait_for(lambda: asked() == "InvalidAccessKeyId.NotFound", timeout=1)
+    assert sts(mine, "--root")["RamUser"] is None

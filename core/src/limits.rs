@@ -80,3 +80,7 @@ pub const SUBSCRIPTIONS_MAX: usize = 64;
 pub const MODULES_PER_DEVICE_MAX: i64 = 11;
 /// Longest policy document of a RAM user, in characters.
 pub const POLICY_CHARS_MAX: usize = 6_144;
+/// How long a temporary key may work, in seconds: 15 minutes to 12 hours.
+pub const STS_SECONDS: std::ops::RangeInclusive<i64> = 900..=43_200;
+/// Longest policy document of a temporary key, in characters.
+pub const SESSION_POLICY_CHARS_MAX: usize = 2_048;

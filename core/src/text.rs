@@ -70,6 +70,11 @@ pub fn module_name(text: &str) -> bool {
     ascii_within(text, 64, "._-")
 }
 
+/// The name of a temporary key's session: 2–64 of `A-Za-z0-9.@_-`.
+pub fn session_name(text: &str) -> bool {
+    (2..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || ".@_-".contains(c))
+}
+
 /// A batch tag's key: 1–30 of `A-Za-z0-9.`.
 pub fn tag_key(text: &str) -> bool {
     ascii_within(text, 30, ".")
@@ -131,6 +136,8 @@ mod tests {
         assert!(version("1.0.0-rc_1"));
         assert!(!version("1.0 0"));
         assert!(!version(&"1".repeat(65)));
+        assert!(session_name("ci@x.y_-1") && !session_name("a") && !session_name("a b"));
+        assert!(session_name(&"s".repeat(64)) && !session_name(&"s".repeat(65)));
         assert!(tag_key("a.1") && !tag_key("a_1") && !tag_key(""));
     }
 

@@ -79,7 +79,7 @@ impl App {
             refused_calls: RefusedCalls::default(),
             calls: TaskTracker::new(),
             nonces: Nonces::new(config.nonce_max),
-            quotas: Quotas::new(config.quota_scale),
+            quotas: Quotas::new(config.quota_scale, config.quota_qps.clone()),
             gate: Gate::new(
                 "api",
                 Limits {

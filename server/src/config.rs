@@ -4,6 +4,7 @@
 //! the file given by `--config` (`api_addr = "…"`); flags win over the environment, the environment over the
 //! file. `updraft config` prints the table with its texts, so the documentation cannot drift from the code.
 
+use crate::api::quota::OwnQps;
 use crate::gate::Exempt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,15 @@ impl Setting for PathBuf {
 }
 
 impl Setting for Exempt {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for OwnQps {
     fn read(text: &str) -> Result<Self, String> {
         Self::parse(text)
     }
@@ -147,6 +157,9 @@ config! {
     log_format: String = "text".to_owned();
     /// Multiplies every API quota (calls per second); 0 switches the quotas off.
     quota_scale: f64 = 1.0;
+    /// Calls per second of single operations in place of the platform's numbers, before `quota_scale`:
+    /// `ListOTAJobByFirmware=100,CreateProduct=5`, or in the file a table `[quota_qps]` with a line for each. 0: no limit.
+    quota_qps: OwnQps = OwnQps::default();
     /// How far a signature's time may be off, in seconds, either way.
     timestamp_skew_seconds: i64 = 900;
     /// Most nonces remembered within the skew; beyond it calls are refused until older ones expire.
@@ -195,6 +208,9 @@ config! {
     /// Most access keys of one RAM user, and of an account itself; a change of keys needs two at a time.
     /// The commands that make keys look at it, not the server.
     access_key_max: i64 = 5;
+    /// Most temporary keys of one RAM user, and of an account itself, that work at a time. The command that makes
+    /// them looks at it, not the server.
+    sts_key_max: i64 = 1_000;
     /// How long lines of the audit log are kept, in days.
     audit_days: i64 = 365;
     /// Most lines of the audit log; beyond it the account with the most loses lines: refused calls first, commands last.
@@ -248,7 +264,12 @@ impl Config {
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Float(number) => number.to_string(),
                 toml::Value::Boolean(flag) => flag.to_string(),
-                toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
+                toml::Value::Table(lines) => {
+                    let lines: Vec<String> =
+                        lines.iter().map(|(line, value)| format!("{line}={value}")).collect();
+                    lines.join(",")
+                }
+                toml::Value::Datetime(_) | toml::Value::Array(_) => {
                     return Err(ConfigError(format!(
                         "{}: `{name}` must be a text, number or boolean",
                         path.display()
@@ -289,10 +310,14 @@ impl Config {
                  `engine_chunk_rows` must be 1 or more",
             );
         }
-        if self.ram_user_max < 0 || self.access_key_max < 1 || self.audit_days < 1 || self.audit_rows_max < 1
+        if self.ram_user_max < 0
+            || self.access_key_max < 1
+            || self.sts_key_max < 0
+            || self.audit_days < 1
+            || self.audit_rows_max < 1
         {
             return refuse(
-                "`ram_user_max` must be 0 or more, `access_key_max`, `audit_days` and `audit_rows_max` 1 or more",
+                "`ram_user_max` and `sts_key_max` must be 0 or more, `access_key_max`, `audit_days` and `audit_rows_max` 1 or more",
             );
         }
         if self.upload_unused_seconds < self.upload_ticket_seconds {
@@ -372,6 +397,30 @@ mod tests {
         let error = Config::gather(None, none, &[("api_addr", "8080".to_owned())]).unwrap_err().to_string();
         assert!(error.contains("api_addr") && error.contains("127.0.0.1:8080"), "{error}");
         assert!(Config::gather(None, none, &[("tls_cert", "x.pem".to_owned())]).is_err());
+        let error =
+            Config::gather(None, none, &[("quota_qps", "Querry=1".to_owned())]).unwrap_err().to_string();
+        assert!(error.contains("quota_qps") && error.contains("`Querry`"), "{error}");
+    }
+
+    #[test]
+    fn quotas_of_operations_are_a_table_of_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("updraft.toml");
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Config::gather(Some(&file), |_| None, &[])
+        };
+        let config = read("quota_scale = 2.0\n[quota_qps]\nQueryProduct = 7\nCreateProduct = 0\n").unwrap();
+        assert_eq!(config.quota_qps.to_string(), "CreateProduct=0,QueryProduct=7");
+        for (bad, named) in [
+            ("[quota_qps]\nQuerry = 7\n", "`Querry`"),
+            ("[quota_qps]\nQueryProduct = \"7,CreateProduct=1\"\n", "whole number"),
+            ("[quota_qps.QueryProduct]\nx = 1\n", "whole number"),
+            ("[data_dirs]\nx = 1\n", "data_dirs"),
+        ] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.contains(named), "{bad}: {error}");
+        }
     }
 
     #[test]

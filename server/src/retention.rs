@@ -1,4 +1,4 @@
-//! What is forgotten: lines of the audit log, by age and by number.
+//! What is forgotten: lines of the audit log, by age and by number; temporary keys, a day after their end.
 //!
 //! Beyond `audit_rows_max` the account with the most lines loses some, so that no account pushes out another's
 //! lines; of an account refused calls go first, then changes, then commands, and of each the oldest. A
@@ -19,6 +19,9 @@ const LOOK: Duration = Duration::from_secs(10);
 const CHUNK_ROWS: i64 = 1_000;
 /// Lines that are counted at a time.
 const SCAN_ROWS: i64 = 5_000;
+/// How long an expired temporary key is kept, in milliseconds: whoever uses it still is told that it expired, not
+/// that there is no such key.
+const STS_KEPT_MS: i64 = 24 * HOUR_MS;
 /// The part of `audit_rows_max` that is freed at once.
 const ROOM_PART: i64 = 20;
 
@@ -63,7 +66,7 @@ impl Retention {
             gone = app.store.write(Lane::Bulk, move |tx| tx.audit_trim(older_than, CHUNK_ROWS)).await?;
         }
         self.forget_surplus(app).await?;
-        Ok(gone > 0)
+        Ok(forget_sts_keys(app).await? > 0 || gone > 0)
     }
 
     async fn forget_surplus(&mut self, app: &App) -> Result<(), StoreError> {
@@ -82,6 +85,15 @@ impl Retention {
         self.enough_until = highest.saturating_add(max - lines + 1);
         Ok(())
     }
+}
+
+/// Forgets some temporary keys that ended long ago; answers how many.
+async fn forget_sts_keys(app: &App) -> Result<usize, StoreError> {
+    let before = app.now().plus_ms(-STS_KEPT_MS);
+    if !app.store.read(move |tx| tx.sts_keys_overdue(before)).await? {
+        return Ok(0);
+    }
+    app.store.write(Lane::Bulk, move |tx| tx.sts_keys_trim(before, CHUNK_ROWS)).await
 }
 
 async fn count(app: &App) -> Result<Counts, StoreError> {

@@ -31,6 +31,8 @@ mod server;
 mod shop;
 #[path = "api/story.rs"]
 mod story;
+#[path = "api/sts.rs"]
+mod sts;
 #[path = "api/tenancy.rs"]
 mod tenancy;
 #[path = "api/tree.rs"]

@@ -28,3 +28,19 @@ CREATE TABLE device_review (
 -- List files.
 
 -- Temporary keys.
+-- A temporary key works with its token only, of which the hash is kept. It goes with its user.
+CREATE TABLE sts_key (
+  id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+  account BIGINT NOT NULL,
+  -- NULL: the account itself.
+  ram_user TEXT COLLATE "C",
+  session_name TEXT COLLATE "C" NOT NULL,
+  -- What it may do at most, whatever its user may; NULL: as much as its user.
+  policy TEXT COLLATE "C",
+  secret_sealed BYTEA NOT NULL,
+  token_hash BYTEA NOT NULL,
+  created_at BIGINT NOT NULL,
+  expires_at BIGINT NOT NULL
+);
+CREATE INDEX sts_key_holder ON sts_key (account, ram_user, expires_at);
+CREATE INDEX sts_key_expiry ON sts_key (expires_at);

@@ -28,3 +28,19 @@ CREATE TABLE device_review (
 -- List files.
 
 -- Temporary keys.
+-- A temporary key works with its token only, of which the hash is kept. It goes with its user.
+CREATE TABLE sts_key (
+  id TEXT NOT NULL PRIMARY KEY,
+  account INTEGER NOT NULL,
+  -- NULL: the account itself.
+  ram_user TEXT,
+  session_name TEXT NOT NULL,
+  -- What it may do at most, whatever its user may; NULL: as much as its user.
+  policy TEXT,
+  secret_sealed BLOB NOT NULL,
+  token_hash BLOB NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sts_key_holder ON sts_key (account, ram_user, expires_at);
+CREATE INDEX sts_key_expiry ON sts_key (expires_at);

@@ -92,10 +92,14 @@ impl Tx<'_> {
         Ok(changed > 0)
     }
 
-    /// Deletes a RAM user, its policy and all its access keys; false if there is no such user.
+    /// Deletes a RAM user, its policy and all its access keys, temporary ones too; false if there is no such user.
     pub fn ram_user_delete(&mut self, account: AccountNo, name: &str) -> Result<bool, StoreError> {
         self.exec(
             "DELETE FROM access_key WHERE account = ?1 AND ram_user = ?2",
+            &[account.0.into(), name.into()],
+        )?;
+        self.exec(
+            "DELETE FROM sts_key WHERE account = ?1 AND ram_user = ?2",
             &[account.0.into(), name.into()],
         )?;
         let gone = self.exec(

@@ -4,6 +4,7 @@
 
 use crate::api::error::{ApiError, Code};
 use crate::api::policy;
+use crate::api::sts::{self, Session};
 use crate::seal::MasterKey;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use updraft_core::id::{AccountNo, InstanceNo};
 use updraft_core::policy::Policy;
 use updraft_core::time::Timestamp;
-use updraft_store::{KeyHolder, Store, StoreError};
+use updraft_store::{AccessKey, KeyHolder, Store, StoreError, StsHolder};
 
 /// What the purpose of sealed access keys is called.
 pub const SEAL_PURPOSE: &str = "access-key";
@@ -38,6 +39,8 @@ pub struct Signer {
     pub secret: String,
     /// Whether the key may sign.
     pub enabled: bool,
+    /// What a temporary key has besides; `None`: a lasting one.
+    pub session: Option<Session>,
 }
 
 /// The keys looked up lately.
@@ -65,26 +68,21 @@ impl AccessKeys {
         {
             return Ok(Some(Arc::clone(signer)));
         }
-        let wanted = id.to_owned();
-        let found = store.read(move |tx| tx.access_key_holder(&wanted)).await.map_err(ApiError::from)?;
-        let Some(KeyHolder { key, account_name, public, policy }) = found else {
+        let Some((KeyHolder { key, account_name, public, policy }, session)) = look_up(store, id).await?
+        else {
             self.cached.write().remove(id);
             return Ok(None);
         };
-        // A document that this release cannot read allows nothing, and says so.
-        let policy =
-            policy.as_deref().map(policy::read).transpose().map_err(|why| {
-                ApiError::new(Code::InternalError).because(format!("a stored policy: {why}"))
-            })?;
         let signer = Arc::new(Signer {
             key_id: key.id,
             account: key.account,
             account_name,
             ram_user: key.ram_user,
-            policy,
+            policy: policy.as_deref().map(read).transpose()?,
             public,
             secret: master.open(SEAL_PURPOSE, &key.secret_sealed)?,
             enabled: key.enabled,
+            session,
         });
         let mut cached = self.cached.write();
         if cached.len() >= CACHED_MAX {
@@ -93,6 +91,36 @@ impl AccessKeys {
         cached.insert(id.to_owned(), (now, Arc::clone(&signer)));
         Ok(Some(signer))
     }
+}
+
+/// A document that this release cannot read allows nothing, and says so.
+fn read(document: &str) -> Result<Policy, ApiError> {
+    policy::read(document)
+        .map_err(|why| ApiError::new(Code::InternalError).because(format!("a stored policy: {why}")))
+}
+
+/// A key in the database, lasting or temporary.
+async fn look_up(store: &Store, id: &str) -> Result<Option<(KeyHolder, Option<Session>)>, ApiError> {
+    let wanted = id.to_owned();
+    if !sts::is_temporary(id) {
+        let found = store.read(move |tx| tx.access_key_holder(&wanted)).await.map_err(ApiError::from)?;
+        return Ok(found.map(|holder| (holder, None)));
+    }
+    let found = store.read(move |tx| tx.sts_key_holder(&wanted)).await.map_err(ApiError::from)?;
+    let Some(StsHolder { key, account_name, public, user_policy }) = found else { return Ok(None) };
+    let session = Session {
+        token_hash: key.token_hash,
+        expires_at: key.expires_at,
+        policy: key.policy.as_deref().map(read).transpose()?,
+    };
+    let key = AccessKey {
+        id: key.id,
+        account: key.account,
+        ram_user: key.ram_user,
+        secret_sealed: key.secret_sealed,
+        enabled: true,
+    };
+    Ok(Some((KeyHolder { key, account_name, public, policy: user_policy }, Some(session))))
 }
 
 /// The instances that calls have named. An instance is neither changed nor deleted, so what was found once is

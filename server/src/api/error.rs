@@ -83,7 +83,13 @@ codes! {
     /// The Authorization header cannot be read.
     IncompleteSignature = Kind::Gateway(400), "IncompleteSignature",
         "The request signature does not conform to Aliyun standards.";
-    /// Temporary keys are not issued by this server.
+    /// The token's temporary key has expired.
+    SecurityTokenExpired = Kind::Gateway(400), "InvalidSecurityToken.Expired",
+        "Specified SecurityToken is expired.";
+    /// The token is another key's, or its key is not a temporary one.
+    SecurityTokenMismatch = Kind::Gateway(400), "InvalidSecurityToken.MismatchWithAccessKey",
+        "Specified SecurityToken mismatches with the AccessKey.";
+    /// No token of this server.
     SecurityTokenMalformed = Kind::Gateway(400), "InvalidSecurityToken.Malformed",
         "Specified SecurityToken is malformed.";
     /// The RAM user's policy does not allow the action.

@@ -15,6 +15,7 @@ pub mod product;
 pub mod quota;
 pub mod rpc;
 pub mod sign;
+pub mod sts;
 pub mod task;
 
 use crate::api::answer::Object;

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 use std::fmt::Write as _;
-use updraft_core::limits::POLICY_CHARS_MAX;
+use updraft_core::limits::{POLICY_CHARS_MAX, SESSION_POLICY_CHARS_MAX};
 use updraft_core::policy::{Effect, Pattern, Policy, Statement};
 use updraft_core::text;
 
@@ -78,6 +78,14 @@ pub fn read(document: &str) -> Result<Policy, String> {
             statement(entry).map_err(|why| format!("statement {} (from 1): {why}", at + 1))
         });
     Ok(Policy { statements: statements.collect::<Result<_, _>>()? })
+}
+
+/// Reads the document of a temporary key's session, which has to be shorter.
+pub fn read_session(document: &str) -> Result<Policy, String> {
+    if !text::at_most(document, SESSION_POLICY_CHARS_MAX) {
+        return Err(format!("a session policy may have at most {SESSION_POLICY_CHARS_MAX} characters"));
+    }
+    read(document)
 }
 
 fn explain(error: &serde_json::Error) -> String {
@@ -183,6 +191,9 @@ mod tests {
         assert!(read(r#"{"Version": "2", "Statement": []}"#).unwrap_err().contains("Version"));
         assert!(read(r#"{"Statement": {"Effect": "Allow", "Action": "*"}}"#).is_err());
         assert!(read(&" ".repeat(POLICY_CHARS_MAX + 1)).unwrap_err().contains("6144"));
+        let good = r#"{"Statement": [{"Effect": "Allow", "Action": "*"}]}"#;
+        assert!(read_session(&format!("{good:2048}")).is_ok());
+        assert!(read_session(&format!("{good:2049}")).unwrap_err().contains("2048"));
         assert!(
             of(r#"{"Effect": "Deny", "Action": "*"},{"Effect": "Allow", "Action": "x"}"#)
                 .unwrap_err()

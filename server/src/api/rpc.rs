@@ -9,7 +9,7 @@ use crate::api::error::{ApiError, Code, Kind};
 use crate::api::nonce::Refusal;
 use crate::api::params::Params;
 use crate::api::sign::{self, V1Hash};
-use crate::api::{Call, Operation, audit, find, policy};
+use crate::api::{Call, Operation, audit, find, policy, sts};
 use crate::app::App;
 use crate::http::{Caller, Known};
 use bytes::Bytes;
@@ -32,6 +32,15 @@ const VERSION: &str = "2018-01-20";
 const ACS3_COVERED: [&str; 6] =
     ["host", "x-acs-action", "x-acs-version", "x-acs-date", "x-acs-content-sha256", "x-acs-signature-nonce"];
 
+/// The ACS3 header of a temporary key's token.
+const TOKEN_HEADER: &str = "x-acs-security-token";
+/// The ACS3 header in which SDKs repeat the id of a temporary key.
+const KEY_ID_HEADER: &str = "x-acs-accesskey-id";
+
+/// Codes of calls that somebody makes who guesses keys: they count against his address.
+const GUESSES: [Code; 3] =
+    [Code::AccessKeyNotFound, Code::SignatureDoesNotMatch, Code::SecurityTokenMismatch];
+
 /// What a caller's signature says, whichever the scheme.
 struct Claim<'a> {
     scheme: Scheme,
@@ -40,6 +49,8 @@ struct Claim<'a> {
     nonce: &'a str,
     signature: Cow<'a, str>,
     string_to_sign: String,
+    /// The token of a temporary key; the signature covers it.
+    token: Option<&'a str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -176,7 +187,7 @@ async fn signer(
     }
     let signer = verify(app, &claim).await;
     if let (Some(address), Err(error)) = (address, &signer)
-        && [Code::AccessKeyNotFound, Code::SignatureDoesNotMatch].iter().any(|code| code.wire() == error.code)
+        && GUESSES.iter().any(|code| code.wire() == error.code)
     {
         app.gate.failed(address);
     }
@@ -223,9 +234,6 @@ fn v1_claim<'a>(method: &Method, params: &'a Params) -> Result<Claim<'a>, ApiErr
     if params.need("SignatureVersion")? != "1.0" {
         return Err(Code::InvalidSignatureVersion.into());
     }
-    if params.text("SecurityToken").is_some() {
-        return Err(Code::SecurityTokenMalformed.into());
-    }
     Ok(Claim {
         scheme: Scheme::V1(hash),
         key_id: Cow::Borrowed(key_id),
@@ -233,6 +241,7 @@ fn v1_claim<'a>(method: &Method, params: &'a Params) -> Result<Claim<'a>, ApiErr
         nonce: params.need("SignatureNonce")?,
         signature: Cow::Borrowed(signature),
         string_to_sign: sign::v1_string_to_sign(method.as_str(), params),
+        token: params.text("SecurityToken"),
     })
 }
 
@@ -245,22 +254,18 @@ fn acs3_claim<'a>(parts: &'a Parts, body: &Bytes) -> Result<Claim<'a>, ApiError>
     let timestamp = need("x-acs-date", "Timestamp")?;
     let nonce = need("x-acs-signature-nonce", "SignatureNonce")?;
     let claimed_hash = need("x-acs-content-sha256", "ContentSha256")?;
-    let covered = |name: &&str| authorization.signed_headers.iter().any(|signed| signed == *name);
-    if let Some(bare) = ACS3_COVERED.iter().find(|name| !covered(name)) {
+    if let Some(bare) = not_covered(headers, body, &authorization.signed_headers) {
         return Err(ApiError::with(
             Code::IncompleteSignature,
             format!("{} The header {bare} must be signed.", Code::IncompleteSignature.text()),
         ));
     }
-    // Whether the body holds parameters depends on its type.
-    if !body.is_empty() && headers.contains_key("content-type") && !covered(&"content-type") {
+    // SDKs name a temporary key twice.
+    if header(headers, KEY_ID_HEADER).is_some_and(|id| id != authorization.credential) {
         return Err(ApiError::with(
             Code::IncompleteSignature,
-            format!("{} The header content-type must be signed.", Code::IncompleteSignature.text()),
+            format!("{} {KEY_ID_HEADER} names another key.", Code::IncompleteSignature.text()),
         ));
-    }
-    if headers.contains_key("x-acs-security-token") {
-        return Err(Code::SecurityTokenMalformed.into());
     }
     let hash = hex::encode(Sha256::digest(body));
     if claimed_hash != hash {
@@ -284,7 +289,17 @@ fn acs3_claim<'a>(parts: &'a Parts, body: &Bytes) -> Result<Claim<'a>, ApiError>
         nonce,
         signature: Cow::Owned(authorization.signature),
         string_to_sign,
+        token: header(headers, TOKEN_HEADER).filter(|token| !token.is_empty()),
     })
+}
+
+/// A header that the signature must cover and does not.
+fn not_covered(headers: &HeaderMap, body: &Bytes, signed: &[String]) -> Option<&'static str> {
+    // Whether the body holds parameters depends on its type.
+    let typed = if body.is_empty() { None } else { Some("content-type") };
+    let if_there = [typed, Some(TOKEN_HEADER), Some(KEY_ID_HEADER)];
+    let if_there = if_there.into_iter().flatten().filter(|name| headers.contains_key(*name));
+    ACS3_COVERED.into_iter().chain(if_there).find(|name| !signed.iter().any(|signed| signed == name))
 }
 
 fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -306,6 +321,7 @@ async fn verify(app: &App, claim: &Claim<'_>) -> Result<Arc<Signer>, ApiError> {
         let why = format!("the access key {} is disabled", signer.key_id);
         return Err(ApiError::new(Code::AccessKeyInactive).because(why));
     }
+    sts::check(signer.session.as_ref(), claim.token, now)?;
     let at = timestamp(claim.timestamp).ok_or(Code::TimestampFormat)?;
     let skew_ms = app.config.timestamp_skew_seconds * SECOND_MS;
     if now.since_ms(at).abs() > skew_ms {
@@ -367,18 +383,21 @@ fn throttle(app: &App, operation: &'static Operation, signer: &Signer) -> Result
         .map_err(|wait_ms| ApiError { retry_after_ms: Some(wait_ms), ..ApiError::new(Code::ThrottlingUser) })
 }
 
-/// Whether the signer's policy allows the operation.
+/// Whether the policies of the signer's user and of its session allow the operation.
 fn permit(operation: &Operation, signer: &Signer) -> Result<(), ApiError> {
-    if signer.policy.is_none() {
+    let session = signer.session.as_ref().and_then(|session| session.policy.as_ref());
+    if signer.policy.is_none() && session.is_none() {
         return Ok(());
     }
     let action = policy::action(operation.name);
-    if permits(signer.policy.as_ref(), &action) {
+    let whose = if !permits(signer.policy.as_ref(), &action) {
+        format!("The policy of the RAM user {}", signer.ram_user.as_deref().unwrap_or_default())
+    } else if !permits(session, &action) {
+        "The session policy of this temporary key".to_owned()
+    } else {
         return Ok(());
-    }
-    let user = signer.ram_user.as_deref().unwrap_or_default();
-    let text = Code::NoPermission.text();
-    let said = format!("{text} The policy of the RAM user {user} does not allow {action}.");
+    };
+    let said = format!("{} {whose} does not allow {action}.", Code::NoPermission.text());
     Err(ApiError::with(Code::NoPermission, said))
 }
 

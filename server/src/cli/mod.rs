@@ -13,6 +13,7 @@ pub mod page;
 pub mod policy;
 pub mod ram;
 pub mod run;
+pub mod sts;
 pub mod watch;
 
 use anyhow::Context as _;
@@ -33,7 +34,7 @@ use updraft_store::{AuditLine, Lane, Store, Tx};
 const ADMIN_KEYS: [&str; 3] = ["data_dir", "database_url", "master_key_file"];
 
 /// The limits that some of them enforce.
-const LIMIT_KEYS: [&str; 2] = ["ram_user_max", "access_key_max"];
+const LIMIT_KEYS: [&str; 3] = ["ram_user_max", "access_key_max", "sts_key_max"];
 
 /// The present.
 pub fn now() -> Timestamp {

@@ -25,7 +25,7 @@ pub fn commands() -> [Command; 3] {
         of_user(
             "delete-policy",
             "Takes a RAM user's policy away. A user WITHOUT a policy can do everything in the account; to shut a \
-             user out, disable its keys",
+             user out, disable its keys and revoke its temporary ones",
         ),
     ]
 }
@@ -58,7 +58,7 @@ fn put(args: &ArgMatches) -> anyhow::Result<()> {
 }
 
 /// A policy's text; one that is far too long is not read to its end.
-fn read(file: &str) -> anyhow::Result<String> {
+pub fn read(file: &str) -> anyhow::Result<String> {
     let most = 4 * POLICY_CHARS_MAX as u64 + 1;
     let mut document = String::new();
     if file == "-" {

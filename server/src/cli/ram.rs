@@ -4,7 +4,7 @@ use crate::cli::account::{form, json_arg};
 use crate::cli::out::{Out, Row};
 use crate::cli::{
     Beside, account, account_arg, admin, check_name, complain, family, limit_flags, need, now, policy, say,
-    say_secret, switch, text, text_arg,
+    say_secret, sts, switch, text, text_arg,
 };
 use anyhow::{Context as _, ensure};
 use clap::{Arg, ArgMatches, Command};
@@ -42,7 +42,7 @@ pub fn command() -> Command {
     ))
     .subcommand(ram("list-users", "Lists the RAM users by name").arg(json_arg()))
     .subcommand(
-        ram("delete-user", "Deletes a RAM user with its policy and its disabled keys")
+        ram("delete-user", "Deletes a RAM user with its policy, its disabled keys and its temporary keys")
             .arg(user_arg().required(true))
             .arg(force("Also if it has keys that still work; they die with it")),
     )
@@ -74,6 +74,7 @@ pub fn command() -> Command {
         .arg(key())
         .arg(force("Also if the old key is disabled; the new one is not")),
     ))
+    .subcommands(sts::commands())
     .subcommands(policy::commands())
 }
 
@@ -89,6 +90,7 @@ pub fn run(args: &ArgMatches) -> anyhow::Result<()> {
         Some(("enable-access-key", args)) => change_key(args, KeyChange::Enable),
         Some(("delete-access-key", args)) => change_key(args, KeyChange::Delete),
         Some(("rotate-access-key", args)) => rotate_key(args),
+        Some((name @ ("create-sts-token" | "revoke-sts-tokens"), args)) => sts::run(name, args),
         Some((name, args)) => policy::run(name, args),
         None => Ok(()),
     }

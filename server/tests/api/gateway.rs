@@ -8,6 +8,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use updraft_core::time::MINUTE_MS;
 use updraft_server::api::params::Params;
+use updraft_server::api::quota::OwnQps;
 use updraft_server::api::sign::{V1Hash, v1_signature, v1_string_to_sign};
 use updraft_store::Location;
 
@@ -258,6 +259,29 @@ async fn a_quota_is_shared_by_an_account_and_its_ram_users_and_refills_after_a_s
         assert_eq!(forged.code(), "SignatureDoesNotMatch");
     }
     assert_eq!(call(ROOT).await.code(), "iot.ota.FirmwareNotFound");
+}
+
+#[tokio::test]
+async fn a_throttled_call_says_when_to_try_again_in_both_formats() {
+    let server = TestServer::with(Location::Inline, |config| {
+        config.quota_qps = OwnQps::parse("QueryProductList=1,QueryProduct=0").unwrap();
+    })
+    .await;
+    let page = [("CurrentPage", "1"), ("PageSize", "10")];
+    server.ok("QueryProductList", &page).await;
+    server.later_ms(400);
+    let json = server.call_as(ROOT, "JSON", "QueryProductList", &page).await;
+    let xml = server.call_as(ROOT, "XML", "QueryProductList", &page).await;
+    for answer in [&json, &xml] {
+        assert_eq!((answer.status, answer.header("x-acs-retry-after")), (400, "600"));
+        assert_eq!(answer.code(), "Throttling.User");
+    }
+    assert_eq!(tree::from_xml(&xml.body).text("Message"), json.message());
+    // A quota of 0 is none.
+    for _ in 0..100 {
+        let answer = server.call_as(ROOT, "JSON", "QueryProduct", &[("ProductKey", "a1Unknown00")]).await;
+        assert_eq!(answer.code(), "iot.prod.NotExistedProduct");
+    }
 }
 
 #[tokio::test]

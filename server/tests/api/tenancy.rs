@@ -13,8 +13,17 @@ use updraft_server::setup::ROOT_ACCOUNT;
 use updraft_store::{Lane, StoreError};
 
 /// Tables that are nobody's: of the installation, or of an account.
-const NOBODYS: [&str; 8] =
-    ["migration", "node", "installation", "account", "instance", "access_key", "ram_user", "audit"];
+const NOBODYS: [&str; 9] = [
+    "migration",
+    "node",
+    "installation",
+    "account",
+    "instance",
+    "access_key",
+    "sts_key",
+    "ram_user",
+    "audit",
+];
 /// Columns that name the owner of a row, the nearest first, with the tables that they point to.
 const OWNERS: [(&str, &str); 5] = [
     ("product", "product"),

@@ -20,6 +20,7 @@ mod parity;
 mod private_postgres;
 mod product;
 mod shop;
+mod sts_key;
 mod task;
 mod value;
 mod writer;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cases = [
         account::CASES,
+        sts_key::CASES,
         browse::CASES,
         product::CASES,
         device::CASES,
