@@ -1,3 +1,5 @@
+//! Good and bad calls of this family: package.
+
 use super::{Pairs, Refusals, Shop};
 
 /// What its operations must refuse.
