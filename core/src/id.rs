@@ -82,6 +82,11 @@ pub fn job_id(random: &[u8; 20]) -> String {
     alphanumeric(random) + "020200"
 }
 
+/// The wire id of a device group, in the platform's shape: 16 random characters.
+pub fn group_id(random: &[u8; 16]) -> String {
+    alphanumeric(random)
+}
+
 /// A product key: `a1` and 9 random characters.
 pub fn product_key(random: &[u8; 9]) -> String {
     "a1".to_owned() + &alphanumeric(random)

@@ -10,6 +10,7 @@
 
 pub mod device;
 pub mod firmware;
+pub mod group;
 pub mod id;
 pub mod job;
 pub mod limits;

@@ -78,6 +78,14 @@ pub const KEEPALIVE_SECONDS: std::ops::RangeInclusive<u16> = 30..=1_200;
 pub const SUBSCRIPTIONS_MAX: usize = 64;
 /// Most modules of which one device's version is remembered (`default` and ten custom ones).
 pub const MODULES_PER_DEVICE_MAX: i64 = 11;
+/// Longest group description, in characters.
+pub const GROUP_DESC_CHARS_MAX: usize = 100;
+/// Most static groups that one device is in.
+pub const STATIC_GROUPS_PER_DEVICE_MAX: usize = 10;
+/// Most devices of one BatchAddDeviceGroupRelations or BatchDeleteDeviceGroupRelations call.
+pub const GROUP_RELATIONS_MAX: usize = 200;
+/// Largest page of the lists of groups and of their devices, in rows.
+pub const GROUP_PAGE_SIZE_MAX: i64 = 200;
 /// Longest policy document of a RAM user, in characters.
 pub const POLICY_CHARS_MAX: usize = 6_144;
 /// How long a temporary key may work, in seconds: 15 minutes to 12 hours.

@@ -31,6 +31,11 @@ pub fn product_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || is_chinese(c))
 }
 
+/// GroupName: 4–30 (a Chinese character counts 2) of Chinese, letters, digits, `_`.
+pub fn group_name(text: &str) -> bool {
+    product_name(text)
+}
+
 /// Nickname: 4–64 (a Chinese character counts 2) of Chinese, letters, digits, `_`.
 pub fn nickname(text: &str) -> bool {
     (4..=64).contains(&double_width_len(text))

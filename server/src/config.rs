@@ -203,6 +203,10 @@ config! {
     download_url_seconds: i64 = 86_400;
     /// Most packages of an instance.
     firmware_max: i64 = 500;
+    /// Most static device groups of an instance, groups within groups among them.
+    group_max: i64 = 1_000;
+    /// Most levels of device groups within each other, the first one counted.
+    group_depth_max: i64 = 3;
     /// Most RAM users of an account. The commands that make them look at it, not the server.
     ram_user_max: i64 = 1_000;
     /// Most access keys of one RAM user, and of an account itself; a change of keys needs two at a time.

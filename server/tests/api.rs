@@ -17,6 +17,8 @@ mod family;
 mod files;
 #[path = "api/gateway.rs"]
 mod gateway;
+#[path = "api/groups.rs"]
+mod groups;
 #[path = "api/list_jobs.rs"]
 mod list_jobs;
 #[path = "api/policies.rs"]

@@ -22,6 +22,49 @@ CREATE TABLE device_review (
 -- Devices: their tags, their end, registration in bulk.
 
 -- Device groups.
+-- Members of a deleted group go in chunks; its row stays for the batches that name it.
+CREATE TABLE device_group (
+  id INTEGER PRIMARY KEY,
+  instance INTEGER NOT NULL,
+  group_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  description TEXT,
+  -- Static groups: the group that this one is in, and how many are above it.
+  parent INTEGER,
+  depth INTEGER NOT NULL,
+  -- NULL: a static group.
+  expression TEXT,
+  -- 1 for a dynamic group that is not deleted; the next two say what its expression asks for.
+  dynamic INTEGER NOT NULL,
+  asks_status INTEGER NOT NULL,
+  asks_version INTEGER NOT NULL,
+  device_count INTEGER NOT NULL,
+  -- What the engine still has to do: 0 nothing, 1 look at every device, 2 forget every member.
+  work INTEGER NOT NULL,
+  -- The last device looked at, and the last one to look at.
+  work_after INTEGER NOT NULL,
+  work_upto INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  deleted_at INTEGER
+) STRICT;
+CREATE UNIQUE INDEX device_group_group_id ON device_group (group_id);
+CREATE UNIQUE INDEX device_group_name ON device_group (instance, name) WHERE deleted_at IS NULL;
+CREATE INDEX device_group_list ON device_group (instance, dynamic, id) WHERE deleted_at IS NULL;
+CREATE INDEX device_group_parent ON device_group (parent, id) WHERE deleted_at IS NULL;
+CREATE INDEX device_group_work ON device_group (id) WHERE work <> 0;
+-- Asked by each group of logins and of version reports, and usually empty.
+CREATE INDEX device_group_asks_status ON device_group (instance) WHERE asks_status <> 0;
+CREATE INDEX device_group_asks_version ON device_group (instance) WHERE asks_version <> 0;
+CREATE INDEX device_group_dynamic ON device_group (instance) WHERE dynamic <> 0;
+
+CREATE TABLE group_member (
+  device_group INTEGER NOT NULL,
+  device INTEGER NOT NULL,
+  PRIMARY KEY (device_group, device)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX group_member_device ON group_member (device, device_group);
+-- Whether a running dynamic batch asks for a group.
+CREATE INDEX job_policy_group ON job (device_group) WHERE policy <> 0;
 
 -- Packages and modules.
 

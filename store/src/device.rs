@@ -106,7 +106,7 @@ fn device(row: &Row<'_>) -> Result<Device, StoreError> {
     })
 }
 
-fn candidate(row: &Row<'_>) -> Result<Candidate, StoreError> {
+pub(crate) fn candidate(row: &Row<'_>) -> Result<Candidate, StoreError> {
     Ok(Candidate {
         device: DeviceNo(row.int(0)?),
         online: row.int(1)? == DeviceStatus::Online.code(),

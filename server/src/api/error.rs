@@ -148,6 +148,30 @@ codes! {
     /// No such device.
     DeviceNotFound = Kind::Business, "iot.device.NotExistedDevice", "The specified device does not exist.";
 
+    /// No such group, or it is of the other kind.
+    GroupNotFound = Kind::Business, "iot.group.NotExistedGroup", "The specified device group does not exist.";
+    /// A group of this name exists.
+    GroupNameExists = Kind::Business, "iot.group.AlreadyExistedGroupName",
+        "A device group of this name exists already.";
+    /// The group name breaks its rule.
+    InvalidGroupName = Kind::Business, "iot.group.InvalidFormattedGroupName",
+        "GroupName must be 4 to 30 characters (a Chinese one counts 2) of Chinese, letters, digits and _.";
+    /// The group description is too long.
+    LongGroupDesc = Kind::Business, "iot.group.LongGroupDesc", "GroupDesc must be at most 100 characters.";
+    /// The group type is unknown.
+    InvalidGroupType = Kind::Business, "iot.group.InvalidGroupType",
+        "GroupType must be LINK_PLATFORM_DYNAMIC (a dynamic group), LINK_PLATFORM or absent (a static one).";
+    /// The instance has as many groups as it may.
+    GroupCountExceeded = Kind::Business, "iot.group.GroupCountExceedMax",
+        "The instance has as many device groups as it may have.";
+    /// The groups would be nested too deep.
+    GroupDepthExceeded = Kind::Business, "iot.group.GroupDepthExceedMax", "Device groups are nested too deep.";
+    /// A group with groups in it is not deleted.
+    GroupHasSubgroups = Kind::Business, "iot.group.GroupHasSubgroups",
+        "There are groups within this group; delete them first.";
+    /// A group that a batch takes devices from is not deleted.
+    GroupInUse = Kind::Business, "iot.group.GroupInUse", "A job still takes devices from this group.";
+
     /// No such package.
     FirmwareNotFound = Kind::Business, "iot.ota.FirmwareNotFound", "The specified firmware does not exist.";
     /// A package of this name exists.

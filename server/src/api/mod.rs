@@ -6,6 +6,7 @@ pub mod audit;
 pub mod device;
 pub mod error;
 pub mod firmware;
+pub mod group;
 pub mod job;
 pub mod nonce;
 pub mod page;
@@ -66,6 +67,16 @@ pub const OPERATIONS: &[&Operation] = &[
     &device::query_device::OPERATION,
     &device::query_device_detail::OPERATION,
     &device::get_device_status::OPERATION,
+    &group::create_device_group::OPERATION,
+    &group::update_device_group::OPERATION,
+    &group::delete_device_group::OPERATION,
+    &group::query_device_group_list::OPERATION,
+    &group::query_device_group_info::OPERATION,
+    &group::batch_add_device_group_relations::OPERATION,
+    &group::batch_delete_device_group_relations::OPERATION,
+    &group::query_device_list_by_device_group::OPERATION,
+    &group::query_device_group_by_device::OPERATION,
+    &group::query_super_device_group::OPERATION,
     &firmware::generate_ota_upload_url::OPERATION,
     &firmware::create_ota_firmware::OPERATION,
     &firmware::query_ota_firmware::OPERATION,

@@ -6,6 +6,7 @@
 
 pub mod advance;
 pub mod expand;
+pub mod groups;
 pub mod ingest;
 mod package;
 pub mod review;
@@ -68,7 +69,7 @@ pub async fn run(app: Arc<App>, mut shutdown: watch::Receiver<bool>) {
     }
 }
 
-/// One bounded round: starts and finishes batches, cancels, makes tasks, pushes and times out what is due.
+/// One bounded round: starts and finishes batches, cancels, makes tasks, tends groups, pushes and times out what is due.
 ///
 /// Each kind of work is done whatever became of the others, so that a row that one of them cannot stomach does
 /// not stop all batches; the first error is answered.
@@ -77,6 +78,7 @@ pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
         cancel_chunk(app).await,
         select::select_one(app).await,
         expand_chunk(app).await,
+        groups::clear_chunk(app).await,
         review::review_chunk(app).await,
         due_chunk(app).await,
     ];

@@ -11,6 +11,7 @@ mod device;
 mod engine;
 mod file;
 mod firmware;
+mod group;
 mod harness;
 mod health;
 mod help;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         device::CASES,
         file::CASES,
         firmware::CASES,
+        group::CASES,
         job::CASES,
         count::CASES,
         task::CASES,

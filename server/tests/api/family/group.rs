@@ -1,13 +1,115 @@
 //! Good and bad calls of this family: group.
 
 use super::{Pairs, Refusals, Shop};
+use crate::shop::{pairs, text};
+
+const UNKNOWN: &str = "iot.group.NotExistedGroup";
+const PAGES: &str = "iot.common.InvalidPageParams";
 
 /// What its operations must refuse.
-pub const REFUSALS: &[Refusals] = &[];
+pub const REFUSALS: &[Refusals] = &[
+    (
+        "CreateDeviceGroup",
+        &[
+            ("GroupDesc", "x*101", "iot.group.LongGroupDesc"),
+            ("GroupName", "abc", "iot.group.InvalidFormattedGroupName"),
+            ("SuperGroupId", "unknown", UNKNOWN),
+        ],
+    ),
+    (
+        "UpdateDeviceGroup",
+        &[
+            ("GroupDesc", "x*101", "iot.group.LongGroupDesc"),
+            ("GroupId", "unknown", UNKNOWN),
+            ("GroupType", "SOME", "iot.group.InvalidGroupType"),
+        ],
+    ),
+    ("DeleteDeviceGroup", &[("GroupId", "unknown", UNKNOWN)]),
+    (
+        "QueryDeviceGroupList",
+        &[
+            ("CurrentPage", "0", PAGES),
+            ("GroupName", "x*31", "iot.group.InvalidFormattedGroupName"),
+            ("GroupTypes.1", "SOME", "iot.group.InvalidGroupType"),
+            ("PageSize", "201", PAGES),
+            ("SuperGroupId", "unknown", UNKNOWN),
+        ],
+    ),
+    (
+        "QueryDeviceGroupInfo",
+        &[("GroupId", "unknown", UNKNOWN), ("GroupType", "SOME", "iot.group.InvalidGroupType")],
+    ),
+    (
+        "BatchAddDeviceGroupRelations",
+        &[("Device.2.ProductKey", "a1Alone0000", "InvalidDevice"), ("GroupId", "unknown", UNKNOWN)],
+    ),
+    (
+        "BatchDeleteDeviceGroupRelations",
+        &[("Device.2.DeviceName", "alone", "InvalidDevice"), ("GroupId", "unknown", UNKNOWN)],
+    ),
+    (
+        "QueryDeviceListByDeviceGroup",
+        &[("CurrentPage", "0", PAGES), ("GroupId", "unknown", UNKNOWN), ("PageSize", "201", PAGES)],
+    ),
+    (
+        "QueryDeviceGroupByDevice",
+        &[
+            ("DeviceName", "unknown", "iot.device.NotExistedDevice"),
+            ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
+        ],
+    ),
+    ("QuerySuperDeviceGroup", &[("GroupId", "unknown", UNKNOWN)]),
+];
+
+/// A static group with this device in it; answers its GroupId.
+async fn group(shop: &Shop<'_>, device: &str) -> String {
+    let answer = shop.server.ok("CreateDeviceGroup", &[("GroupName", shop.name("group").as_str())]).await;
+    let group = text(&answer, "/Data/GroupId");
+    shop.device(device).await;
+    shop.server.ok("BatchAddDeviceGroupRelations", &relation(shop, &group, device)).await;
+    group
+}
+
+fn relation(shop: &Shop<'_>, group: &str, device: &str) -> Pairs {
+    pairs(&[("GroupId", group), ("Device.1.ProductKey", &shop.product_key), ("Device.1.DeviceName", device)])
+}
 
 /// Parameters with which an operation succeeds, on things made for this call only; `None`: not of this family.
-#[expect(clippy::unused_async, reason = "nothing of this family needs to be made yet")]
 pub async fn valid(shop: &Shop<'_>, action: &str, device: &str) -> Option<Pairs> {
-    let _ = (shop, action, device);
-    None
+    Some(match action {
+        "CreateDeviceGroup" => pairs(&[
+            ("GroupName", &shop.name("group")),
+            ("GroupDesc", "described"),
+            ("SuperGroupId", &group(shop, device).await),
+        ]),
+        "UpdateDeviceGroup" => pairs(&[("GroupId", &group(shop, device).await), ("GroupDesc", "described")]),
+        "QueryDeviceGroupList" => {
+            let parent = group(shop, device).await;
+            let within = [("GroupName", shop.name("group")), ("SuperGroupId", parent)];
+            let within = within.map(|(name, value)| (name.to_owned(), value)).to_vec();
+            shop.server.ok("CreateDeviceGroup", &within).await;
+            within
+        }
+        "DeleteDeviceGroup" | "QueryDeviceGroupInfo" | "QueryDeviceListByDeviceGroup" => {
+            pairs(&[("GroupId", &group(shop, device).await)])
+        }
+        "QuerySuperDeviceGroup" => {
+            let parent = group(shop, device).await;
+            let within = [("GroupName", shop.name("group")), ("SuperGroupId", parent)];
+            let within = within.map(|(name, value)| (name.to_owned(), value)).to_vec();
+            pairs(&[("GroupId", &text(&shop.server.ok("CreateDeviceGroup", &within).await, "/Data/GroupId"))])
+        }
+        "BatchAddDeviceGroupRelations" => {
+            let group = group(shop, device).await;
+            let second = shop.name("device");
+            shop.device(&second).await;
+            relation(shop, &group, &second)
+        }
+        "BatchDeleteDeviceGroupRelations" => relation(shop, &group(shop, device).await, device),
+        "QueryDeviceGroupByDevice" => {
+            group(shop, device).await;
+            pairs(&[("ProductKey", &shop.product_key), ("DeviceName", device)])
+        }
+        _ => return None,
+    })
 }
