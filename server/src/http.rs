@@ -2,7 +2,7 @@
 
 use crate::api::answer::{Format, Object};
 use crate::api::error::{ApiError, Code};
-use crate::api::rpc;
+use crate::api::{openapi, rpc};
 use crate::app::App;
 use crate::files::{download, upload};
 use bytes::Bytes;
@@ -66,6 +66,7 @@ impl Http {
             "/readyz" if self.ready.load(Ordering::Relaxed) => plain_reply(StatusCode::OK, "ready\n"),
             "/readyz" => plain_reply(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
             "/metrics" if self.app.config.metrics_addr.is_none() => self.metrics(),
+            "/openapi.json" => json_reply(openapi::text()),
             "/errors" => {
                 plain_reply(StatusCode::OK, error_section(request.uri().query().unwrap_or_default()))
             }
@@ -171,6 +172,13 @@ pub fn plain_reply(status: StatusCode, text: &str) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=utf-8"));
+    reply
+}
+
+/// A JSON document of ours.
+fn json_reply(text: &'static str) -> Reply {
+    let mut reply = plain_reply(StatusCode::OK, text);
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`, `cargo xtask sim` and `cargo xtask fuzz`: chores of the tree.
+//! `cargo xtask tidy`, `describe`, `sim` and `fuzz`: chores of the tree.
 
 #[expect(clippy::print_stdout, reason = "what it finds is its output")]
 fn main() -> anyhow::Result<()> {
@@ -11,11 +11,29 @@ fn main() -> anyhow::Result<()> {
         }
         Some("sim") => run("updraft-sim", "the simulation failed"),
         Some("fuzz") => run("updraft-fuzz", "the fuzzing failed"),
+        Some("describe") => describe(),
         _ => anyhow::bail!(
-            "usage: cargo xtask tidy\n       cargo xtask sim SEED | --seeds A..B [--steps N] [--transcript]\n       \
+            "usage: cargo xtask tidy\n       cargo xtask describe\n       cargo xtask sim SEED | --seeds A..B [--steps N] [--transcript]\n       \
              cargo xtask fuzz [TARGET] [--seconds N] [--seed S] | TARGET --replay HEX"
         ),
     }
+}
+
+/// Renews `docs/api/`: the OpenAPI document and the pages of the operations.
+fn describe() -> anyhow::Result<()> {
+    let mut test = std::process::Command::new(env!("CARGO"));
+    test.args([
+        "test",
+        "--quiet",
+        "--package",
+        "updraft-server",
+        "--test",
+        "api",
+        "--",
+        "the_description_is_fresh",
+    ]);
+    anyhow::ensure!(test.env("UPDATE_GOLDEN", "1").status()?.success(), "the description could not be made");
+    Ok(())
 }
 
 /// Runs a package's program with our further arguments.

@@ -5,6 +5,7 @@
 //! which `Recommend` points; a test compares that page with this table.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use updraft_store::StoreError;
 
 /// How an error travels.
@@ -259,6 +260,15 @@ codes! {
         "TaskStatus must be one of CONFIRM, QUEUED, NOTIFIED, IN_PROGRESS, SUCCEEDED, FAILED, CANCELED.";
 }
 
+/// Every HTTP status of errors before an operation.
+pub fn gateway_statuses() -> BTreeSet<u16> {
+    let status = |code: &Code| match code.kind() {
+        Kind::Gateway(status) => Some(status),
+        Kind::Business => None,
+    };
+    Code::ALL.iter().filter_map(status).collect()
+}
+
 /// An error on its way to the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
@@ -358,7 +368,6 @@ impl From<crate::seal::Unsealable> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     #[test]
     fn codes_are_unique_and_each_has_its_section_in_the_docs() {

@@ -3,12 +3,14 @@
 pub mod access;
 pub mod answer;
 pub mod audit;
+pub mod catalogue;
 pub mod device;
 pub mod error;
 pub mod firmware;
 pub mod group;
 pub mod job;
 pub mod nonce;
+pub mod openapi;
 pub mod page;
 pub mod params;
 pub mod policy;

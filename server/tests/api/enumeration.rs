@@ -199,9 +199,10 @@ const REFUSALS: &[Refusals] = &[
 ];
 
 /// A call that must be refused: operation, parameter, value, code.
-type RefusedValue = (&'static str, &'static str, String, &'static str);
+pub type RefusedValue = (&'static str, &'static str, String, &'static str);
 
-fn refused_values() -> impl Iterator<Item = RefusedValue> {
+/// Every such call.
+pub fn refused_values() -> impl Iterator<Item = RefusedValue> {
     let written = |value: &str| match value.strip_prefix("x*") {
         Some(count) => "x".repeat(count.parse().unwrap()),
         None => value.to_owned(),

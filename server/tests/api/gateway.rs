@@ -285,6 +285,14 @@ async fn a_throttled_call_says_when_to_try_again_in_both_formats() {
 }
 
 #[tokio::test]
+async fn the_api_describes_itself_to_whoever_asks() {
+    let server = TestServer::new().await;
+    let answer = server.send(Request::get("/openapi.json")).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
+    assert_eq!(answer.json()["openapi"], "3.1.0");
+}
+
+#[tokio::test]
 async fn a_full_memory_of_nonces_throttles_and_says_for_how_long() {
     let server = TestServer::with(Location::Inline, |config| config.nonce_max = 2).await;
     for code in ["", "", "Throttling"] {
