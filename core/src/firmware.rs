@@ -65,6 +65,30 @@ impl FirmwareStatus {
     }
 }
 
+/// What a package's files hold. Numbers are CreateOTAFirmware's `Type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirmwareKind {
+    /// 0: the whole software.
+    Full,
+    /// 1: the difference to one source version; to any other it is poison.
+    Differential,
+}
+
+impl FirmwareKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Full, Self::Differential];
+
+    /// The number on the wire and in the database.
+    pub fn code(self) -> i64 {
+        self as i64
+    }
+
+    /// The kind of a number.
+    pub fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+}
+
 /// How a package's files are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignMethod {

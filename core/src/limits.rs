@@ -16,6 +16,10 @@ pub const FIRMWARE_DESC_CHARS_MAX: usize = 100;
 pub const UDI_CHARS_MAX: usize = 4_096;
 /// Longest product description, in characters.
 pub const PRODUCT_DESC_CHARS_MAX: usize = 100;
+/// Longest description of a module, in characters.
+pub const MODULE_DESC_CHARS_MAX: usize = 100;
+/// Largest page of ListOTAModuleVersionsByDevice, in rows.
+pub const MODULE_PAGE_SIZE_MAX: i64 = 200;
 /// Most test devices of one verification batch.
 pub const VERIFY_TARGETS_MAX: usize = 10;
 /// Most devices named one by one in one static batch.

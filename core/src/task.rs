@@ -165,6 +165,9 @@ pub struct Terms<'a> {
     pub dest_version: &'a str,
     /// The versions that devices may come from; empty: any.
     pub src_versions: &'a [String],
+    /// Whether the package is the difference to its source version: then no device with another version may be
+    /// given it, not even one that was told before.
+    pub differential: bool,
     /// Whether devices are told without asking.
     pub need_push: bool,
     /// Whether the end user must agree first.

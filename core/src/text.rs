@@ -75,6 +75,11 @@ pub fn module_name(text: &str) -> bool {
     ascii_within(text, 64, "._-")
 }
 
+/// AliasName of a module: 1–64 characters. The pages set no alphabet; control characters are out.
+pub fn module_alias(text: &str) -> bool {
+    (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+}
+
 /// The name of a temporary key's session: 2–64 of `A-Za-z0-9.@_-`.
 pub fn session_name(text: &str) -> bool {
     (2..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || ".@_-".contains(c))
@@ -141,6 +146,8 @@ mod tests {
         assert!(version("1.0.0-rc_1"));
         assert!(!version("1.0 0"));
         assert!(!version(&"1".repeat(65)));
+        assert!(module_name("MCU.1_a-b") && !module_name("m c") && !module_name(&"m".repeat(65)));
+        assert!(module_alias(&"路".repeat(64)) && !module_alias(&"路".repeat(65)) && !module_alias("a\n"));
         assert!(session_name("ci@x.y_-1") && !session_name("a") && !session_name("a b"));
         assert!(session_name(&"s".repeat(64)) && !session_name(&"s".repeat(65)));
         assert!(tag_key("a.1") && !tag_key("a_1") && !tag_key(""));

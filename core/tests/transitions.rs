@@ -41,6 +41,7 @@ fn waiting(status: TaskStatus) -> Task {
 const PUSHED: Terms<'static> = Terms {
     dest_version: "2.0",
     src_versions: &[],
+    differential: false,
     need_push: true,
     need_confirm: false,
     timeout_ms: Some(300_000),
@@ -322,4 +323,26 @@ fn long_descriptions_are_clipped() {
         panic!()
     };
     assert_eq!(after.desc.chars().count(), 128);
+}
+
+#[test]
+fn a_difference_is_not_left_with_a_device_that_runs_another_version() {
+    let sources = ["1.0".to_owned()];
+    let whole = Terms { src_versions: &sources, ..PUSHED };
+    let difference = Terms { differential: true, ..whole };
+    let mut notified = task(TaskStatus::Notified);
+    notified.src_version = Some("1.0".to_owned());
+    let after = |task: &Task, terms: &Terms<'_>| match step(task, terms, &Event::Version("1.5"), NOW) {
+        Ok(Step::Next(task)) => (task.status, task.desc),
+        other => panic!("{other:?}"),
+    };
+    let changed = updraft_core::task::DESC_SOURCE_CHANGED.to_owned();
+    assert_eq!(after(&notified, &whole).0, TaskStatus::Notified);
+    assert_eq!(after(&notified, &difference), (TaskStatus::Failed, changed.clone()));
+    // Between two attempts, and before the device begins the next.
+    let waiting = Task { status: TaskStatus::InProgress, retry_at: Some(NOW.plus_ms(9)), ..notified.clone() };
+    assert_eq!(after(&waiting, &difference), (TaskStatus::Failed, changed.clone()));
+    assert_eq!(after(&Task { retry_at: None, ..waiting }, &difference), (TaskStatus::Failed, changed));
+    // Its own versions are as good as ever.
+    assert_eq!(step(&notified, &difference, &Event::Version("1.0"), NOW), Ok(Step::Same));
 }

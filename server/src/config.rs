@@ -207,6 +207,8 @@ config! {
     group_max: i64 = 1_000;
     /// Most levels of device groups within each other, the first one counted.
     group_depth_max: i64 = 3;
+    /// Most modules of a product besides `default`.
+    module_max: i64 = 10;
     /// Most RAM users of an account. The commands that make them look at it, not the server.
     ram_user_max: i64 = 1_000;
     /// Most access keys of one RAM user, and of an account itself; a change of keys needs two at a time.

@@ -67,6 +67,34 @@ CREATE INDEX group_member_device ON group_member (device, device_group);
 CREATE INDEX job_policy_group ON job (device_group) WHERE policy <> 0;
 
 -- Packages and modules.
+-- 0 full, 1 differential: only for devices that run src_version.
+ALTER TABLE firmware ADD COLUMN kind BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE firmware ADD COLUMN src_version TEXT COLLATE "C";
+-- A deleted package is found no more; its row stays for the batches that it had. Its name is free again.
+ALTER TABLE firmware ADD COLUMN deleted_at BIGINT;
+-- 1 from the deletion until its files are removed.
+ALTER TABLE firmware ADD COLUMN purge BIGINT NOT NULL DEFAULT 0;
+DROP INDEX firmware_name;
+CREATE UNIQUE INDEX firmware_name ON firmware (instance, name) WHERE deleted_at IS NULL;
+DROP INDEX firmware_instance;
+CREATE INDEX firmware_instance ON firmware (instance, id) WHERE deleted_at IS NULL;
+CREATE INDEX firmware_module ON firmware (product, module) WHERE deleted_at IS NULL;
+CREATE INDEX firmware_purge ON firmware (id) WHERE purge <> 0;
+-- The batches that a package's deletion stops: those that have not ended, and dynamic ones, whose tasks outlive them.
+CREATE INDEX job_open ON job (firmware, id) WHERE status < 2;
+CREATE INDEX job_dynamic ON job (firmware, id) WHERE dynamic_mode IS NOT NULL;
+
+-- The modules of a product, without `default`, which every product has. Names are unique ignoring case.
+CREATE TABLE product_module (
+  product BIGINT NOT NULL,
+  name TEXT COLLATE "C" NOT NULL,
+  name_folded TEXT COLLATE "C" NOT NULL,
+  alias_name TEXT COLLATE "C",
+  description TEXT COLLATE "C",
+  created_at BIGINT NOT NULL,
+  modified_at BIGINT NOT NULL,
+  PRIMARY KEY (product, name_folded)
+);
 
 -- List files.
 

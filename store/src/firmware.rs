@@ -1,9 +1,10 @@
 //! Update packages.
 
 use crate::error::StoreError;
+use crate::job::Job;
 use crate::tx::{Column, Hot, Tx};
 use crate::value::{Row, Value};
-use updraft_core::firmware::{FirmwareStatus, SignMethod};
+use updraft_core::firmware::{FirmwareKind, FirmwareStatus, SignMethod};
 use updraft_core::id::{FileNo, FirmwareNo, InstanceNo, JobNo, ProductNo};
 use updraft_core::page::Page;
 use updraft_core::time::Timestamp;
@@ -27,6 +28,10 @@ pub struct Firmware {
     pub dest_version: String,
     /// The module that it is for.
     pub module: String,
+    /// Whole or a difference.
+    pub kind: FirmwareKind,
+    /// The version that it comes from; of a differential package always given.
+    pub src_version: Option<String>,
     /// Verification.
     pub status: FirmwareStatus,
     /// How its files are signed.
@@ -43,6 +48,8 @@ pub struct Firmware {
     pub created_at: Timestamp,
     /// When it last changed.
     pub modified_at: Timestamp,
+    /// When it was deleted: it is found by its row number only, for the batches that it had.
+    pub deleted_at: Option<Timestamp>,
     /// Its files in order, one at least.
     pub files: Vec<FirmwareFile>,
 }
@@ -73,6 +80,20 @@ impl FirmwareFile {
 }
 
 impl Firmware {
+    /// The source version of a differential package.
+    pub fn differs_from(&self) -> Option<&str> {
+        self.src_version.as_deref().filter(|_| self.kind == FirmwareKind::Differential)
+    }
+
+    /// The versions that devices of this batch of the package may come from (empty: any). A differential package
+    /// has its own say, whatever its batch asked for.
+    pub fn sources<'a>(&'a self, job: &'a Job) -> &'a [String] {
+        match self.kind {
+            FirmwareKind::Differential => self.src_version.as_slice(),
+            FirmwareKind::Full => &job.src_versions,
+        }
+    }
+
     /// The digest of the package's only file, by its sign method; `None` if it has several.
     pub fn sign(&self) -> Option<&str> {
         match self.files.as_slice() {
@@ -99,6 +120,10 @@ pub struct NewFirmware {
     pub dest_version: String,
     /// The module that it is for.
     pub module: String,
+    /// Whole or a difference.
+    pub kind: FirmwareKind,
+    /// The version that it comes from; of a differential package always given.
+    pub src_version: Option<String>,
     /// Verification.
     pub status: FirmwareStatus,
     /// How its files are signed.
@@ -111,6 +136,17 @@ pub struct NewFirmware {
     pub udi: Option<String>,
 }
 
+/// What is to be changed of a package; absent: stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct FirmwareChanges {
+    /// Unique in the instance.
+    pub name: Option<String>,
+    /// Free text.
+    pub description: Option<String>,
+    /// Custom information.
+    pub udi: Option<String>,
+}
+
 /// A query for packages, in the order of columns that [`firmware`] reads: one row for each file, those of a
 /// package together and in order.
 macro_rules! firmwares {
@@ -118,7 +154,7 @@ macro_rules! firmwares {
         concat!(
             "SELECT f.id, f.instance, f.product, f.firmware_id, f.name, f.description, f.dest_version, f.module, ",
             "f.status, f.sign_method, f.size, f.udi, f.verify_job, f.job_count, f.created_at, f.modified_at, ",
-            "x.name, x.object_key, x.size, x.md5, x.sha256 FROM firmware f JOIN file x ON x.firmware = f.id ",
+            "f.kind, f.src_version, f.deleted_at, x.name, x.object_key, x.size, x.md5, x.sha256 FROM firmware f JOIN file x ON x.firmware = f.id ",
             $rest,
             " ORDER BY f.id, x.ordinal"
         )
@@ -140,6 +176,7 @@ fn gather(rows: Vec<Firmware>) -> Vec<Firmware> {
 fn firmware(row: &Row<'_>) -> Result<Firmware, StoreError> {
     let status = row.int(8)?;
     let method = row.int(9)?;
+    let kind = row.int(16)?;
     Ok(Firmware {
         no: FirmwareNo(row.int(0)?),
         instance: InstanceNo(row.int(1)?),
@@ -159,12 +196,16 @@ fn firmware(row: &Row<'_>) -> Result<Firmware, StoreError> {
         job_count: row.int(13)?,
         created_at: Timestamp(row.int(14)?),
         modified_at: Timestamp(row.int(15)?),
+        kind: FirmwareKind::from_code(kind)
+            .ok_or(StoreError::Corrupt { place: "firmware.kind", detail: kind.to_string() })?,
+        src_version: row.opt_text(17)?,
+        deleted_at: row.opt_int(18)?.map(Timestamp),
         files: vec![FirmwareFile {
-            name: row.opt_text(16)?,
-            object_key: row.text(17)?,
-            size: row.int(18)?,
-            md5: row.text(19)?,
-            sha256: row.text(20)?,
+            name: row.opt_text(19)?,
+            object_key: row.text(20)?,
+            size: row.int(21)?,
+            md5: row.text(22)?,
+            sha256: row.text(23)?,
         }],
     })
 }
@@ -193,9 +234,9 @@ impl Tx<'_> {
     ) -> Result<Option<FirmwareNo>, StoreError> {
         let no = self.query_one(
             "INSERT INTO firmware (instance, product, firmware_id, name, description, dest_version, module, status,
-                                   sign_method, size, udi, job_count, created_at, modified_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?12)
-             ON CONFLICT (instance, name) DO NOTHING RETURNING id",
+                                   sign_method, size, udi, job_count, created_at, modified_at, kind, src_version)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?12, ?13, ?14)
+             ON CONFLICT (instance, name) WHERE deleted_at IS NULL DO NOTHING RETURNING id",
             &[
                 new.instance.0.into(),
                 new.product.0.into(),
@@ -209,6 +250,8 @@ impl Tx<'_> {
                 new.size.into(),
                 new.udi.as_ref().into(),
                 now.0.into(),
+                new.kind.code().into(),
+                new.src_version.as_ref().into(),
             ],
             |row| Ok(FirmwareNo(row.int(0)?)),
         )?;
@@ -236,7 +279,7 @@ impl Tx<'_> {
     ) -> Result<Option<(FirmwareNo, i64, String)>, StoreError> {
         self.query_one(
             "SELECT f.id, f.job_count, p.product_key FROM firmware f JOIN product p ON p.id = f.product
-             WHERE f.firmware_id = ?1 AND f.instance = ?2",
+             WHERE f.firmware_id = ?1 AND f.instance = ?2 AND f.deleted_at IS NULL",
             &[firmware_id.into(), instance.0.into()],
             |row| Ok((FirmwareNo(row.int(0)?), row.int(1)?, row.text(2)?)),
         )
@@ -249,14 +292,14 @@ impl Tx<'_> {
         firmware_id: &str,
     ) -> Result<Option<Firmware>, StoreError> {
         let rows = self.query(
-            firmwares!("WHERE f.firmware_id = ?1 AND f.instance = ?2"),
+            firmwares!("WHERE f.firmware_id = ?1 AND f.instance = ?2 AND f.deleted_at IS NULL"),
             &[firmware_id.into(), instance.0.into()],
             firmware,
         )?;
         Ok(gather(rows).pop())
     }
 
-    /// The packages with these row numbers.
+    /// The packages with these row numbers, deleted ones too.
     pub fn firmwares_load(&mut self, numbers: &[FirmwareNo]) -> Result<Vec<Firmware>, StoreError> {
         let keys: Vec<Vec<Value<'_>>> = numbers.iter().map(|no| vec![no.0.into()]).collect();
         Ok(gather(self.query_set(&LOAD, &keys, firmware)?))
@@ -274,13 +317,15 @@ impl Tx<'_> {
         let product = product.map(|no| no.0);
         let total = self.query_one(
             "SELECT COUNT(*) FROM firmware
-             WHERE instance = ?1 AND product = COALESCE(?2, product) AND dest_version = COALESCE(?3, dest_version)",
+             WHERE instance = ?1 AND deleted_at IS NULL
+               AND product = COALESCE(?2, product) AND dest_version = COALESCE(?3, dest_version)",
             &[instance.0.into(), product.into(), dest_version.into()],
             |row| row.int(0),
         )?;
         let numbers = self.query(
             "SELECT id FROM firmware
-             WHERE instance = ?1 AND product = COALESCE(?2, product) AND dest_version = COALESCE(?3, dest_version)
+             WHERE instance = ?1 AND deleted_at IS NULL
+               AND product = COALESCE(?2, product) AND dest_version = COALESCE(?3, dest_version)
              ORDER BY id DESC LIMIT ?4 OFFSET ?5",
             &[instance.0.into(), product.into(), dest_version.into(), page.size().into(), page.skip().into()],
             |row| Ok(FirmwareNo(row.int(0)?)),
@@ -290,10 +335,57 @@ impl Tx<'_> {
         Ok((packages, total.unwrap_or_default()))
     }
 
+    /// Whether a package of this module of the product exists.
+    pub fn firmware_of_module_exists(
+        &mut self,
+        product: ProductNo,
+        module: &str,
+    ) -> Result<bool, StoreError> {
+        let found = self.query_one(
+            "SELECT 1 FROM firmware WHERE product = ?1 AND module = ?2 AND deleted_at IS NULL LIMIT 1",
+            &[product.0.into(), module.into()],
+            |_| Ok(()),
+        )?;
+        Ok(found.is_some())
+    }
+
+    /// Changes a package's name, description and custom information, those that are given; `false` if another
+    /// package of its instance has that name.
+    pub fn firmware_modify(
+        &mut self,
+        package: &Firmware,
+        changes: &FirmwareChanges,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        if let Some(name) = &changes.name {
+            let taken = self.query_one(
+                "SELECT 1 FROM firmware WHERE instance = ?1 AND name = ?2 AND deleted_at IS NULL AND id <> ?3",
+                &[package.instance.0.into(), name.into(), package.no.0.into()],
+                |_| Ok(()),
+            )?;
+            if taken.is_some() {
+                return Ok(false);
+            }
+        }
+        self.exec(
+            "UPDATE firmware SET name = COALESCE(?2, name), description = COALESCE(?3, description),
+                                 udi = COALESCE(?4, udi), modified_at = ?5
+             WHERE id = ?1",
+            &[
+                package.no.0.into(),
+                changes.name.as_ref().into(),
+                changes.description.as_ref().into(),
+                changes.udi.as_ref().into(),
+                now.0.into(),
+            ],
+        )?;
+        Ok(true)
+    }
+
     /// How many packages the instance has; bounded by the quota.
     pub fn firmware_count(&mut self, instance: InstanceNo) -> Result<i64, StoreError> {
         let count = self.query_one(
-            "SELECT COUNT(*) FROM firmware WHERE instance = ?1",
+            "SELECT COUNT(*) FROM firmware WHERE instance = ?1 AND deleted_at IS NULL",
             &[instance.0.into()],
             |row| row.int(0),
         )?;

@@ -177,9 +177,11 @@ fn reported(task: &Task, terms: &Terms<'_>, version: &str, now: Timestamp) -> Ou
         }
         // As before; and a reboot into the old image is no failure.
         Some(source) if source == version => Ok(Step::Same),
-        // The batch names its source versions, so that no other one is ever given the package.
-        _ if matches!(task.status, TaskStatus::Confirm | TaskStatus::Queued)
-            && !terms.accepts_source(Some(version)) =>
+        // The batch names its source versions, so that no other one is ever given the package; a difference
+        // not even again, after the device was told or between two attempts.
+        _ if !terms.accepts_source(Some(version))
+            && (matches!(task.status, TaskStatus::Confirm | TaskStatus::Queued)
+                || terms.differential && !task.working) =>
         {
             next(task, now, |t| {
                 t.src_version = Some(version.to_owned());

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use std::collections::BTreeMap;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
-use updraft_core::firmware::{FirmwareStatus, SignMethod};
+use updraft_core::firmware::{FirmwareKind, FirmwareStatus, SignMethod};
 use updraft_core::id::{self, DeviceNo, FirmwareNo, InstanceNo, JobNo, ProductNo, TaskNo};
 use updraft_core::job::{Conduct, JobType, Schedule, TargetSelection};
 use updraft_core::task::{Task, TaskStatus};
@@ -283,6 +283,8 @@ impl Maker {
                     description: None,
                     dest_version: "2.0.0".to_owned(),
                     module: "default".to_owned(),
+                    kind: FirmwareKind::Full,
+                    src_version: None,
                     status: FirmwareStatus::NoVerification,
                     sign_method: SignMethod::Md5,
                     size: 65_536,

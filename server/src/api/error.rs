@@ -206,6 +206,30 @@ codes! {
     /// No such module in the product.
     ModuleNotFound = Kind::Business, "iot.ota.ModuleNotFound",
         "The specified module does not exist in the product.";
+    /// ModuleName breaks its rule.
+    InvalidModule = Kind::Business, "iot.ota.InvalidFormattedModuleName",
+        "ModuleName must be 1 to 64 characters of letters, digits and . - _";
+    /// AliasName or Desc of a module breaks its rule.
+    InvalidModuleText = Kind::Business, "iot.ota.InvalidModuleText",
+        "AliasName must be 1 to 64 characters, Desc at most 100.";
+    /// A module of this name exists.
+    ModuleExists = Kind::Business, "iot.ota.AlreadyExistedModuleName",
+        "The product has a module of this name already; upper and lower case count as the same.";
+    /// The product has as many modules as it may.
+    ModuleCountExceeded = Kind::Business, "iot.ota.ModuleCountExceedMax",
+        "The product has as many modules as it may have.";
+    /// A change of the module that every product has.
+    DefaultModule = Kind::Business, "iot.ota.DefaultModuleFixed",
+        "The module default is every product's own: it cannot be changed or deleted.";
+    /// A package of the module exists.
+    ModuleInUse = Kind::Business, "iot.ota.ModuleInUse",
+        "A firmware of the module exists: delete it before the module.";
+    /// Type 1 without SrcVersion, or with DestVersion in its place.
+    InvalidFirmwareSource = Kind::Business, "iot.ota.InvalidFirmwareSrcVersion",
+        "Type 1 (differential) needs a SrcVersion that is not DestVersion.";
+    /// A device does not run the version that a differential package starts from.
+    DeviceOffSource = Kind::Business, "iot.ota.DeviceSrcVersionMismatch",
+        "Some target devices do not run the SrcVersion of the differential firmware.";
     /// The instance has as many packages as it may.
     FirmwareCountExceeded = Kind::Business, "iot.ota.FirmwareCountExceedMax",
         "The account has as many firmwares as it may have.";

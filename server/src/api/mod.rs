@@ -9,6 +9,7 @@ pub mod error;
 pub mod firmware;
 pub mod group;
 pub mod job;
+pub mod module;
 pub mod nonce;
 pub mod openapi;
 pub mod page;
@@ -81,8 +82,14 @@ pub const OPERATIONS: &[&Operation] = &[
     &group::query_super_device_group::OPERATION,
     &firmware::generate_ota_upload_url::OPERATION,
     &firmware::create_ota_firmware::OPERATION,
+    &firmware::modify_ota_firmware::OPERATION,
     &firmware::query_ota_firmware::OPERATION,
     &firmware::list_ota_firmware::OPERATION,
+    &module::create_ota_module::OPERATION,
+    &module::update_ota_module::OPERATION,
+    &module::delete_ota_module::OPERATION,
+    &module::list_ota_module_by_product::OPERATION,
+    &module::list_ota_module_versions_by_device::OPERATION,
     &job::create_ota_verify_job::OPERATION,
     &job::create_ota_static_upgrade_job::OPERATION,
     &job::query_ota_job::OPERATION,

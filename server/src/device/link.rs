@@ -162,6 +162,8 @@ pub struct Package {
     pub version: String,
     /// The module; `default` is left out on the wire.
     pub module: String,
+    /// Whether it is the difference to a source version.
+    pub differential: bool,
     /// How its files are signed.
     pub sign_method: SignMethod,
     /// Its files in order, one at least.

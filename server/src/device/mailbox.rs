@@ -200,6 +200,7 @@ mod tests {
         Arc::new(Package {
             version: "2".to_owned(),
             module: "default".to_owned(),
+            differential: false,
             sign_method: SignMethod::Md5,
             files: Vec::new(),
             tags: Vec::new(),

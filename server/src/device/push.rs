@@ -53,12 +53,14 @@ fn data(out: &mut String, package: &Package, base: &str) {
         let _ = write!(out, r#"{{"size":{}"#, file.size);
         text(out, "sign", &file.sign);
         text(out, "version", &package.version);
+        difference(out, package);
         text(out, "url", &format!("{base}{}", file.path));
         text(out, "signMethod", package.sign_method.device_name());
         text(out, "md5", &file.md5);
     } else {
         out.push('{');
         first_text(out, "version", &package.version);
+        difference(out, package);
         text(out, "signMethod", package.sign_method.device_name());
     }
     if package.module != DEFAULT_MODULE {
@@ -78,6 +80,13 @@ fn data(out: &mut String, package: &Package, base: &str) {
         let _ = write!(out, r#","extData":{{{}}}"#, extra.trim_start_matches(','));
     }
     out.push('}');
+}
+
+/// Appends `,"isDiff":1` if the package is a difference.
+fn difference(out: &mut String, package: &Package) {
+    if package.differential {
+        out.push_str(r#","isDiff":1"#);
+    }
 }
 
 /// Appends `,"files":[…]`. The names are users' texts, so they are last in each; they hold no quote.
@@ -159,6 +168,7 @@ mod tests {
         Package {
             version: "2.0.0".to_owned(),
             module: "default".to_owned(),
+            differential: false,
             sign_method: SignMethod::Md5,
             files: vec![file("a.bin", MD5)],
             tags: Vec::new(),
@@ -176,6 +186,20 @@ mod tests {
             udi: Some("{\"k\": [1, 2]}\n".to_owned()),
             ..package()
         }
+    }
+
+    #[test]
+    fn a_difference_says_so_right_after_its_version() {
+        let one = Package { differential: true, ..package() };
+        let text = String::from_utf8(push(&one, BASE, 1)).unwrap();
+        assert!(text.contains(r#""version":"2.0.0","isDiff":1,"url":"#), "{text}");
+        let two = Package { differential: true, ..of_two_files() };
+        let text = String::from_utf8(reply("1", Some(&two), BASE)).unwrap();
+        assert!(
+            text.contains(r#""data":{"version":"2.0.0","isDiff":1,"signMethod":"SHA256","module":"#),
+            "{text}"
+        );
+        assert!(!String::from_utf8(push(&package(), BASE, 1)).unwrap().contains("isDiff"));
     }
 
     #[test]

@@ -436,7 +436,8 @@ fn terms<'b>(batch: &'b Batch, status: TaskStatus, app: &App) -> Terms<'b> {
     let canceling = job.cancel != Cancel::default();
     Terms {
         dest_version: &batch.firmware.dest_version,
-        src_versions: &job.src_versions,
+        src_versions: batch.firmware.sources(job),
+        differential: batch.firmware.differs_from().is_some(),
         need_push: job.need_push,
         need_confirm: job.need_confirm,
         timeout_ms: job.timeout_minutes.map(ms),

@@ -68,7 +68,7 @@ fn create(
     let mut counts: BTreeMap<(JobNo, TaskStatus), i64> = BTreeMap::new();
     for candidate in candidates {
         let known = target::Candidate { version: candidate.version.as_deref(), busy: candidate.busy };
-        let status = match target::judge(&known, &job.src_versions, &firmware.dest_version) {
+        let status = match target::judge(&known, firmware.sources(job), &firmware.dest_version) {
             Verdict::SkipOnDestVersion | Verdict::SkipOtherSource => continue,
             Verdict::Queue if job.need_confirm => TaskStatus::Confirm,
             Verdict::Queue => TaskStatus::Queued,

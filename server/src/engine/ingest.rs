@@ -111,7 +111,9 @@ pub async fn take(app: &Arc<App>, events: Vec<Happened>) -> Result<(), StoreErro
 
 fn decide(tx: &mut Tx<'_>, app: &App, events: &[Happened], now: Timestamp) -> Result<Effects, StoreError> {
     presence(tx, events, now)?;
-    let reports = reports(tx, events)?;
+    // `default` beside as many as a product may have.
+    let modules_max = app.config.module_max.saturating_add(1).max(MODULES_PER_DEVICE_MAX);
+    let reports = reports(tx, events, modules_max)?;
     tx.versions_put(&reports, now)?;
     let mut devices: Vec<DeviceNo> = events
         .iter()
@@ -152,7 +154,11 @@ fn presence(tx: &mut Tx<'_>, events: &[Happened], now: Timestamp) -> Result<(), 
 }
 
 /// The version reports to remember. A device may invent only so many module names.
-fn reports(tx: &mut Tx<'_>, events: &[Happened]) -> Result<Vec<(DeviceNo, String, String)>, StoreError> {
+fn reports(
+    tx: &mut Tx<'_>,
+    events: &[Happened],
+    modules_max: i64,
+) -> Result<Vec<(DeviceNo, String, String)>, StoreError> {
     let mut reports = Vec::new();
     let mut new_modules: BTreeSet<(DeviceNo, &str)> = BTreeSet::new();
     for Happened { device, event } in events {
@@ -160,7 +166,7 @@ fn reports(tx: &mut Tx<'_>, events: &[Happened]) -> Result<Vec<(DeviceNo, String
         if module != DEFAULT_MODULE && tx.version_find(*device, module)?.is_none() {
             new_modules.insert((*device, module));
             let new = new_modules.range((*device, "")..).take_while(|(of, _)| of == device).count();
-            if tx.version_count(*device)? + new as i64 > MODULES_PER_DEVICE_MAX {
+            if tx.version_count(*device)? + new as i64 > modules_max {
                 new_modules.remove(&(*device, module.as_str()));
                 tracing::debug!(device = device.0, module, "a version report was refused: too many modules");
                 continue;

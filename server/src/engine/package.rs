@@ -11,6 +11,7 @@ pub fn of(firmware: &Firmware, job: &Job, addresses: &Addresses, now: Timestamp)
     Package {
         version: firmware.dest_version.clone(),
         module: firmware.module.clone(),
+        differential: firmware.differs_from().is_some(),
         sign_method: method,
         files: firmware
             .files

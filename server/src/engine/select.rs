@@ -56,7 +56,7 @@ async fn choose(
         let whole = page.len() as i64 == rows;
         for (device, version) in page {
             after = device;
-            if target::is_for(version.as_deref(), &job.src_versions, &firmware.dest_version) {
+            if target::is_for(version.as_deref(), firmware.sources(job), &firmware.dest_version) {
                 candidates.push(device);
             }
         }

@@ -45,9 +45,9 @@ impl<'a> Shop<'a> {
         Self { server, product_key: text(&answer, "/ProductKey"), prefix, made: AtomicU64::new(0) }
     }
 
-    /// A name that nobody has.
+    /// A name that nobody has, and that no other begins with.
     pub fn name(&self, what: &str) -> String {
-        format!("{}{what}_{}", self.prefix, self.made.fetch_add(1, Ordering::Relaxed))
+        format!("{}{what}_{:04}", self.prefix, self.made.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A device; answers its IotId.

@@ -19,11 +19,9 @@ use updraft_server::device::link::DeviceEvent;
 mod story_group;
 
 /// Fields of the platform that no answer of this release has, and why.
-const NEVER_ANSWERED: [(&str, &[&str], &str); 8] = [
+const NEVER_ANSWERED: [(&str, &[&str], &str); 6] = [
     ("CreateProduct", &["Data.ProtocolType"], "ProtocolType is refused"),
     ("RegisterDevice", &["Data.DevEui", "Data.JoinEui"], "LoRa is refused"),
-    ("QueryOTAFirmware", &["FirmwareInfo.SrcVersion"], "packages are full"),
-    ("ListOTAFirmware", &["FirmwareInfo.SimpleFirmwareInfo[].SrcVersion"], "packages are full"),
     (
         "QueryOTAJob",
         &["Data.DynamicMode", "Data.GroupId", "Data.GroupName", "Data.JobDesc"],
@@ -114,6 +112,7 @@ async fn tell(format: &'static str) -> Vec<Told> {
     story.call("QueryDeviceDetail", &[("ProductKey", &key), ("DeviceName", "lamp-1")]).await;
     let package = verified_package(&mut story, &key, &devices[0]).await;
     several_files(&mut story, &key).await;
+    modules(&mut story, &key, &devices[1]).await;
     batch(&mut story, &key, &package, &devices[1]).await;
     planned_share(&mut story, &key, &package, &devices[2]).await;
     story_group::groups(&mut story, &key).await;
@@ -169,6 +168,39 @@ async fn planned_share(story: &mut Story, key: &str, package: &str, device: &str
         ("PageSize", "100"),
     ];
     story.call("ListOTAJobByDevice", &mine).await;
+}
+
+/// A part of the devices gets a package that is a difference.
+async fn modules(story: &mut Story, key: &str, device: &str) {
+    let module = [("ProductKey", key), ("ModuleName", "MCU"), ("AliasName", "微控制器"), ("Desc", "<a> & b")];
+    story.call("CreateOTAModule", &module).await;
+    story.call("UpdateOTAModule", &[module[0], module[1], ("Desc", "c")]).await;
+    story.call("ListOTAModuleByProduct", &module[..1]).await;
+    let report = DeviceEvent::Report { module: "MCU".to_owned(), version: "1.0".to_owned() };
+    story.device(device, report).await;
+    let page = [("IotId", device), ("CurrentPage", "1"), ("PageSize", "200")];
+    story.call("ListOTAModuleVersionsByDevice", &page).await;
+    let ticket = story.call("GenerateOTAUploadURL", &[]).await;
+    story.server.upload(|field| ticket.text(&format!("Data/{field}")).to_owned(), IMAGE).await;
+    let package = [
+        ("ProductKey", key),
+        ("FirmwareName", "difference"),
+        ("DestVersion", "1.1"),
+        ("FirmwareUrl", ticket.text("Data/FirmwareUrl")),
+        ("ModuleName", "MCU"),
+        ("Type", "1"),
+        ("SrcVersion", "1.0"),
+    ];
+    let package = story.call("CreateOTAFirmware", &package).await;
+    let id = package.text("Data/FirmwareId");
+    story.call("QueryOTAFirmware", &[("FirmwareId", id)]).await;
+    story.call("ListOTAFirmware", &[("CurrentPage", "1"), ("PageSize", "10")]).await;
+    let changes =
+        [("FirmwareId", id), ("ProductKey", key), ("FirmwareName", "renamed"), ("FirmwareUdi", "{}")];
+    story.call("ModifyOTAFirmware", &changes).await;
+    let another = [("ProductKey", key), ("ModuleName", "radio")];
+    story.call("CreateOTAModule", &another).await;
+    story.call("DeleteOTAModule", &another).await;
 }
 
 /// A package of two files.

@@ -335,6 +335,7 @@ pub fn package() -> Arc<Package> {
     Arc::new(Package {
         version: "2.0.0".to_owned(),
         module: "default".to_owned(),
+        differential: false,
         sign_method: SignMethod::Md5,
         files: vec![PackageFile {
             name: String::new(),

@@ -3,17 +3,18 @@
 use crate::harness::cases;
 use crate::help::{NOW, read, write};
 use crate::shop::Shop;
-use updraft_core::firmware::{FirmwareStatus, SignMethod};
+use updraft_core::firmware::{FirmwareKind, FirmwareStatus, SignMethod};
 use updraft_core::id::{FirmwareNo, JobNo};
 use updraft_core::page::Page;
 use updraft_core::time::Timestamp;
-use updraft_store::{Firmware, FirmwareFile, NewFirmware, Store};
+use updraft_store::{Firmware, FirmwareChanges, FirmwareFile, NewFirmware, Store};
 
 cases! {
     Store:
         a_package_comes_back_with_its_files_key_and_digest,
         files_come_back_in_order_with_their_names,
         the_list_is_newest_first_and_filtered,
+        a_package_changes_where_asked_unless_its_new_name_is_taken,
         a_package_name_is_unique_in_its_instance,
         a_refused_package_leaves_its_file_free,
         another_accounts_package_is_not_found,
@@ -43,6 +44,8 @@ fn a_package_comes_back_with_its_files_key_and_digest(store: &Store) {
     let shop = Shop::open(store);
     let new = NewFirmware {
         description: Some(String::new()),
+        kind: FirmwareKind::Differential,
+        src_version: Some("1.0".to_owned()),
         status: FirmwareStatus::Unverified,
         sign_method: SignMethod::Sha256,
         size: i64::MAX,
@@ -60,6 +63,8 @@ fn a_package_comes_back_with_its_files_key_and_digest(store: &Store) {
         description: new.description,
         dest_version: new.dest_version,
         module: new.module,
+        kind: new.kind,
+        src_version: new.src_version,
         status: new.status,
         sign_method: new.sign_method,
         size: new.size,
@@ -68,6 +73,7 @@ fn a_package_comes_back_with_its_files_key_and_digest(store: &Store) {
         job_count: 0,
         created_at: NOW,
         modified_at: NOW,
+        deleted_at: None,
         files: vec![file("ota/k", None)],
     };
     assert_eq!(load(store, no), expected);
@@ -131,6 +137,35 @@ fn the_list_is_newest_first_and_filtered(store: &Store) {
     assert_eq!(list(shop.instance, None, Some("1.0"), 1, 9), (names(&["two", "one"]), 2));
     assert_eq!(list(shop.instance, Some(other), Some("2.0"), 1, 9), (names(&[]), 0));
     assert_eq!(list(stranger, None, None, 1, 9), (names(&[]), 0));
+}
+
+fn a_package_changes_where_asked_unless_its_new_name_is_taken(store: &Store) {
+    let shop = Shop::open(store);
+    shop.firmware(store, "other");
+    let before = load(store, shop.firmware(store, "package"));
+    let modify = |changes: FirmwareChanges| {
+        let (package, later) = (before.clone(), Timestamp(NOW.0 + 1));
+        write(store, move |tx| tx.firmware_modify(&package, &changes, later))
+    };
+    let text = |text: &str| Some(text.to_owned());
+    assert!(!modify(FirmwareChanges {
+        name: text("other"),
+        udi: text("lost"),
+        ..FirmwareChanges::default()
+    }));
+    assert_eq!(load(store, before.no), before);
+    assert!(modify(FirmwareChanges { name: text("package"), udi: text("u"), ..FirmwareChanges::default() }));
+    assert!(modify(FirmwareChanges { name: text("new"), description: text("d"), udi: None }));
+    let modified_at = Timestamp(NOW.0 + 1);
+    let after = Firmware {
+        name: "new".to_owned(),
+        description: text("d"),
+        udi: text("u"),
+        modified_at,
+        ..before.clone()
+    };
+    assert_eq!(load(store, before.no), after);
+    shop.firmware(store, "package 2");
 }
 
 fn a_package_name_is_unique_in_its_instance(store: &Store) {

@@ -17,6 +17,7 @@ mod health;
 mod help;
 mod job;
 mod migration;
+mod module;
 mod parity;
 mod private_postgres;
 mod product;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         file::CASES,
         firmware::CASES,
         group::CASES,
+        module::CASES,
         job::CASES,
         count::CASES,
         task::CASES,

@@ -1,7 +1,7 @@
 //! Ready-made rows: one instance with a product, devices, packages, batches and tasks.
 
 use crate::help::{NOW, write};
-use updraft_core::firmware::{FirmwareStatus, SignMethod};
+use updraft_core::firmware::{FirmwareKind, FirmwareStatus, SignMethod};
 use updraft_core::id::{DeviceNo, FileNo, FirmwareNo, InstanceNo, JobNo, ProductNo, TaskNo};
 use updraft_core::job::{Conduct, JobType, Schedule, Tag, TargetSelection};
 use updraft_core::task::{Task, TaskStatus};
@@ -89,6 +89,8 @@ impl Shop {
             description: None,
             dest_version: "2.0.0".to_owned(),
             module: "default".to_owned(),
+            kind: FirmwareKind::Full,
+            src_version: None,
             status: FirmwareStatus::NoVerification,
             sign_method: SignMethod::Md5,
             size: 7,

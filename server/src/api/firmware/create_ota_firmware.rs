@@ -7,7 +7,7 @@ use crate::api::{Call, Operation};
 use crate::files::{address, purge};
 use std::collections::{BTreeMap, BTreeSet};
 use updraft_core::device::DEFAULT_MODULE;
-use updraft_core::firmware::{FirmwareStatus, SignMethod};
+use updraft_core::firmware::{FirmwareKind, FirmwareStatus, SignMethod};
 use updraft_core::id::InstanceNo;
 use updraft_core::limits::{FIRMWARE_DESC_CHARS_MAX, MULTI_FILES_MAX, UDI_CHARS_MAX};
 use updraft_core::time::Timestamp;
@@ -20,7 +20,7 @@ pub const OPERATION: Operation = Operation {
     qps: 10,
     changes: true,
     required: &["FirmwareName", "DestVersion", "ProductKey"],
-    not_served: &[("Type", Some("0")), ("SrcVersion", None)],
+    not_served: &[],
     run: |call| Box::pin(run(call)),
 };
 
@@ -30,6 +30,8 @@ struct Request {
     name: String,
     description: Option<String>,
     dest_version: String,
+    kind: FirmwareKind,
+    src_version: Option<String>,
     module: String,
     sign_method: SignMethod,
     files: Vec<Expected>,
@@ -69,7 +71,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             let product = tx
                 .product_find(instance, &request.product_key)?
                 .ok_or_else(|| ApiError::new(Code::ProductNotFound))?;
-            if request.module != DEFAULT_MODULE {
+            if request.module != DEFAULT_MODULE && !tx.module_exists(product.no, &request.module)? {
                 return Err(Code::ModuleNotFound.into());
             }
             if tx.firmware_count(instance)? >= max {
@@ -92,6 +94,8 @@ async fn run(call: Call) -> Result<Object, ApiError> {
                 description: request.description.clone(),
                 dest_version: request.dest_version.clone(),
                 module: request.module.clone(),
+                kind: request.kind,
+                src_version: request.src_version.clone(),
                 status: FirmwareStatus::initial(request.need_to_verify),
                 sign_method: request.sign_method,
                 size,
@@ -113,6 +117,7 @@ fn read(params: &Params) -> Result<Request, ApiError> {
     if !text::version(dest_version) {
         return Err(Code::InvalidVersionText.into());
     }
+    let (kind, src_version) = read_kind(params, dest_version)?;
     let sign_method = match params.text("SignMethod") {
         None => SignMethod::Md5,
         Some(name) => SignMethod::from_name(name).ok_or(Code::InvalidSignMethod)?,
@@ -130,12 +135,34 @@ fn read(params: &Params) -> Result<Request, ApiError> {
         name: name.to_owned(),
         description: description.map(str::to_owned),
         dest_version: dest_version.to_owned(),
+        kind,
+        src_version,
         module: params.text("ModuleName").unwrap_or(DEFAULT_MODULE).to_owned(),
         sign_method,
         files: read_files(params)?,
         need_to_verify: params.flag("NeedToVerify")?.unwrap_or(true),
         udi: udi.map(str::to_owned),
     })
+}
+
+/// `Type` and `SrcVersion`.
+fn read_kind(params: &Params, dest_version: &str) -> Result<(FirmwareKind, Option<String>), ApiError> {
+    let kind = match params.int("Type")? {
+        None => FirmwareKind::Full,
+        Some(code) => FirmwareKind::from_code(code)
+            .ok_or_else(|| ApiError::invalid("Type", "It must be 0 (full) or 1 (differential)."))?,
+    };
+    let src_version = params.text("SrcVersion");
+    if src_version.is_some_and(|version| !text::version(version)) {
+        return Err(ApiError::with(
+            Code::InvalidVersionText,
+            "SrcVersion must be 1 to 64 characters of letters, digits and . - _",
+        ));
+    }
+    if kind == FirmwareKind::Differential && src_version.is_none_or(|version| version == dest_version) {
+        return Err(Code::InvalidFirmwareSource.into());
+    }
+    Ok((kind, src_version.map(str::to_owned)))
 }
 
 /// One file without a name, or several with names; never both.

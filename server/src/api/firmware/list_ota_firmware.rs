@@ -67,7 +67,8 @@ fn row(package: &Firmware, product: &Product) -> Node {
             .text("ModuleName", &package.module)
             .text("ProductKey", &product.product_key)
             .text("ProductName", &product.name)
-            .int("Type", 0)
+            .int("Type", package.kind.code())
+            .opt_text("SrcVersion", package.differs_from())
             .int("Status", package.status.code())
             .text("SignMethod", package.sign_method.name())
             // Several files have a digest each, and none in common.

@@ -3,4 +3,5 @@
 pub mod create_ota_firmware;
 pub mod generate_ota_upload_url;
 pub mod list_ota_firmware;
+pub mod modify_ota_firmware;
 pub mod query_ota_firmware;

@@ -7,7 +7,8 @@
 use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
 use crate::api::job::request::{
-    BatchRequest, per_minute, retry, schedule, src_versions, target_devices, target_names,
+    BatchRequest, check_named, check_sources, per_minute, retry, schedule, src_versions, target_devices,
+    target_names,
 };
 use crate::api::params::Params;
 use crate::api::{Call, Operation};
@@ -62,8 +63,8 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         if !firmware.status.may_upgrade() {
             return Err(ApiError::new(Code::FirmwareNotVerified));
         }
-        if targets.src_versions.contains(&firmware.dest_version) {
-            return Err(Code::InvalidSrcVersion.into());
+        if matches!(targets.selection, TargetSelection::All | TargetSelection::Gray) {
+            check_sources(&firmware, &targets.src_versions)?;
         }
         let mut new = NewJob {
             instance,
@@ -91,9 +92,10 @@ async fn run(call: Call) -> Result<Object, ApiError> {
                 tx.job_insert(&new, now)?;
             }
             TargetSelection::Specific | TargetSelection::Group => {
-                let devices: Vec<DeviceNo> =
-                    target_devices(tx, &firmware, &targets.names)?.iter().map(|device| device.no).collect();
-                let candidates = tx.candidates_of(&devices, &firmware.module)?;
+                let devices = target_devices(tx, &firmware, &targets.names)?;
+                let numbers: Vec<DeviceNo> = devices.iter().map(|device| device.no).collect();
+                let candidates = tx.candidates_of(&numbers, &firmware.module)?;
+                check_named(&firmware, &devices, &candidates)?;
                 new.expanded = true;
                 let job = tx.job_insert(&new, now)?;
                 expand::create_all(tx, job, &candidates, now)?;

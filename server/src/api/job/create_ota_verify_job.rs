@@ -2,7 +2,7 @@
 
 use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
-use crate::api::job::request::{BatchRequest, NOT_SERVED, target_devices, target_names};
+use crate::api::job::request::{BatchRequest, NOT_SERVED, check_named, target_devices, target_names};
 use crate::api::{Call, Operation};
 use crate::engine::expand;
 use std::sync::Arc;
@@ -40,12 +40,13 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         if !firmware.status.may_verify() {
             return Err(ApiError::new(Code::VerifyNotAllowed));
         }
-        let devices: Vec<DeviceNo> =
-            target_devices(tx, &firmware, &names)?.iter().map(|device| device.no).collect();
-        let candidates = tx.candidates_of(&devices, &firmware.module)?;
+        let devices = target_devices(tx, &firmware, &names)?;
+        let numbers: Vec<DeviceNo> = devices.iter().map(|device| device.no).collect();
+        let candidates = tx.candidates_of(&numbers, &firmware.module)?;
         if candidates.iter().any(|c| c.version.as_deref() == Some(firmware.dest_version.as_str())) {
             return Err(Code::DeviceOnDestVersion.into());
         }
+        check_named(&firmware, &devices, &candidates)?;
         let new = NewJob {
             instance,
             job_id: job_id.clone(),

@@ -11,10 +11,13 @@ use updraft_core::limits::{
 };
 use updraft_core::text;
 use updraft_core::time::Timestamp;
-use updraft_store::{Device, Firmware, Job, Product, RetryRule, Tx};
+use updraft_store::{Candidate, Device, Firmware, Job, Product, RetryRule, Tx};
 
 /// Parameters of the platform that no batch of this release serves; see `Operation::not_served`.
 pub const NOT_SERVED: [(&str, Option<&str>); 1] = [("DownloadProtocol", Some("HTTPS"))];
+
+/// Most devices that a refusal names.
+const OFFENDERS_TOLD: usize = 5;
 
 /// What a caller says of any batch.
 pub struct BatchRequest {
@@ -111,6 +114,48 @@ pub fn src_versions(params: &Params) -> Result<Vec<String>, ApiError> {
     }
 }
 
+/// Whether a batch that finds its devices by version may do so by these: none of them the package's own, and for
+/// a differential package its source version and no other.
+pub fn check_sources(firmware: &Firmware, asked: &[String]) -> Result<(), ApiError> {
+    if asked.contains(&firmware.dest_version) {
+        return Err(Code::InvalidSrcVersion.into());
+    }
+    match firmware.differs_from() {
+        Some(source) if asked != [source] => Err(ApiError::with(
+            Code::InvalidSrcVersion,
+            format!(
+                "The firmware is differential: SrcVersion.1 must be its SrcVersion, {source}, and the only one."
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether devices that are named one by one may be given the package: one that is differential wants all of them
+/// to run its source version. Both lists are in registration order; the first others are named in the error.
+pub fn check_named(firmware: &Firmware, devices: &[Device], known: &[Candidate]) -> Result<(), ApiError> {
+    let Some(source) = firmware.differs_from() else { return Ok(()) };
+    let others: Vec<String> = devices
+        .iter()
+        .zip(known)
+        .filter(|(_, known)| known.version.as_deref() != Some(source))
+        .map(|(device, known)| {
+            format!("{} ({})", device.name, known.version.as_deref().unwrap_or("never reported"))
+        })
+        .take(OFFENDERS_TOLD)
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::with(
+        Code::DeviceOffSource,
+        format!(
+            "The firmware is differential and for devices that run {source} only; these do not: {}.",
+            others.join(", ")
+        ),
+    ))
+}
+
 /// `TargetDeviceName.N`: up to `max` names, each once.
 pub fn target_names(params: &Params, max: usize) -> Result<Vec<String>, ApiError> {
     device_names(params, "TargetDeviceName", max)
@@ -142,7 +187,7 @@ pub fn target_devices(
             .iter()
             .filter(|name| !found.contains(name.as_str()))
             .map(|name| text::clip(name, 32))
-            .take(5)
+            .take(OFFENDERS_TOLD)
             .collect();
         return Err(ApiError::with(
             Code::TargetNotFound,
