@@ -2,8 +2,8 @@
 
 use crate::engine::advance::end_jobs;
 use std::collections::BTreeMap;
-use updraft_core::id::{JobNo, TaskNo};
-use updraft_core::job::TargetSelection;
+use updraft_core::id::{DeviceNo, JobNo, TaskNo};
+use updraft_core::job::{JobStatus, TargetSelection};
 use updraft_core::target::{self, Verdict};
 use updraft_core::task::{DESC_DEVICE_BUSY, Task, TaskStatus};
 use updraft_core::time::Timestamp;
@@ -25,6 +25,9 @@ pub fn create_all(
 /// Makes the next tasks of a batch that is for its whole product or a share of it, and notes how far it came.
 pub fn create_chunk(tx: &mut Tx<'_>, job: JobNo, rows: i64, now: Timestamp) -> Result<(), StoreError> {
     let (mut job, firmware) = load(tx, job)?;
+    if firmware.deleted_at.is_some() {
+        return cut_off(tx, job, rows, now);
+    }
     let candidates = match job.target_selection {
         TargetSelection::All => {
             tx.candidates_of_product(job.product, &firmware.module, job.expand_after, job.expand_upto, rows)?
@@ -44,6 +47,16 @@ pub fn create_chunk(tx: &mut Tx<'_>, job: JobNo, rows: i64, now: Timestamp) -> R
         tx.job_targets_delete(job.no, job.expand_after, i64::MAX)?;
     }
     tx.job_expansion_set(job.no, job.expand_after, job.expanded, job.task_count)?;
+    end_jobs(tx, &[&job], now)
+}
+
+/// The batch's package is deleted: no further task is made, and the devices that were chosen are forgotten.
+fn cut_off(tx: &mut Tx<'_>, mut job: Job, rows: i64, now: Timestamp) -> Result<(), StoreError> {
+    job.expanded = (tx.job_targets_delete(job.no, DeviceNo(i64::MAX), rows)? as i64) < rows;
+    tx.job_expansion_set(job.no, job.expand_after, job.expanded, job.task_count)?;
+    if job.expanded && job.task_count == 0 && !job.status.is_ended() {
+        return tx.job_end(job.no, JobStatus::Canceled, now);
+    }
     end_jobs(tx, &[&job], now)
 }
 
