@@ -18,6 +18,7 @@ pub mod gate;
 pub mod http;
 pub mod limiter;
 pub mod net;
+pub mod pretty;
 pub mod random;
 pub mod retention;
 pub mod seal;

@@ -3,7 +3,7 @@
 mod cli;
 
 use clap::{ArgMatches, Command};
-use cli::{account, audit, browse, complain, doctor, is_closed_pipe, job, ram, run, say};
+use cli::{account, api, audit, browse, complain, completions, doctor, is_closed_pipe, job, ram, run, say};
 use std::process::ExitCode;
 use updraft_server::config::documentation;
 
@@ -15,13 +15,17 @@ fn main() -> ExitCode {
     if let Some(("doctor", args)) = matches.subcommand() {
         return doctor::run(args);
     }
-    match dispatch(&matches) {
-        Err(error) if !is_closed_pipe(&error) => {
-            complain(&format!("updraft: {error:#}"));
-            ExitCode::FAILURE
+    let outcome = match matches.subcommand() {
+        Some(("api", args)) => api::run(args),
+        _ => dispatch(&matches).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        if is_closed_pipe(&error) {
+            return ExitCode::SUCCESS;
         }
-        _ => ExitCode::SUCCESS,
-    }
+        complain(&format!("updraft: {error:#}"));
+        ExitCode::FAILURE
+    })
 }
 
 fn command_line() -> Command {
@@ -40,6 +44,8 @@ fn command_line() -> Command {
         .subcommand(job::job_command())
         .subcommand(job::task_command())
         .subcommand(audit::command())
+        .subcommand(api::command())
+        .subcommand(completions::command())
         .subcommand(Command::new("config").about("Prints every configuration key with its default, as TOML"))
 }
 
@@ -56,6 +62,10 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
         Some(("job", args)) => job::run_job(args),
         Some(("task", args)) => job::run_task(args),
         Some(("audit", args)) => audit::run(args),
+        Some(("completions", args)) => {
+            let whole = command_line().mut_subcommand("api", |_| api::command_with_names());
+            completions::run(args, whole)
+        }
         Some(("config", _)) => {
             say(&documentation());
             Ok(())

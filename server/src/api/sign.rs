@@ -19,7 +19,8 @@ fn escape(text: &str) -> percent_encoding::PercentEncode<'_> {
     utf8_percent_encode(text, ESCAPED)
 }
 
-fn canonical_query(params: &Params, leave_out: &str) -> String {
+/// Parameters as a query string that is escaped as signatures want it, without the one named `leave_out`.
+pub fn canonical_query(params: &Params, leave_out: &str) -> String {
     let mut out = String::new();
     for (name, value) in params.iter().filter(|(name, _)| *name != leave_out) {
         if !out.is_empty() {

@@ -4,8 +4,10 @@
 //! looks again: at access keys and policies twice a second, at batches at least once a second.
 
 pub mod account;
+pub mod api;
 pub mod audit;
 pub mod browse;
+pub mod completions;
 pub mod doctor;
 pub mod job;
 pub mod out;

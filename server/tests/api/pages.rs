@@ -16,6 +16,7 @@ use updraft_server::api::error::Code;
 use updraft_server::api::params::Params;
 use updraft_server::api::sign::{V1Hash, v1_signature, v1_string_to_sign};
 use updraft_server::api::{Operation, openapi};
+use updraft_server::pretty;
 
 const RENEW: &str = "cargo xtask describe";
 
@@ -53,62 +54,6 @@ async fn example(action: &str, format: &str) -> Example {
 
 fn escaped(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
-}
-
-/// JSON with a line for each field, in the order of the wire.
-fn indented_json(text: &str) -> String {
-    let (mut out, mut depth, mut quoted, mut bare) = (String::new(), 0_usize, false, false);
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        if quoted {
-            out.push(c);
-            quoted = bare || c != '"';
-            bare = !bare && c == '\\';
-            continue;
-        }
-        match c {
-            '{' | '[' => {
-                out.push(c);
-                if let Some(end) = rest.next_if(|next| matches!(next, '}' | ']')) {
-                    out.push(end);
-                } else {
-                    depth += 1;
-                    let _ = write!(out, "\n{}", "  ".repeat(depth));
-                }
-            }
-            '}' | ']' => {
-                depth -= 1;
-                let _ = write!(out, "\n{}{c}", "  ".repeat(depth));
-            }
-            ',' => {
-                let _ = write!(out, ",\n{}", "  ".repeat(depth));
-            }
-            ':' => out.push_str(": "),
-            _ => {
-                quoted = c == '"';
-                out.push(c);
-            }
-        }
-    }
-    out
-}
-
-/// XML with a line for each element.
-fn indented_xml(text: &str) -> String {
-    let (mut out, mut depth) = (String::new(), 0_usize);
-    for piece in text.split('<').skip(1) {
-        let closes = piece.starts_with('/');
-        depth = if closes { depth.saturating_sub(1) } else { depth };
-        // An element's end stands behind its text.
-        if closes && (!out.ends_with('>') || out.ends_with(&format!("<{}", &piece[1..]))) {
-            let _ = write!(out, "<{piece}");
-        } else {
-            let line = if out.is_empty() { "" } else { "\n" };
-            let _ = write!(out, "{line}{}<{piece}", "  ".repeat(depth));
-        }
-        depth += usize::from(!closes && !piece.starts_with('?'));
-    }
-    out
 }
 
 fn cell(text: &str) -> String {
@@ -227,8 +172,8 @@ async fn page(operation: &Operation, entry: &Entry) -> String {
         operation.qps,
         args.concat(),
         json.request,
-        indented_json(&json.answer),
-        indented_xml(&xml.answer),
+        pretty::json(&json.answer),
+        pretty::xml(&xml.answer),
     )
 }
 
@@ -299,15 +244,4 @@ async fn the_description_is_fresh() {
     let names: BTreeSet<&String> = made.keys().chain(found.keys()).collect();
     let stale: Vec<_> = names.into_iter().filter(|name| made.get(*name) != found.get(*name)).collect();
     assert!(stale.is_empty(), "docs/api is stale, in {stale:?}: renew it with `{RENEW}` and commit it");
-}
-
-#[test]
-fn examples_are_indented_and_otherwise_as_they_came() {
-    let json = r#"{"A":"x,\"{:","B":[],"C":{"D":[{"E":1},{"E":2}]}}"#;
-    let shown = indented_json(json);
-    assert_eq!(shown.lines().count(), 14, "{shown}");
-    assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), serde_json::from_str::<Value>(json).unwrap());
-    let xml = "<?xml version='1.0' encoding='UTF-8'?><R><A>a&lt;b</A><B></B><C><D>1</D><D>2</D></C></R>";
-    let expected = "<?xml version='1.0' encoding='UTF-8'?>\n<R>\n  <A>a&lt;b</A>\n  <B></B>\n  <C>\n    <D>1</D>\n    <D>2</D>\n  </C>\n</R>";
-    assert_eq!(indented_xml(xml), expected);
 }
