@@ -1,16 +1,39 @@
 //! Who gets a task when a batch is expanded.
 
 use crate::id::{DeviceNo, JobNo};
-use crate::task::accepts_source;
+use crate::job::{Conduct, OverwriteMode};
+use crate::task::{TaskStatus, accepts_source};
 use std::fmt;
+
+/// An unfinished task that a device has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing<'a> {
+    /// The module that it is for.
+    pub module: &'a str,
+    /// Where it stands.
+    pub status: TaskStatus,
+}
 
 /// What is known of a device that a batch might be for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate<'a> {
     /// The version of the package's module that the device last reported.
     pub version: Option<&'a str>,
-    /// Whether the device has an unfinished task of another batch.
-    pub busy: bool,
+    /// Its unfinished tasks.
+    pub standing: &'a [Standing<'a>],
+}
+
+/// What a batch wants of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand<'a> {
+    /// The versions that it may come from; empty: any.
+    pub src_versions: &'a [String],
+    /// The version that it leads to.
+    pub dest_version: &'a str,
+    /// The module that the package is for.
+    pub module: &'a str,
+    /// How it treats what it meets.
+    pub conduct: Conduct,
 }
 
 /// What a candidate gets.
@@ -18,8 +41,10 @@ pub struct Candidate<'a> {
 pub enum Verdict {
     /// A queued task.
     Queue,
-    /// A task that fails at once, because the device is busy and the batch does not overwrite.
-    FailBusy,
+    /// A queued task, in place of all those in its way ([`in_the_way`]).
+    Replace,
+    /// None now, since the device is busy: a static batch's task fails at once.
+    Busy,
     /// No task: the device already runs the version.
     SkipOnDestVersion,
     /// No task: the device runs none of the batch's source versions.
@@ -31,17 +56,31 @@ pub fn is_for(version: Option<&str>, src_versions: &[String], dest_version: &str
     version != Some(dest_version) && accepts_source(src_versions, version)
 }
 
-/// Decides for one candidate of a batch from `src_versions` (empty: any) to `dest_version`.
-pub fn judge(candidate: &Candidate<'_>, src_versions: &[String], dest_version: &str) -> Verdict {
-    if candidate.version == Some(dest_version) {
-        Verdict::SkipOnDestVersion
-    } else if !accepts_source(src_versions, candidate.version) {
-        Verdict::SkipOtherSource
-    } else if candidate.busy {
-        Verdict::FailBusy
-    } else {
-        Verdict::Queue
+/// Whether an unfinished task of a device for the module `other` stands in the way of a batch for `module`: any
+/// does, but with MultiModuleMode only one for the same module.
+pub fn in_the_way(conduct: &Conduct, module: &str, other: &str) -> bool {
+    !conduct.multi_module || module == other
+}
+
+/// Decides for one candidate of a batch.
+pub fn judge(candidate: &Candidate<'_>, demand: &Demand<'_>) -> Verdict {
+    if candidate.version == Some(demand.dest_version) {
+        return Verdict::SkipOnDestVersion;
     }
+    if !accepts_source(demand.src_versions, candidate.version) {
+        return Verdict::SkipOtherSource;
+    }
+    let conduct = &demand.conduct;
+    let replaces = conduct.multi_module || conduct.overwrite == OverwriteMode::Replace;
+    let mut verdict = Verdict::Queue;
+    for task in candidate.standing.iter().filter(|task| in_the_way(conduct, demand.module, task.module)) {
+        // Who has begun is never interrupted, and then nothing is replaced at all.
+        if !replaces || task.status == TaskStatus::InProgress {
+            return Verdict::Busy;
+        }
+        verdict = Verdict::Replace;
+    }
+    verdict
 }
 
 /// A share of devices, in thousandths of a percent: GrayPercent has three decimals at most.
@@ -120,28 +159,61 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
+    const QUEUED: Standing<'static> = Standing { module: "default", status: TaskStatus::Queued };
+
+    fn judge(version: Option<&str>, standing: &[Standing<'_>], src_versions: &[String]) -> Verdict {
+        let conduct = Conduct::default();
+        let demand = Demand { src_versions, dest_version: "2.0", module: "default", conduct };
+        super::judge(&Candidate { version, standing }, &demand)
+    }
+
     #[test]
     fn devices_on_the_version_are_skipped_even_when_busy() {
-        let judge = |version, busy| super::judge(&Candidate { version, busy }, &[], "2.0");
-        assert_eq!(judge(Some("2.0"), true), Verdict::SkipOnDestVersion);
-        assert_eq!(judge(Some("1.0"), true), Verdict::FailBusy);
-        assert_eq!(judge(Some("1.0"), false), Verdict::Queue);
-        assert_eq!(judge(None, false), Verdict::Queue);
+        assert_eq!(judge(Some("2.0"), &[QUEUED], &[]), Verdict::SkipOnDestVersion);
+        assert_eq!(judge(Some("1.0"), &[QUEUED], &[]), Verdict::Busy);
+        assert_eq!(judge(Some("1.0"), &[], &[]), Verdict::Queue);
+        assert_eq!(judge(None, &[], &[]), Verdict::Queue);
     }
 
     #[test]
     fn devices_with_another_source_version_are_skipped_even_when_busy() {
         let sources = ["1.0".to_owned(), "1.1".to_owned()];
-        let judge = |version, busy| super::judge(&Candidate { version, busy }, &sources, "2.0");
-        assert_eq!(judge(Some("1.1"), false), Verdict::Queue);
-        assert_eq!(judge(Some("1.1"), true), Verdict::FailBusy);
-        assert_eq!(judge(Some("0.9"), true), Verdict::SkipOtherSource);
+        assert_eq!(judge(Some("1.1"), &[], &sources), Verdict::Queue);
+        assert_eq!(judge(Some("1.1"), &[QUEUED], &sources), Verdict::Busy);
+        assert_eq!(judge(Some("0.9"), &[QUEUED], &sources), Verdict::SkipOtherSource);
         assert_eq!(
-            judge(None, false),
+            judge(None, &[], &sources),
             Verdict::SkipOtherSource,
             "who never told a version cannot be matched"
         );
-        assert_eq!(judge(Some("2.0"), false), Verdict::SkipOnDestVersion);
+        assert_eq!(judge(Some("2.0"), &[], &sources), Verdict::SkipOnDestVersion);
+    }
+
+    /// Every mode against every state of a task of the same module and of another one.
+    #[test]
+    fn what_a_batch_meets_is_kept_replaced_or_left_alone() {
+        use TaskStatus::{Confirm, InProgress, Notified, Queued};
+        let met = |multi_module, overwrite, standing: &[Standing<'_>]| {
+            let conduct = Conduct { overwrite, multi_module, ..Conduct::default() };
+            let demand = Demand { src_versions: &[], dest_version: "2.0", module: "radio", conduct };
+            super::judge(&Candidate { version: Some("1.0"), standing }, &demand)
+        };
+        let same = |status| Standing { module: "radio", status };
+        let other = |status| Standing { module: "default", status };
+        for status in [Confirm, Queued, Notified, InProgress] {
+            let replaced = if status == InProgress { Verdict::Busy } else { Verdict::Replace };
+            for standing in [same(status), other(status)] {
+                assert_eq!(met(false, OverwriteMode::Keep, &[standing]), Verdict::Busy);
+                assert_eq!(met(false, OverwriteMode::Replace, &[standing]), replaced);
+            }
+            assert_eq!(met(true, OverwriteMode::Keep, &[same(status)]), replaced);
+            assert_eq!(met(true, OverwriteMode::Keep, &[other(status)]), Verdict::Queue);
+        }
+        let both = [other(Queued), same(InProgress)];
+        assert_eq!(met(false, OverwriteMode::Replace, &both), Verdict::Busy);
+        assert_eq!(met(false, OverwriteMode::Replace, &[other(InProgress), same(Queued)]), Verdict::Busy);
+        assert_eq!(met(true, OverwriteMode::Keep, &[other(InProgress), same(Queued)]), Verdict::Replace);
+        assert_eq!(met(true, OverwriteMode::Keep, &both), Verdict::Busy);
     }
 
     #[test]

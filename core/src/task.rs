@@ -25,7 +25,7 @@ pub enum TaskStatus {
     Succeeded,
     /// The update failed or ran out of time.
     Failed,
-    /// An operator ended it.
+    /// An operator ended it, or a newer batch replaced it.
     Canceled,
 }
 
@@ -275,6 +275,8 @@ pub enum Event<'a> {
     RetryDue,
     /// An operator cancels tasks in these states.
     Cancel(Cancel),
+    /// A newer batch takes the device over (OverwriteMode, MultiModuleMode).
+    Overwritten,
     /// An operator puts an ended task back in line; the device runs this version now, as far as it ever told.
     Reupgrade(Option<&'a str>),
 }
@@ -294,6 +296,7 @@ impl Event<'_> {
             Self::Timeout => "timeout",
             Self::RetryDue => "retry due",
             Self::Cancel(_) => "cancel",
+            Self::Overwritten => "overwritten",
             Self::Reupgrade(_) => "reupgrade",
         }
     }
@@ -369,3 +372,5 @@ pub const DESC_TIMEOUT: &str = "timeout";
 pub const DESC_SOURCE_CHANGED: &str = "the device no longer runs a source version of the batch";
 /// TaskDesc of a task that was born failed because its device was busy in another batch (our text).
 pub const DESC_DEVICE_BUSY: &str = "the device has an unfinished task in another batch";
+/// What is kept of a task that a newer batch replaced (our text; the API shows the texts of failures only).
+pub const DESC_OVERWRITTEN: &str = "a newer batch replaced the task";

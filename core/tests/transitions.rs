@@ -66,6 +66,7 @@ fn is_listed(event: &Event<'_>) -> bool {
         | Event::Timeout
         | Event::RetryDue
         | Event::Cancel(_)
+        | Event::Overwritten
         | Event::Reupgrade(_) => events().iter().any(|(_, listed)| listed.name() == event.name()),
     }
 }
@@ -88,6 +89,7 @@ fn events() -> Vec<(&'static str, Event<'static>)> {
         ("retry due", Event::RetryDue),
         ("cancel all", Event::Cancel(all)),
         ("cancel none", Event::Cancel(Cancel::default())),
+        ("overwritten", Event::Overwritten),
         ("reupgrade from source", Event::Reupgrade(Some("1.0"))),
         ("reupgrade from target", Event::Reupgrade(Some("2.0"))),
         ("reupgrade from other", Event::Reupgrade(Some("9.9"))),

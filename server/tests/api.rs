@@ -21,6 +21,8 @@ mod gateway;
 mod groups;
 #[path = "api/list_jobs.rs"]
 mod list_jobs;
+#[path = "api/overwrite.rs"]
+mod overwrite;
 #[path = "api/packages.rs"]
 mod packages;
 #[path = "api/pages.rs"]

@@ -76,6 +76,8 @@ pub(crate) struct Checker {
     before: BTreeMap<TaskNo, (TaskStatus, i64)>,
     /// Packages that may be rolled out.
     ready: BTreeSet<FirmwareNo>,
+    /// The modules that packages are for.
+    modules: BTreeMap<FirmwareNo, String>,
     /// Tasks that the operator asks for in this step: to be confirmed, or put back in line.
     asked: BTreeSet<TaskNo>,
     rounds: u64,
@@ -165,6 +167,7 @@ impl Checker {
         }
         let ready = shot.firmwares.iter().filter(|firmware| firmware.status.may_upgrade());
         self.ready = ready.map(|firmware| firmware.no).collect();
+        self.modules = shot.firmwares.iter().map(|of| (of.no, of.module.clone())).collect();
         for JobShot { job, rows, .. } in shot.jobs {
             let before = self.jobs.get(&job.no).map(|job| job.status);
             if before != Some(job.status) {
@@ -173,7 +176,7 @@ impl Checker {
             self.jobs.insert(job.no, job);
             self.tasks.extend(rows.into_iter().flat_map(|(_, tasks)| tasks).map(|task| (task.no, task)));
         }
-        self.one_open_task_each()?;
+        self.open_tasks_get_along()?;
         self.asked.clear();
         Ok(lines)
     }
@@ -325,13 +328,23 @@ impl Checker {
         Ok(())
     }
 
-    fn one_open_task_each(&self) -> Result<(), Violation> {
-        let mut open: BTreeMap<DeviceNo, TaskNo> = BTreeMap::new();
+    /// A device has one open task at most, but batches with MultiModuleMode may have one more for each module.
+    fn open_tasks_get_along(&self) -> Result<(), Violation> {
+        let mut of_module: BTreeMap<(DeviceNo, &str), TaskNo> = BTreeMap::new();
+        let mut alone: BTreeMap<DeviceNo, TaskNo> = BTreeMap::new();
         for task in self.tasks.values().filter(|task| task.status.is_open()) {
-            let other = open.insert(task.device, task.no);
-            ensure(other.is_none(), || {
-                format!("device {} has two open tasks: {} and {other:?}", task.device, task.no)
-            })?;
+            let Some(job) = self.jobs.get(&task.no.job) else { continue };
+            let module = self.modules.get(&job.firmware).map_or("", String::as_str);
+            let two = |other: TaskNo| {
+                Violation(format!("device {} has two open tasks: {} and {other}", task.device, task.no))
+            };
+            if let Some(other) = of_module.insert((task.device, module), task.no) {
+                return Err(two(other));
+            }
+            let other = if job.conduct.multi_module { None } else { alone.insert(task.device, task.no) };
+            if let Some(other) = other {
+                return Err(two(other));
+            }
         }
         Ok(())
     }

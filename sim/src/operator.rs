@@ -289,6 +289,11 @@ impl World {
             let (interval, count) = (self.operator.pick(&["0", "10"]), self.operator.pick(&["1", "2", "5"]));
             more.extend([("RetryInterval", interval), ("RetryCount", count)]);
         }
+        match self.operator.below(100) {
+            0..30 => more.push(("OverwriteMode", "2")),
+            30..45 => more.push(("MultiModuleMode", "true")),
+            _ => {}
+        }
         if self.operator.percent(60) {
             more.push(("TargetSelection", "SPECIFIC"));
             let count = 1 + self.operator.below(20);

@@ -218,3 +218,23 @@ fn a_share_and_another_try() {
     }
     compare("a_share_and_another_try", tell());
 }
+
+/// A newer batch takes over whom it may: a device that has begun keeps its task, and the newer batch's fails.
+#[test]
+fn a_newer_batch_takes_over() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        story.device("slow-1", Behaviour::Slow { download_ms: 90 * SECOND_MS })?;
+        story.device("barge-2", Behaviour::Good)?;
+        story.device("lamp-3", Behaviour::Silent)?;
+        story.pass(5 * SECOND_MS)?;
+        story.send_away("barge-2", 2 * MINUTE_MS);
+        story.pass(5 * SECOND_MS)?;
+        story.batch(&[("MaximumPerMinute", "10")])?;
+        story.pass(30 * SECOND_MS)?;
+        story.batch(&[("OverwriteMode", "2")])?;
+        story.pass(5 * MINUTE_MS)?;
+        story.end()
+    }
+    compare("a_newer_batch_takes_over", tell());
+}

@@ -25,7 +25,6 @@ mod engine;
 mod error;
 mod file;
 mod firmware;
-mod firmware_end;
 mod group;
 mod health;
 mod instance;

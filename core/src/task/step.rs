@@ -1,8 +1,8 @@
 //! What each event does to a task: the one table, state by state.
 
 use super::{
-    DESC_SOURCE_CHANGED, DESC_TIMEOUT, DESC_WRONG_VERSION, Event, FailedStep, Refused, Step, Task,
-    TaskStatus, Terms,
+    DESC_OVERWRITTEN, DESC_SOURCE_CHANGED, DESC_TIMEOUT, DESC_WRONG_VERSION, Event, FailedStep, Refused,
+    Step, Task, TaskStatus, Terms,
 };
 use crate::limits::PROGRESS_DESC_CHARS_MAX;
 use crate::text::clip;
@@ -19,6 +19,7 @@ type Outcome = Result<Step, Refused>;
 /// The rules are those of the platform's pages on update states; where they are silent the reading
 /// is recorded in `docs/compatibility.md`.
 #[expect(clippy::match_same_arms, reason = "the table reads state by state; each arm has its own reason")]
+#[expect(clippy::too_many_lines, reason = "a table: each state with each event")]
 pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -> Outcome {
     use TaskStatus::{Canceled, Confirm, Failed, InProgress, Notified, Queued, Succeeded};
     let refuse = |why| refuse(task, event, why);
@@ -80,6 +81,11 @@ pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -
         }
         (Confirm | Queued | Notified | InProgress, Event::Cancel(_)) => Ok(Step::Same),
 
+        (Confirm | Queued | Notified, Event::Overwritten) => {
+            next(task, now, |t| end(t, Canceled, DESC_OVERWRITTEN))
+        }
+        (InProgress, Event::Overwritten) => refuse("the device is at work"),
+
         (Confirm | Queued | Notified | InProgress, Event::Reupgrade(_)) => refuse("the task has not ended"),
         (Succeeded, Event::Reupgrade(_)) => refuse("the task has succeeded"),
         (Failed | Canceled, Event::Reupgrade(version)) => reupgraded(task, terms, event, version, now),
@@ -87,7 +93,12 @@ pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -
         // Final states. What a device reports after the end is its own news, not the task's.
         (
             Succeeded | Failed | Canceled,
-            Event::Version(_) | Event::Timeout | Event::RetryDue | Event::SlotLost | Event::Cancel(_),
+            Event::Version(_)
+            | Event::Timeout
+            | Event::RetryDue
+            | Event::SlotLost
+            | Event::Cancel(_)
+            | Event::Overwritten,
         ) => Ok(Step::Same),
         (
             Succeeded | Failed | Canceled,

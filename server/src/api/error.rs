@@ -261,6 +261,9 @@ codes! {
     /// ScheduleTime or ScheduleFinishTime is out of range.
     InvalidSchedule = Kind::Business, "iot.ota.InvalidSchedule",
         "ScheduleTime must lie 5 minutes to 7 days ahead, ScheduleFinishTime 1 hour to 30 days after the start.";
+    /// OverwriteMode is unknown, or excluded by MultiModuleMode.
+    InvalidOverwriteMode = Kind::Business, "iot.ota.InvalidOverwriteMode",
+        "OverwriteMode must be 1 (keep) or 2 (replace), and 2 excludes MultiModuleMode.";
     /// RetryInterval and RetryCount do not fit.
     InvalidRetry = Kind::Business, "iot.ota.InvalidRetry",
         "RetryInterval (0, 10, 30, 60 or 1440) and RetryCount (1, 2 or 5) go together, and the interval must be \

@@ -13,6 +13,7 @@ use updraft_core::firmware::FirmwareStatus;
 use updraft_core::id::{DeviceNo, FirmwareNo, JobNo, TaskNo};
 use updraft_core::job::{self, Counts, JobStatus, JobType};
 use updraft_core::pace;
+use updraft_core::target::Standing;
 use updraft_core::task::{
     Cancel, Event, FINISH_GRACE_MINUTES, PushNeed, Refused, Retry, Step, Task, TaskStatus, Terms, push_need,
     step,
@@ -172,6 +173,16 @@ impl<'a, 'tx> Door<'a, 'tx> {
     /// The tasks in hand of a device, oldest first.
     pub fn all_tasks_of(&self, device: DeviceNo) -> Vec<TaskNo> {
         self.by_device.get(&device).cloned().unwrap_or_default()
+    }
+
+    /// The unfinished tasks in hand of a device, oldest first, as a new batch meets them.
+    pub fn open_tasks_of(&self, device: DeviceNo) -> Vec<(TaskNo, Standing<'_>)> {
+        let standing = |no: &TaskNo| {
+            let status = self.status(*no).filter(|status| status.is_open())?;
+            let module = self.batches.get(&no.job)?.firmware.module.as_str();
+            Some((*no, Standing { module, status }))
+        };
+        self.by_device.get(&device).into_iter().flatten().filter_map(standing).collect()
     }
 
     /// Where a task in hand stands.
@@ -446,9 +457,7 @@ fn terms<'b>(batch: &'b Batch, status: TaskStatus, app: &App) -> Terms<'b> {
         finish_at: job.schedule.finish,
         finish_grace_ms: ms(FINISH_GRACE_MINUTES),
         // While a cancellation is carried out no further device is told; see `held_up`.
-        // Of a deleted package nobody is told anything.
         started: job.status == JobStatus::InProgress
-            && batch.firmware.deleted_at.is_none()
             && if status == TaskStatus::Queued { !canceling } else { !job.cancel.reaches(status) },
     }
 }

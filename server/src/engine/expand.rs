@@ -1,33 +1,39 @@
 //! Makes the tasks of a batch: at once for named devices, in bounded chunks for a whole product or a share of it.
 
-use crate::engine::advance::end_jobs;
+use crate::app::App;
+use crate::engine::advance::{Door, Effects, end_jobs};
 use std::collections::BTreeMap;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
-use updraft_core::job::{JobStatus, TargetSelection};
-use updraft_core::target::{self, Verdict};
-use updraft_core::task::{DESC_DEVICE_BUSY, Task, TaskStatus};
+use updraft_core::job::TargetSelection;
+use updraft_core::target::{self, Demand, Standing, Verdict};
+use updraft_core::task::{DESC_DEVICE_BUSY, Event, Task, TaskStatus};
 use updraft_core::time::Timestamp;
 use updraft_store::{Candidate, Firmware, Job, StoreError, Tx};
 
 /// Makes all tasks of a new batch in the transaction that makes the batch.
 pub fn create_all(
     tx: &mut Tx<'_>,
+    app: &App,
     job: JobNo,
     candidates: &[Candidate],
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<Effects, StoreError> {
     let (mut job, firmware) = load(tx, job)?;
-    create(tx, &mut job, &firmware, candidates, now)?;
+    let effects = create(tx, app, &mut job, &firmware, candidates, now)?;
     tx.job_expansion_set(job.no, job.expand_after, true, job.task_count)?;
-    end_jobs(tx, &[&job], now)
+    end_jobs(tx, &[&job], now)?;
+    Ok(effects)
 }
 
 /// Makes the next tasks of a batch that is for its whole product or a share of it, and notes how far it came.
-pub fn create_chunk(tx: &mut Tx<'_>, job: JobNo, rows: i64, now: Timestamp) -> Result<(), StoreError> {
+pub fn create_chunk(
+    tx: &mut Tx<'_>,
+    app: &App,
+    job: JobNo,
+    rows: i64,
+    now: Timestamp,
+) -> Result<Effects, StoreError> {
     let (mut job, firmware) = load(tx, job)?;
-    if firmware.deleted_at.is_some() {
-        return cut_off(tx, job, rows, now);
-    }
     let candidates = match job.target_selection {
         TargetSelection::All => {
             tx.candidates_of_product(job.product, &firmware.module, job.expand_after, job.expand_upto, rows)?
@@ -38,7 +44,7 @@ pub fn create_chunk(tx: &mut Tx<'_>, job: JobNo, rows: i64, now: Timestamp) -> R
         // Made whole with the batch; nothing is left to do but to say so.
         TargetSelection::Specific | TargetSelection::Group => Vec::new(),
     };
-    create(tx, &mut job, &firmware, &candidates, now)?;
+    let effects = create(tx, app, &mut job, &firmware, &candidates, now)?;
     job.expanded = (candidates.len() as i64) < rows;
     if let Some(last) = candidates.last() {
         job.expand_after = last.device;
@@ -47,17 +53,8 @@ pub fn create_chunk(tx: &mut Tx<'_>, job: JobNo, rows: i64, now: Timestamp) -> R
         tx.job_targets_delete(job.no, job.expand_after, i64::MAX)?;
     }
     tx.job_expansion_set(job.no, job.expand_after, job.expanded, job.task_count)?;
-    end_jobs(tx, &[&job], now)
-}
-
-/// The batch's package is deleted: no further task is made, and the devices that were chosen are forgotten.
-fn cut_off(tx: &mut Tx<'_>, mut job: Job, rows: i64, now: Timestamp) -> Result<(), StoreError> {
-    job.expanded = (tx.job_targets_delete(job.no, DeviceNo(i64::MAX), rows)? as i64) < rows;
-    tx.job_expansion_set(job.no, job.expand_after, job.expanded, job.task_count)?;
-    if job.expanded && job.task_count == 0 && !job.status.is_ended() {
-        return tx.job_end(job.no, JobStatus::Canceled, now);
-    }
-    end_jobs(tx, &[&job], now)
+    end_jobs(tx, &[&job], now)?;
+    Ok(effects)
 }
 
 fn load(tx: &mut Tx<'_>, job: JobNo) -> Result<(Job, Firmware), StoreError> {
@@ -68,24 +65,65 @@ fn load(tx: &mut Tx<'_>, job: JobNo) -> Result<(Job, Firmware), StoreError> {
     Ok((job, firmware))
 }
 
+/// Decides for each candidate; what stands in the way of the batch and may be replaced goes through the door.
+fn judge(
+    tx: &mut Tx<'_>,
+    app: &App,
+    job: &Job,
+    firmware: &Firmware,
+    candidates: &[Candidate],
+    now: Timestamp,
+) -> Result<(Vec<Verdict>, Effects), StoreError> {
+    let demand = Demand {
+        src_versions: firmware.sources(job),
+        dest_version: &firmware.dest_version,
+        module: &firmware.module,
+        conduct: job.conduct,
+    };
+    let busy: Vec<DeviceNo> =
+        candidates.iter().filter(|candidate| candidate.busy).map(|candidate| candidate.device).collect();
+    let mut door = Door::open(tx, app, now);
+    door.load_devices(&busy)?;
+    let mut verdicts = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        let open = door.open_tasks_of(candidate.device);
+        let standing: Vec<Standing<'_>> = open.iter().map(|(_, standing)| *standing).collect();
+        let known = target::Candidate { version: candidate.version.as_deref(), standing: &standing };
+        let verdict = target::judge(&known, &demand);
+        let in_the_way: Vec<TaskNo> = open
+            .iter()
+            .filter(|(_, other)| target::in_the_way(&job.conduct, &firmware.module, other.module))
+            .map(|(no, _)| *no)
+            .collect();
+        if verdict == Verdict::Replace {
+            for no in in_the_way {
+                door.apply(no, &Event::Overwritten)?;
+            }
+        }
+        verdicts.push(verdict);
+    }
+    Ok((verdicts, door.close()?))
+}
+
 fn create(
     tx: &mut Tx<'_>,
+    app: &App,
     job: &mut Job,
     firmware: &Firmware,
     candidates: &[Candidate],
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<Effects, StoreError> {
+    let (verdicts, effects) = judge(tx, app, job, firmware, candidates, now)?;
     // A batch that waits for its time hands out its slots beforehand.
     let earliest = job.schedule.start.map_or(now, |start| start.max(now));
     let mut tasks = Vec::with_capacity(candidates.len());
     let mut counts: BTreeMap<(JobNo, TaskStatus), i64> = BTreeMap::new();
-    for candidate in candidates {
-        let known = target::Candidate { version: candidate.version.as_deref(), busy: candidate.busy };
-        let status = match target::judge(&known, firmware.sources(job), &firmware.dest_version) {
+    for (candidate, verdict) in candidates.iter().zip(verdicts) {
+        let status = match verdict {
             Verdict::SkipOnDestVersion | Verdict::SkipOtherSource => continue,
-            Verdict::Queue if job.need_confirm => TaskStatus::Confirm,
-            Verdict::Queue => TaskStatus::Queued,
-            Verdict::FailBusy => TaskStatus::Failed,
+            Verdict::Queue | Verdict::Replace if job.need_confirm => TaskStatus::Confirm,
+            Verdict::Queue | Verdict::Replace => TaskStatus::Queued,
+            Verdict::Busy => TaskStatus::Failed,
         };
         job.task_count += 1;
         *counts.entry((job.no, status)).or_default() += 1;
@@ -104,5 +142,6 @@ fn create(
     }
     tx.tasks_insert(&tasks)?;
     tx.counts_add(&counts)?;
-    tx.job_pace_set(job.no, job.pace)
+    tx.job_pace_set(job.no, job.pace)?;
+    Ok(effects)
 }

@@ -118,14 +118,13 @@ async fn expand_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let shared = Arc::clone(app);
-    app.store
-        .write(Lane::Bulk, move |tx| {
-            let Some(job) = tx.jobs_unexpanded(1)?.pop() else { return Ok(false) };
-            // The time is taken here: the batch may be younger than the wait for this transaction.
-            expand::create_chunk(tx, job, chunk_rows(&shared), shared.now())?;
-            Ok(true)
-        })
-        .await
+    write(app, Lane::Bulk, move |tx| {
+        let Some(job) = tx.jobs_unexpanded(1)?.pop() else { return Ok((false, Effects::default())) };
+        // The time is taken here: the batch may be younger than the wait for this transaction.
+        let effects = expand::create_chunk(tx, &shared, job, chunk_rows(&shared), shared.now())?;
+        Ok((true, effects))
+    })
+    .await
 }
 
 /// Does what is due: starts and finish times of batches, then slots, attempts and time-outs of tasks. A batch

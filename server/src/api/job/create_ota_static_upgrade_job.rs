@@ -7,15 +7,16 @@
 use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
 use crate::api::job::request::{
-    BatchRequest, check_named, check_sources, per_minute, retry, schedule, src_versions, target_devices,
-    target_names,
+    BatchRequest, check_named, check_sources, conduct, per_minute, retry, schedule, src_versions,
+    target_devices, target_names,
 };
 use crate::api::params::Params;
 use crate::api::{Call, Operation};
-use crate::engine::expand;
+use crate::engine::advance::Effects;
+use crate::engine::{self, expand};
 use std::sync::Arc;
 use updraft_core::id::DeviceNo;
-use updraft_core::job::{Conduct, JobType, TargetSelection};
+use updraft_core::job::{JobType, TargetSelection};
 use updraft_core::target::GrayPercent;
 use updraft_core::{id, limits};
 use updraft_store::{Lane, NewJob, Tx};
@@ -31,8 +32,6 @@ pub const OPERATION: Operation = Operation {
         ("DownloadProtocol", Some("HTTPS")),
         ("GroupId", None),
         ("GroupType", None),
-        ("MultiModuleMode", Some("false")),
-        ("OverwriteMode", Some("1")),
     ],
     run: |call| Box::pin(run(call)),
 };
@@ -49,15 +48,14 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let request = BatchRequest::read(&call.params)?;
     let targets = targets(&call.params)?;
     let per_minute = per_minute(&call.params)?;
+    let conduct = conduct(&call.params)?;
     let retry = retry(&call.params, request.timeout_minutes)?;
     let app = &call.app;
     let (instance, now) = (call.instance, app.now());
     let schedule = schedule(&call.params, now, app.config.minute_ms)?;
     let job_id = id::job_id(&app.random.bytes("job_id"));
     let answer = Object::new().text("JobId", &job_id).utc("UtcCreate", now);
-    let wake = Arc::clone(app);
-    // Also if the caller is gone by then: the engine has work.
-    let begin = move |(): &()| wake.wake.notify_one();
+    let engine_app = Arc::clone(app);
     let create = move |tx: &mut Tx<'_>| {
         let firmware = request.firmware(tx, instance)?;
         if !firmware.status.may_upgrade() {
@@ -81,15 +79,16 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             gray_percent: targets.gray_percent,
             retry,
             schedule,
-            conduct: Conduct::default(),
+            conduct,
             tags: request.tags.clone(),
             expanded: false,
             expand_upto: DeviceNo(0),
         };
-        match targets.selection {
+        let effects = match targets.selection {
             TargetSelection::All | TargetSelection::Gray => {
                 new.expand_upto = tx.device_last(firmware.product)?;
                 tx.job_insert(&new, now)?;
+                Effects::default()
             }
             TargetSelection::Specific | TargetSelection::Group => {
                 let devices = target_devices(tx, &firmware, &targets.names)?;
@@ -98,12 +97,12 @@ async fn run(call: Call) -> Result<Object, ApiError> {
                 check_named(&firmware, &devices, &candidates)?;
                 new.expanded = true;
                 let job = tx.job_insert(&new, now)?;
-                expand::create_all(tx, job, &candidates, now)?;
+                expand::create_all(tx, &engine_app, job, &candidates, now)?
             }
-        }
-        Ok::<_, ApiError>(())
+        };
+        Ok::<_, ApiError>(((), Effects { wake: true, ..effects }))
     };
-    app.store.write_then(Lane::Interactive, create, begin).await?;
+    engine::write(app, Lane::Interactive, create).await?;
     Ok(Object::new().object("Data", answer))
 }
 

@@ -4,7 +4,8 @@ use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
 use crate::api::job::request::{BatchRequest, NOT_SERVED, check_named, target_devices, target_names};
 use crate::api::{Call, Operation};
-use crate::engine::expand;
+use crate::engine::advance::Effects;
+use crate::engine::{self, expand};
 use std::sync::Arc;
 use updraft_core::firmware::FirmwareStatus;
 use updraft_core::id::DeviceNo;
@@ -32,9 +33,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let job_id = id::job_id(&app.random.bytes("job_id"));
     let (instance, now) = (call.instance, app.now());
     let answer = Object::new().text("JobId", &job_id).utc("UtcCreate", now);
-    let wake = Arc::clone(app);
-    // Also if the caller is gone by then: the engine has work.
-    let begin = move |(): &()| wake.wake.notify_one();
+    let engine_app = Arc::clone(app);
     let create = move |tx: &mut Tx<'_>| {
         let firmware = request.firmware(tx, instance)?;
         if !firmware.status.may_verify() {
@@ -70,9 +69,9 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         let job = tx.job_insert(&new, now)?;
         tx.firmware_status_set(firmware.no, FirmwareStatus::Verifying, now)?;
         tx.firmware_verify_job_set(firmware.no, job)?;
-        expand::create_all(tx, job, &candidates, now)?;
-        Ok::<_, ApiError>(())
+        let effects = expand::create_all(tx, &engine_app, job, &candidates, now)?;
+        Ok::<_, ApiError>(((), Effects { wake: true, ..effects }))
     };
-    app.store.write_then(Lane::Interactive, create, begin).await?;
+    engine::write(app, Lane::Interactive, create).await?;
     Ok(Object::new().object("Data", answer))
 }

@@ -4,7 +4,7 @@ use crate::api::error::{ApiError, Code};
 use crate::api::params::Params;
 use std::collections::BTreeSet;
 use updraft_core::id::InstanceNo;
-use updraft_core::job::{Schedule, Tag};
+use updraft_core::job::{Conduct, OverwriteMode, Schedule, Tag};
 use updraft_core::limits::{
     PER_MINUTE_MAX, PER_MINUTE_MIN, RETRY_COUNTS, RETRY_INTERVALS_MINUTES, SRC_VERSIONS_MAX,
     TAG_VALUE_CHARS_MAX, TAGS_CHARS_MAX, TAGS_MAX, TIMEOUT_MINUTES,
@@ -78,6 +78,19 @@ pub fn per_minute(params: &Params) -> Result<i64, ApiError> {
     } else {
         Err(Code::InvalidJobLimit.into())
     }
+}
+
+/// `OverwriteMode` and `MultiModuleMode`.
+pub fn conduct(params: &Params) -> Result<Conduct, ApiError> {
+    let overwrite = match params.int("OverwriteMode")? {
+        None => OverwriteMode::default(),
+        Some(code) => OverwriteMode::from_code(code).ok_or(Code::InvalidOverwriteMode)?,
+    };
+    let multi_module = params.flag("MultiModuleMode")?.unwrap_or(false);
+    if multi_module && overwrite == OverwriteMode::Replace {
+        return Err(Code::InvalidOverwriteMode.into());
+    }
+    Ok(Conduct { overwrite, multi_module, ..Conduct::default() })
 }
 
 /// `RetryInterval` and `RetryCount`.

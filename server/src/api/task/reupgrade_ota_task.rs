@@ -12,6 +12,7 @@ use crate::engine::advance::Door;
 use std::sync::Arc;
 use updraft_core::id::{DeviceNo, TaskNo};
 use updraft_core::job::JobType;
+use updraft_core::target;
 use updraft_core::task::{Cancel, Event, TaskStatus};
 use updraft_store::{Job, Lane, Tx};
 
@@ -31,15 +32,12 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let (instance, app) = (call.instance, Arc::clone(&call.app));
     engine::write(&call.app, Lane::Interactive, move |tx| {
         let (job, firmware, _) = find_job(tx, instance, &id)?;
-        if firmware.deleted_at.is_some() {
-            return Err(ApiError::with(Code::FirmwareNotFound, "The job's firmware is deleted."));
-        }
         if job.job_type == JobType::Upgrade && !firmware.status.may_upgrade() {
             return Err(ApiError::new(Code::FirmwareNotVerified));
         }
         let tasks = wanted.iter().map(|id| Ok((id.as_str(), ids::find_in(&job, id)?)));
         let tasks = tasks.collect::<Result<Vec<_>, ApiError>>()?;
-        let devices = free_devices(tx, &job, &tasks)?;
+        let devices = free_devices(tx, &job, &firmware.module, &tasks)?;
         let mut versions = Vec::new();
         for device in devices {
             versions.push(tx.version_find(device, &firmware.module)?);
@@ -59,8 +57,13 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     Ok(Object::new())
 }
 
-/// The devices of these tasks, in the tasks' order; none of them may be busy in another batch by now.
-fn free_devices(tx: &mut Tx<'_>, job: &Job, tasks: &[(&str, TaskNo)]) -> Result<Vec<DeviceNo>, ApiError> {
+/// The devices of these tasks, in the tasks' order; none of them may have another task in the way by now.
+fn free_devices(
+    tx: &mut Tx<'_>,
+    job: &Job,
+    module: &str,
+    tasks: &[(&str, TaskNo)],
+) -> Result<Vec<DeviceNo>, ApiError> {
     if job.cancel != Cancel::default() {
         return Err(ApiError::with(
             Code::TaskStatusForbids,
@@ -70,10 +73,12 @@ fn free_devices(tx: &mut Tx<'_>, job: &Job, tasks: &[(&str, TaskNo)]) -> Result<
     let mut devices = Vec::new();
     for (id, no) in tasks {
         let task = tx.tasks_load(&[*no])?.pop().ok_or_else(|| ApiError::new(Code::TaskNotFound))?;
-        let other = tx.tasks_open(&[task.device])?.into_iter().find(|open| open.no != *no);
+        let other = tx
+            .task_list_open(task.device)?
+            .into_iter()
+            .find(|open| open.task.no != *no && target::in_the_way(&job.conduct, module, &open.module));
         if let Some(other) = other {
-            let job = tx.jobs_load(&[other.no.job])?.pop().map(|job| job.job_id).unwrap_or_default();
-            let why = format!("its device has an unfinished task in job {job}");
+            let why = format!("its device has an unfinished task in job {}", other.job_id);
             return Err(ids::forbidden(id, task.status.name(), &why));
         }
         if task.status == TaskStatus::Succeeded {

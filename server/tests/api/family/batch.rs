@@ -3,7 +3,13 @@
 use super::{Pairs, Refusals, Shop};
 
 /// What its operations must refuse.
-pub const REFUSALS: &[Refusals] = &[];
+pub const REFUSALS: &[Refusals] = &[(
+    "CreateOTAStaticUpgradeJob",
+    &[
+        ("MultiModuleMode", "perhaps", "InvalidMultiModuleMode"),
+        ("OverwriteMode", "3", "iot.ota.InvalidOverwriteMode"),
+    ],
+)];
 
 /// Parameters with which an operation succeeds, on things made for this call only; `None`: not of this family.
 #[expect(clippy::unused_async, reason = "nothing of this family needs to be made yet")]

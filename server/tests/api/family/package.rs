@@ -9,7 +9,6 @@ pub const REFUSALS: &[Refusals] = &[
         "CreateOTAFirmware",
         &[("SrcVersion", "1 0", "iot.ota.InvalidFormattedVersion"), ("Type", "2", "InvalidType")],
     ),
-    ("DeleteOTAFirmware", &[("FirmwareId", "unknown", "iot.ota.FirmwareNotFound")]),
     (
         "ModifyOTAFirmware",
         &[
@@ -33,7 +32,6 @@ pub async fn valid(shop: &Shop<'_>, action: &str, device: &str) -> Option<Pairs>
             ("FirmwareDesc", &shop.name("description")),
             ("FirmwareUdi", &shop.name("information")),
         ])),
-        "DeleteOTAFirmware" => Some(pairs(&[("FirmwareId", &shop.unverified().await)])),
         _ => None,
     }
 }
