@@ -424,14 +424,15 @@ impl Tx<'_> {
         Ok(counts.unwrap_or_default())
     }
 
-    /// The next `limit` devices of a product that are in a group, in id order, after `after`. Costs a look at each
-    /// member that it passes, of other products too.
+    /// The next `limit` devices of a product that are in a group, in id order, after `after` and up to `upto`. Costs
+    /// a look at each member that it passes, of other products too.
     pub fn candidates_of_group(
         &mut self,
         group: GroupNo,
         product: ProductNo,
         module: &str,
         after: DeviceNo,
+        upto: DeviceNo,
         limit: i64,
     ) -> Result<Vec<Candidate>, StoreError> {
         self.query(
@@ -440,8 +441,9 @@ impl Tx<'_> {
                          THEN 1 ELSE 0 END AS BIGINT)
              FROM group_member m JOIN device d ON d.id = m.device
              LEFT JOIN device_version v ON v.device = d.id AND v.module = ?3
-             WHERE m.device_group = ?1 AND d.product = ?2 AND m.device > ?4 ORDER BY m.device LIMIT ?5",
-            &[group.0.into(), product.0.into(), module.into(), after.0.into(), limit.into()],
+             WHERE m.device_group = ?1 AND d.product = ?2 AND m.device > ?4 AND m.device <= ?5
+             ORDER BY m.device LIMIT ?6",
+            &[group.0.into(), product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],
             candidate,
         )
     }

@@ -1,4 +1,5 @@
-//! Makes the tasks of a batch: at once for named devices, in bounded chunks for a whole product or a share of it.
+//! Makes the tasks of a batch: at once for named devices, in bounded chunks for a whole product, a share of it, or
+//! a group.
 
 use crate::app::App;
 use crate::engine::advance::{Door, Effects, end_jobs};
@@ -25,7 +26,7 @@ pub fn create_all(
     Ok(effects)
 }
 
-/// Makes the next tasks of a batch that is for its whole product or a share of it, and notes how far it came.
+/// Makes the next tasks of a batch whose devices are not named one by one, and notes how far it came.
 pub fn create_chunk(
     tx: &mut Tx<'_>,
     app: &App,
@@ -41,8 +42,16 @@ pub fn create_chunk(
         TargetSelection::Gray => {
             tx.candidates_of_targets(job.no, &firmware.module, job.expand_after, rows)?
         }
+        TargetSelection::Group => {
+            let group = job.conduct.group.ok_or_else(|| StoreError::Corrupt {
+                place: "job.device_group",
+                detail: format!("job {} has none and is for one", job.no),
+            })?;
+            let (after, upto) = (job.expand_after, job.expand_upto);
+            tx.candidates_of_group(group, job.product, &firmware.module, after, upto, rows)?
+        }
         // Made whole with the batch; nothing is left to do but to say so.
-        TargetSelection::Specific | TargetSelection::Group => Vec::new(),
+        TargetSelection::Specific => Vec::new(),
     };
     let effects = create(tx, app, &mut job, &firmware, &candidates, now)?;
     job.expanded = (candidates.len() as i64) < rows;

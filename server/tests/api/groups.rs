@@ -7,7 +7,7 @@ use updraft_server::device::link::DeviceEvent;
 use updraft_store::Location;
 
 /// A static group; answers its GroupId.
-async fn group(server: &TestServer, name: &str, parent: &str) -> String {
+pub async fn group(server: &TestServer, name: &str, parent: &str) -> String {
     let params = [("GroupName", name), ("SuperGroupId", parent)];
     text(&server.ok("CreateDeviceGroup", &params).await, "/Data/GroupId")
 }
@@ -21,7 +21,7 @@ fn relations(shop: &Shop<'_>, group: &str, devices: &[&str]) -> Pairs {
     params
 }
 
-async fn add(shop: &Shop<'_>, group: &str, devices: &[&str]) -> Value {
+pub async fn add(shop: &Shop<'_>, group: &str, devices: &[&str]) -> Value {
     let answer = shop.server.ok("BatchAddDeviceGroupRelations", &relations(shop, group, devices)).await;
     json!([
         answer["ValidDeviceCount"],

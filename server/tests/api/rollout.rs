@@ -1,5 +1,6 @@
 //! Batches in full: shares, source versions, schedules, confirmation, retries, and what is put back in line.
 
+use crate::groups;
 use crate::rules::{failure, pull, refused, report, tasks};
 use crate::server::TestServer;
 use crate::shop::{Shop, changed, pairs, text, without};
@@ -53,6 +54,58 @@ async fn progress(server: &TestServer, device: &str) {
 async fn pass(server: &TestServer, minutes: i64) {
     server.later_ms(minutes * MINUTE_MS);
     server.engine().await;
+}
+
+#[tokio::test]
+async fn a_batch_for_a_group_takes_its_devices_and_no_later_ones() {
+    let server = TestServer::on_disk().await;
+    let (shop, devices) = fleet(&server, 4).await;
+    server.device(&devices[1], report("2.0.0")).await;
+    let group = groups::group(&server, "north", "").await;
+    groups::add(&shop, &group, &["lamp-01", "lamp-02", "lamp-04"]).await;
+    let firmware = shop.package().await;
+    let asked = [("TargetSelection", "GROUP"), ("GroupId", group.as_str()), ("GroupType", "LINK_PLATFORM")];
+    let request = for_all(&shop, &firmware, &asked);
+    let id = text(&server.ok(CREATE, &request).await, "/Data/JobId");
+    // Registered after the batch was made, and in the group before its tasks are: none of the batch's devices.
+    shop.device("lamp-05").await;
+    groups::add(&shop, &group, &["lamp-05"]).await;
+    let gone = server.call("DeleteDeviceGroup", &[("GroupId", group.as_str())]).await.1;
+    assert_eq!(gone["Code"], "iot.group.GroupInUse", "its tasks are still to be made");
+    server.engine().await;
+    assert_eq!(tasks(&server, &id).await, ["lamp-01 QUEUED ", "lamp-04 QUEUED "]);
+    server.ok("DeleteDeviceGroup", &[("GroupId", group.as_str())]).await;
+    let shown = job(&server, &id).await;
+    assert_eq!(shown["TargetSelection"], "GROUP");
+    assert_eq!((text(&shown, "/GroupId"), text(&shown, "/GroupName")), (group.clone(), "north".to_owned()));
+    refused(&server, CREATE, &request, "iot.group.NotExistedGroup").await;
+}
+
+#[tokio::test]
+async fn a_batch_for_a_group_says_which_and_nothing_else() {
+    let server = TestServer::on_disk().await;
+    let (shop, _) = fleet(&server, 1).await;
+    let group = groups::group(&server, "north", "").await;
+    let firmware = shop.package().await;
+    let (id, kind) = (("GroupId", group.as_str()), ("GroupType", "LINK_PLATFORM"));
+    let asked = |selection, more: &[_]| {
+        for_all(&shop, &firmware, &[&[("TargetSelection", selection)], more].concat())
+    };
+    for (selection, more, code) in [
+        ("GROUP", &[id][..], "iot.ota.InvalidTargetDevices"),
+        ("GROUP", &[kind], "iot.ota.InvalidTargetDevices"),
+        ("ALL", &[id, kind], "iot.ota.InvalidTargetDevices"),
+        ("GRAY", &[id, kind, ("GrayPercent", "50")], "iot.ota.InvalidTargetDevices"),
+        ("GROUP", &[id, kind, ("TargetDeviceName.1", "lamp-01")], "iot.ota.InvalidTargetDevices"),
+        ("GROUP", &[id, kind, ("SrcVersion.1", "1.0.0")], "iot.ota.InvalidSrcVersion"),
+        ("GROUP", &[id, kind, ("GrayPercent", "50")], "iot.ota.InvalidGrayPercent"),
+        ("GROUP", &[id, ("GroupType", "LINK_PLATFORM_DYNAMIC")], "iot.group.InvalidGroupType"),
+        ("GROUP", &[("GroupId", "unknown"), kind], "iot.group.NotExistedGroup"),
+    ] {
+        refused(&server, CREATE, &asked(selection, more), code).await;
+    }
+    let empty = make(&server, &asked("GROUP", &[id, kind])).await;
+    assert_eq!(status(&server, &empty).await, "COMPLETED", "an empty group has nothing to wait for");
 }
 
 #[tokio::test]

@@ -216,13 +216,20 @@ fn candidates_of_a_group_are_of_the_product_and_in_order(store: &Store) {
     join(store, group, &[devices[3], devices[0], devices[1]]);
     let reported = vec![(devices[0], "default".to_owned(), "1.0".to_owned())];
     write(store, move |tx| tx.versions_put(&reported, NOW));
-    let of = |product, after, limit| {
-        let found = read(store, move |tx| tx.candidates_of_group(group, product, "default", after, limit));
+    let upto = |product, after, upto, limit| {
+        let found =
+            read(store, move |tx| tx.candidates_of_group(group, product, "default", after, upto, limit));
         found.into_iter().map(|found| (found.device, found.version)).collect::<Vec<_>>()
     };
+    let of = |product, after, limit| upto(product, after, DeviceNo(i64::MAX), limit);
     let first = (devices[0], Some("1.0".to_owned()));
     assert_eq!(of(shop.product, DeviceNo(0), 2), [first, (devices[1], None)]);
     assert_eq!(of(shop.product, devices[1], 2), [(devices[3], None)]);
+    assert_eq!(
+        upto(shop.product, devices[0], devices[2], 9),
+        [(devices[1], None)],
+        "later ones are left out"
+    );
     assert_eq!(of(other, DeviceNo(0), 9), []);
 }
 

@@ -1,11 +1,12 @@
-//! CreateOTAStaticUpgradeJob: upgrades all devices of a product, a share of them, or those given by name; at
-//! once or at a given time.
+//! CreateOTAStaticUpgradeJob: upgrades all devices of a product, a share of them, those of a group, or those given
+//! by name; at once or at a given time.
 //!
-//! The set of devices is fixed at creation: a device registered later is not in the batch. For all devices
-//! of a product, or a share, the call returns at once and the engine makes the tasks in bounded chunks.
+//! The set of devices is fixed at creation: a device registered later is not in the batch. Unless the devices are
+//! named, the call returns at once and the engine makes the tasks in bounded chunks.
 
 use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
+use crate::api::group::kind;
 use crate::api::job::request::{
     BatchRequest, check_named, check_sources, conduct, per_minute, retry, schedule, src_versions,
     target_devices, target_names,
@@ -27,12 +28,7 @@ pub const OPERATION: Operation = Operation {
     qps: 20,
     changes: true,
     required: &["FirmwareId", "ProductKey", "TargetSelection"],
-    not_served: &[
-        ("DnListFileUrl", None),
-        ("DownloadProtocol", Some("HTTPS")),
-        ("GroupId", None),
-        ("GroupType", None),
-    ],
+    not_served: &[("DnListFileUrl", None), ("DownloadProtocol", Some("HTTPS"))],
     run: |call| Box::pin(run(call)),
 };
 
@@ -40,6 +36,7 @@ pub const OPERATION: Operation = Operation {
 struct Targets {
     selection: TargetSelection,
     names: Vec<String>,
+    group_id: Option<String>,
     gray_percent: Option<GrayPercent>,
     src_versions: Vec<String>,
 }
@@ -84,13 +81,16 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             expanded: false,
             expand_upto: DeviceNo(0),
         };
+        if let Some(group_id) = &targets.group_id {
+            new.conduct.group = Some(kind::find_of_kind(tx, instance, group_id, false)?.no);
+        }
         let effects = match targets.selection {
-            TargetSelection::All | TargetSelection::Gray => {
+            TargetSelection::All | TargetSelection::Gray | TargetSelection::Group => {
                 new.expand_upto = tx.device_last(firmware.product)?;
                 tx.job_insert(&new, now)?;
                 Effects::default()
             }
-            TargetSelection::Specific | TargetSelection::Group => {
+            TargetSelection::Specific => {
                 let devices = target_devices(tx, &firmware, &targets.names)?;
                 let numbers: Vec<DeviceNo> = devices.iter().map(|device| device.no).collect();
                 let candidates = tx.candidates_of(&numbers, &firmware.module)?;
@@ -115,24 +115,20 @@ fn targets(params: &Params) -> Result<Targets, ApiError> {
         "ALL" => TargetSelection::All,
         "SPECIFIC" => TargetSelection::Specific,
         "GRAY" => TargetSelection::Gray,
-        "GROUP" => {
-            return Err(ApiError::with(
-                Code::ParameterNotSupported,
-                "TargetSelection GROUP is not supported by this release.",
-            ));
-        }
+        "GROUP" => TargetSelection::Group,
         _ => return Err(ApiError::invalid("TargetSelection", "It must be ALL, SPECIFIC, GRAY or GROUP.")),
     };
     match (selection, names.is_empty()) {
         (TargetSelection::Specific, true) => {
             return wrong("TargetSelection SPECIFIC needs TargetDeviceName.1 to TargetDeviceName.200.");
         }
-        (TargetSelection::All | TargetSelection::Gray, false) => {
+        (TargetSelection::All | TargetSelection::Gray | TargetSelection::Group, false) => {
             return wrong("TargetDeviceName goes with TargetSelection SPECIFIC only.");
         }
         _ => {}
     }
-    if selection == TargetSelection::Specific && !src_versions.is_empty() {
+    let group_id = group(params, selection)?;
+    if matches!(selection, TargetSelection::Specific | TargetSelection::Group) && !src_versions.is_empty() {
         return Err(Code::InvalidSrcVersion.into());
     }
     let gray_percent = match (selection, gray) {
@@ -142,5 +138,25 @@ fn targets(params: &Params) -> Result<Targets, ApiError> {
         (TargetSelection::Gray, None) | (_, Some(_)) => return Err(Code::InvalidGrayPercent.into()),
         (_, None) => None,
     };
-    Ok(Targets { selection, names, gray_percent, src_versions })
+    Ok(Targets { selection, names, group_id, gray_percent, src_versions })
+}
+
+/// `GroupId` and `GroupType`, which go with TargetSelection GROUP and with it only.
+fn group(params: &Params, selection: TargetSelection) -> Result<Option<String>, ApiError> {
+    let wrong = |why: &str| Err(ApiError::with(Code::InvalidTargets, why));
+    let (id, group_type) = (params.text("GroupId"), params.text("GroupType"));
+    if group_type.is_some_and(|given| given != kind::STATIC) {
+        return Err(ApiError::with(
+            Code::InvalidGroupType,
+            "GroupType of a static batch must be LINK_PLATFORM: it takes the devices of a static group.",
+        ));
+    }
+    match (selection, id, group_type) {
+        (TargetSelection::Group, Some(id), Some(_)) => Ok(Some(id.to_owned())),
+        (TargetSelection::Group, ..) => {
+            wrong("TargetSelection GROUP needs GroupId, and GroupType LINK_PLATFORM.")
+        }
+        (_, None, None) => Ok(None),
+        _ => wrong("GroupId and GroupType go with TargetSelection GROUP only."),
+    }
 }

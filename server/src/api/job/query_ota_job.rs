@@ -19,7 +19,15 @@ pub const OPERATION: Operation = Operation {
 async fn run(call: Call) -> Result<Object, ApiError> {
     let instance = call.instance;
     let id = call.params.need("JobId")?.to_owned();
-    let (job, firmware, product) = call.app.store.read(move |tx| find_job(tx, instance, &id)).await?;
+    let ((job, firmware, product), group) = call
+        .app
+        .store
+        .read(move |tx| {
+            let found = find_job(tx, instance, &id)?;
+            let group = found.0.conduct.group.map(|no| tx.group_load(no)).transpose()?.flatten();
+            Ok::<_, ApiError>((found, group))
+        })
+        .await?;
     let data = Object::new()
         .text("JobId", &job.job_id)
         .text("FirmwareId", &firmware.firmware_id)
@@ -40,6 +48,8 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .opt_int("RetryCount", job.retry.map(|retry| retry.count))
         .flag("MultiModuleMode", job.conduct.multi_module)
         .text("DownloadProtocol", job.conduct.download.name())
+        .opt_text("GroupId", group.as_ref().map(|group| group.group_id.as_str()))
+        .opt_text("GroupName", group.as_ref().map(|group| group.name.as_str()))
         .utc("UtcCreate", job.created_at)
         .utc("UtcModified", job.modified_at)
         .opt_utc("UtcStartTime", job.start_at)

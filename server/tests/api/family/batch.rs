@@ -6,6 +6,8 @@ use super::{Pairs, Refusals, Shop};
 pub const REFUSALS: &[Refusals] = &[(
     "CreateOTAStaticUpgradeJob",
     &[
+        ("GroupId", "unknown", "iot.ota.InvalidTargetDevices"),
+        ("GroupType", "LINK_PLATFORM_DYNAMIC", "iot.group.InvalidGroupType"),
         ("MultiModuleMode", "perhaps", "InvalidMultiModuleMode"),
         ("OverwriteMode", "3", "iot.ota.InvalidOverwriteMode"),
     ],
