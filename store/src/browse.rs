@@ -251,7 +251,8 @@ impl Tx<'_> {
     ) -> Result<Vec<BrowsedProduct>, StoreError> {
         self.query(
             "SELECT p.id, a.name, i.instance_id, p.product_key, p.name, p.node_type, p.device_count,
-                    (SELECT COUNT(*) FROM firmware f WHERE f.instance = p.instance AND f.product = p.id),
+                    (SELECT COUNT(*) FROM firmware f
+                     WHERE f.instance = p.instance AND f.product = p.id AND f.deleted_at IS NULL),
                     p.created_at
              FROM product p JOIN instance i ON i.id = p.instance JOIN account a ON a.id = i.account
              WHERE p.id > ?1 AND p.product_key = COALESCE(?2, p.product_key) AND a.name = COALESCE(?3, a.name)
@@ -349,7 +350,7 @@ impl Tx<'_> {
                     f.status, f.size, f.job_count, f.created_at
              FROM firmware f JOIN product p ON p.id = f.product JOIN instance i ON i.id = f.instance
              JOIN account a ON a.id = i.account
-             WHERE f.id > ?1 AND f.firmware_id = COALESCE(?2, f.firmware_id)
+             WHERE f.id > ?1 AND f.deleted_at IS NULL AND f.firmware_id = COALESCE(?2, f.firmware_id)
                AND p.product_key = COALESCE(?3, p.product_key) AND a.name = COALESCE(?4, a.name)
                AND f.status = COALESCE(?5, f.status)
              ORDER BY f.id LIMIT ?6",

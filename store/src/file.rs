@@ -117,11 +117,13 @@ impl Tx<'_> {
         )
     }
 
-    /// The uploaded file with this key, whoever owns it: for downloads, whose URL is signed.
+    /// The uploaded file with this key, whoever owns it: for downloads, whose URL is signed. That of a deleted package
+    /// is gone from the moment of its deletion.
     pub fn file_find_any(&mut self, object_key: &str) -> Result<Option<UploadedFile>, StoreError> {
         self.query_one(
-            "SELECT id, object_key, blob, size, md5, sha256, firmware, unused_since FROM file
-             WHERE object_key = ?1 AND blob IS NOT NULL",
+            "SELECT x.id, x.object_key, x.blob, x.size, x.md5, x.sha256, x.firmware, x.unused_since
+             FROM file x LEFT JOIN firmware f ON f.id = x.firmware
+             WHERE x.object_key = ?1 AND x.blob IS NOT NULL AND f.deleted_at IS NULL",
             &[object_key.into()],
             uploaded,
         )

@@ -16,7 +16,7 @@ const TARGETS_INSERT: Hot = Hot {
     columns: &[Column::Int, Column::Int],
 };
 
-fn cancel_encode(cancel: Cancel) -> i64 {
+pub(crate) fn cancel_encode(cancel: Cancel) -> i64 {
     i64::from(cancel.confirm)
         | i64::from(cancel.queued) << 1
         | i64::from(cancel.notified) << 2

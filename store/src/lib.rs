@@ -25,6 +25,7 @@ mod engine;
 mod error;
 mod file;
 mod firmware;
+mod firmware_end;
 mod group;
 mod health;
 mod instance;

@@ -83,6 +83,7 @@ pub const OPERATIONS: &[&Operation] = &[
     &firmware::generate_ota_upload_url::OPERATION,
     &firmware::create_ota_firmware::OPERATION,
     &firmware::modify_ota_firmware::OPERATION,
+    &firmware::delete_ota_firmware::OPERATION,
     &firmware::query_ota_firmware::OPERATION,
     &firmware::list_ota_firmware::OPERATION,
     &module::create_ota_module::OPERATION,

@@ -457,7 +457,9 @@ fn terms<'b>(batch: &'b Batch, status: TaskStatus, app: &App) -> Terms<'b> {
         finish_at: job.schedule.finish,
         finish_grace_ms: ms(FINISH_GRACE_MINUTES),
         // While a cancellation is carried out no further device is told; see `held_up`.
+        // Of a deleted package nobody is told anything.
         started: job.status == JobStatus::InProgress
+            && batch.firmware.deleted_at.is_none()
             && if status == TaskStatus::Queued { !canceling } else { !job.cancel.reaches(status) },
     }
 }

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::engine::advance::{Door, Effects, end_jobs};
 use std::collections::BTreeMap;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
-use updraft_core::job::TargetSelection;
+use updraft_core::job::{JobStatus, TargetSelection};
 use updraft_core::target::{self, Demand, Standing, Verdict};
 use updraft_core::task::{DESC_DEVICE_BUSY, Event, Task, TaskStatus};
 use updraft_core::time::Timestamp;
@@ -35,6 +35,10 @@ pub fn create_chunk(
     now: Timestamp,
 ) -> Result<Effects, StoreError> {
     let (mut job, firmware) = load(tx, job)?;
+    if firmware.deleted_at.is_some() {
+        cut_off(tx, job, rows, now)?;
+        return Ok(Effects::default());
+    }
     let candidates = match job.target_selection {
         TargetSelection::All => {
             tx.candidates_of_product(job.product, &firmware.module, job.expand_after, job.expand_upto, rows)?
@@ -64,6 +68,16 @@ pub fn create_chunk(
     tx.job_expansion_set(job.no, job.expand_after, job.expanded, job.task_count)?;
     end_jobs(tx, &[&job], now)?;
     Ok(effects)
+}
+
+/// The batch's package is deleted: no further task is made, and the devices that were chosen are forgotten.
+fn cut_off(tx: &mut Tx<'_>, mut job: Job, rows: i64, now: Timestamp) -> Result<(), StoreError> {
+    job.expanded = (tx.job_targets_delete(job.no, DeviceNo(i64::MAX), rows)? as i64) < rows;
+    tx.job_expansion_set(job.no, job.expand_after, job.expanded, job.task_count)?;
+    if job.expanded && job.task_count == 0 && !job.status.is_ended() {
+        return tx.job_end(job.no, JobStatus::Canceled, now);
+    }
+    end_jobs(tx, &[&job], now)
 }
 
 fn load(tx: &mut Tx<'_>, job: JobNo) -> Result<(Job, Firmware), StoreError> {

@@ -23,6 +23,10 @@ pub async fn select_one(app: &Arc<App>) -> Result<bool, StoreError> {
             Ok::<_, StoreError>((job, firmware))
         })
         .await?;
+    if firmware.deleted_at.is_some() {
+        app.store.write(Lane::Bulk, move |tx| tx.job_selected(no)).await?;
+        return Ok(true);
+    }
     let percent = job.gray_percent.ok_or(StoreError::Corrupt {
         place: "job.gray_percent",
         detail: format!("job {no} has none and is to choose by it"),

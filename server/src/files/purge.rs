@@ -1,4 +1,5 @@
-//! The end of what no package uses: tickets that were never used, and uploads that no package was made of.
+//! The end of what no package uses: tickets that were never used, uploads that no package was made of, and the
+//! files of deleted packages.
 //!
 //! The row goes first, then the blob: a crash in between leaves a blob that no row names, which the next start
 //! puts aside. A key that is being uploaded to is left alone, however old its ticket is.
@@ -16,6 +17,8 @@ use updraft_store::{Lane, StoreError};
 const ROUND_SECONDS: i64 = 30;
 /// Rows that one transaction removes at most.
 const CHUNK_ROWS: i64 = 200;
+/// Deleted packages whose files one transaction lets go of at most.
+const CHUNK_PACKAGES: i64 = 50;
 
 /// The moment before which an upload, or an unused ticket, is too old to become a package.
 pub fn too_old_before(app: &App, now: Timestamp) -> Timestamp {
@@ -30,13 +33,15 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             Ok(free) => metrics::gauge!("updraft_disk_free_bytes").set(free as f64),
             Err(error) => tracing::warn!(%error, "the free space of the data folder cannot be measured"),
         }
-        let more = match turn(&app).await {
-            Ok(more) => more,
-            Err(error) => {
-                tracing::warn!(%error, "unused uploads could not be purged; trying again later");
+        let mut more = false;
+        for (what, outcome) in
+            [("unused uploads", turn(&app).await), ("deleted packages", deleted(&app).await)]
+        {
+            more |= outcome.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the files of {what} could not be purged; trying again later");
                 false
-            }
-        };
+            });
+        }
         let pause = if more { Duration::ZERO } else { round };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -59,14 +64,32 @@ pub async fn turn(app: &App) -> Result<bool, StoreError> {
     let numbers: Vec<FileNo> = taken.iter().map(|(no, _)| *no).collect();
     let (rows, blobs) = app.store.write(Lane::Bulk, move |tx| tx.files_purge(&numbers, before)).await?;
     drop(taken);
-    for blob in &blobs {
-        if let Err(error) = app.blobs.remove(blob) {
-            tracing::warn!(%error, blob, "the blob of a purged upload could not be removed");
-        }
-    }
+    remove(app, &blobs);
     metrics::counter!("updraft_uploads_purged_total").increment(blobs.len() as u64);
     if !blobs.is_empty() {
         tracing::info!(uploads = blobs.len(), tickets = rows - blobs.len(), "purged what no package used");
     }
     Ok(full)
+}
+
+/// Removes the files of some deleted packages that no open task refers to; answers whether there may be more.
+pub async fn deleted(app: &App) -> Result<bool, StoreError> {
+    if !app.store.read(|tx| tx.firmware_purge_exists()).await? {
+        return Ok(false);
+    }
+    let (packages, blobs) = app.store.write(Lane::Bulk, |tx| tx.firmwares_purge(CHUNK_PACKAGES)).await?;
+    remove(app, &blobs);
+    if packages > 0 {
+        tracing::info!(packages, files = blobs.len(), "removed the files of deleted packages");
+    }
+    Ok(packages as i64 == CHUNK_PACKAGES)
+}
+
+/// Removes blobs that no row names any more.
+fn remove(app: &App, blobs: &[String]) {
+    for blob in blobs {
+        if let Err(error) = app.blobs.remove(blob) {
+            tracing::warn!(%error, blob, "the blob of a purged file could not be removed");
+        }
+    }
 }

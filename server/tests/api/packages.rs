@@ -5,6 +5,7 @@ use crate::server::{ROOT, TestServer};
 use crate::shop::{Pairs, Shop, changed, pairs, text, without};
 use serde_json::Value;
 use updraft_server::device::link::DeviceEvent;
+use updraft_server::files::purge;
 use updraft_store::Location;
 
 fn report(module: &str, version: &str) -> DeviceEvent {
@@ -275,4 +276,150 @@ async fn a_package_is_changed_where_asked_and_keeps_the_rest() {
     refused(&server, "ModifyOTAFirmware", &wrong, "iot.ota.FirmwareProductMismatch").await;
     // The name that it had is free.
     server.ok("ModifyOTAFirmware", &changed(&id, &[("FirmwareId", &other), ("FirmwareName", "mine")])).await;
+}
+
+/// `JobStatus` of a batch.
+async fn status(server: &TestServer, job: &str) -> String {
+    text(&server.ok("QueryOTAJob", &[("JobId", job)]).await, "/Data/JobStatus")
+}
+
+#[tokio::test]
+async fn a_deleted_package_is_found_by_nothing_and_its_batches_end() {
+    let server = TestServer::on_disk().await;
+    let shop = Shop::open(&server).await;
+    let mut lamps = Vec::new();
+    for name in ["lamp-1", "lamp-2", "lamp-3"] {
+        lamps.push(shop.device(name).await);
+    }
+    let module = module(&shop, "MCU").await;
+    let firmware = package(&shop, &[("FirmwareName", "mine"), ("ModuleName", "MCU")]).await;
+    let told = shop.batch(&firmware, "lamp-1", &[]).await;
+    server.device(&lamps[0], pull_of("MCU")).await;
+    let progress = DeviceEvent::Progress { module: "MCU".to_owned(), percent: 50, desc: "half".to_owned() };
+    server.device(&lamps[0], progress).await;
+    let start = server.app.now().plus_ms(600_000).0.to_string();
+    let planned = shop.batch(&firmware, "lamp-2", &[("ScheduleTime", &start)]).await;
+    let confirm = shop.batch(&firmware, "lamp-3", &[("NeedConfirm", "true")]).await;
+    let waiting = shop.task(&confirm).await;
+
+    server.ok("DeleteOTAFirmware", &[("FirmwareId", firmware.as_str())]).await;
+    // From the commit on, before the engine has seen it.
+    server.device(&lamps[0], pull_of("MCU")).await;
+    let (_, answer) = server.call("ConfirmOTATask", &[("TaskId.1", waiting.as_str())]).await;
+    assert_eq!(answer["Code"], "iot.ota.TaskStatusForbids", "{answer}");
+    server.engine().await;
+    for (job, task) in
+        [(&told, "lamp-1 CANCELED "), (&planned, "lamp-2 CANCELED "), (&confirm, "lamp-3 CANCELED ")]
+    {
+        assert_eq!(tasks(&server, job).await, [task]);
+        assert_eq!(status(&server, job).await, "CANCELED");
+        let again = pairs(&[("JobId", job), ("TaskId.1", &shop.task(job).await)]);
+        refused(&server, "ReupgradeOTATask", &again, "iot.ota.FirmwareNotFound").await;
+    }
+    let request = shop.batch_request(&firmware, "lamp-1");
+    for (action, more) in [
+        ("DeleteOTAFirmware", &[][..]),
+        ("QueryOTAFirmware", &[]),
+        ("ModifyOTAFirmware", &[]),
+        ("CreateOTAStaticUpgradeJob", &[]),
+        ("CreateOTAVerifyJob", &[]),
+        ("ListOTAJobByFirmware", &[("CurrentPage", "1"), ("PageSize", "1")]),
+        ("ListOTAJobByDevice", &[("CurrentPage", "1"), ("PageSize", "1"), ("DeviceName", "lamp-1")]),
+        ("CancelOTATaskByDevice", &[("DeviceName.1", "lamp-1")]),
+    ] {
+        refused(&server, action, &changed(&request, more), "iot.ota.FirmwareNotFound").await;
+    }
+    let list = server.ok("ListOTAFirmware", &[("CurrentPage", "1"), ("PageSize", "10")]).await;
+    assert_eq!(list["Total"], 0);
+    // Its name and its module are free, the devices too.
+    server.ok("DeleteOTAModule", &module).await;
+    let firmware = package(&shop, &[("FirmwareName", "mine")]).await;
+    let job = shop.batch(&firmware, "lamp-1", &[]).await;
+    assert_eq!(tasks(&server, &job).await, ["lamp-1 QUEUED "]);
+}
+
+#[tokio::test]
+async fn a_batch_whose_package_goes_before_its_tasks_are_made_makes_none() {
+    let server = TestServer::on_disk().await;
+    let shop = Shop::open(&server).await;
+    for name in ["lamp-1", "lamp-2"] {
+        shop.device(name).await;
+    }
+    for gray in [false, true] {
+        let firmware = package(&shop, &[]).await;
+        let request = without(&shop.batch_request(&firmware, "lamp-1"), "TargetDeviceName");
+        let whole: &[_] = if gray {
+            &[("TargetSelection", "GRAY"), ("GrayPercent", "50")]
+        } else {
+            &[("TargetSelection", "ALL")]
+        };
+        let answer = server.ok("CreateOTAStaticUpgradeJob", &changed(&request, whole)).await;
+        let job = text(&answer, "/Data/JobId");
+        server.ok("DeleteOTAFirmware", &[("FirmwareId", firmware.as_str())]).await;
+        server.engine().await;
+        assert_eq!(tasks(&server, &job).await, Vec::<String>::new());
+        assert_eq!(status(&server, &job).await, "CANCELED");
+    }
+}
+
+#[tokio::test]
+async fn a_verification_ends_with_its_package() {
+    let server = TestServer::new().await;
+    let shop = Shop::open(&server).await;
+    shop.device("lamp-1").await;
+    let firmware = shop.unverified().await;
+    let job = shop.verification(&firmware, "lamp-1").await;
+    server.ok("DeleteOTAFirmware", &[("FirmwareId", firmware.as_str())]).await;
+    server.engine().await;
+    assert_eq!(tasks(&server, &job).await, ["lamp-1 CANCELED "]);
+    assert_eq!(status(&server, &job).await, "CANCELED");
+}
+
+#[tokio::test]
+async fn deleted_packages_do_not_count() {
+    let server = TestServer::with(Location::Inline, |config| {
+        config.quota_scale = 0.0;
+        config.firmware_max = 1;
+    })
+    .await;
+    let shop = Shop::open(&server).await;
+    let firmware = shop.unverified().await;
+    let second = shop.package_request().await;
+    let answer = server.call_as(ROOT, "JSON", "CreateOTAFirmware", &second).await;
+    assert_eq!(answer.code(), "iot.ota.FirmwareCountExceedMax");
+    server.ok("DeleteOTAFirmware", &[("FirmwareId", firmware.as_str())]).await;
+    server.ok("CreateOTAFirmware", &second).await;
+}
+
+#[tokio::test]
+async fn a_deleted_packages_files_cannot_be_fetched_and_are_removed_once_no_task_is_open() {
+    let server = TestServer::new().await;
+    let shop = Shop::open(&server).await;
+    shop.device("lamp-1").await;
+    let firmware = package(&shop, &[]).await;
+    let job = shop.batch(&firmware, "lamp-1", &[]).await;
+    let shown = server.ok("QueryOTAFirmware", &[("FirmwareId", firmware.as_str())]).await;
+    let url = text(&shown, "/FirmwareInfo/FirmwareUrl");
+    let fetch = async || server.send(http::Request::get(url.as_str())).await.status;
+    let files =
+        || std::fs::read_dir(server.dir.path().join("blobs")).unwrap().flatten().filter(is_full).count();
+    assert_eq!((fetch().await, files()), (200, 1));
+    server.ok("DeleteOTAFirmware", &[("FirmwareId", firmware.as_str())]).await;
+    assert_eq!(fetch().await, 404);
+    // Its task is still open.
+    purge::deleted(&server.app).await.unwrap();
+    assert_eq!(files(), 1);
+    server.engine().await;
+    purge::deleted(&server.app).await.unwrap();
+    assert_eq!((fetch().await, files()), (404, 0));
+    assert_eq!(tasks(&server, &job).await, ["lamp-1 CANCELED "]);
+    // Its address makes no other package.
+    let again = changed(&shop.package_request().await, &[("FirmwareUrl", &url)]);
+    let (_, answer) = server.call("CreateOTAFirmware", &again).await;
+    assert_eq!(answer["Code"], "iot.ota.InvalidFirmwareUrl");
+}
+
+/// Whether an entry of the blobs' folder is, or holds, a file.
+fn is_full(entry: &std::fs::DirEntry) -> bool {
+    entry.path().is_file() || std::fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_some())
 }

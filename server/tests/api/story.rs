@@ -198,6 +198,7 @@ async fn modules(story: &mut Story, key: &str, device: &str) {
     let changes =
         [("FirmwareId", id), ("ProductKey", key), ("FirmwareName", "renamed"), ("FirmwareUdi", "{}")];
     story.call("ModifyOTAFirmware", &changes).await;
+    story.call("DeleteOTAFirmware", &[("FirmwareId", id)]).await;
     let another = [("ProductKey", key), ("ModuleName", "radio")];
     story.call("CreateOTAModule", &another).await;
     story.call("DeleteOTAModule", &another).await;

@@ -5,9 +5,11 @@ use crate::help::{NOW, read, write};
 use crate::shop::Shop;
 use updraft_core::firmware::{FirmwareKind, FirmwareStatus, SignMethod};
 use updraft_core::id::{FirmwareNo, JobNo};
+use updraft_core::job::{Conduct, DynamicMode, JobStatus};
 use updraft_core::page::Page;
+use updraft_core::task::Cancel;
 use updraft_core::time::Timestamp;
-use updraft_store::{Firmware, FirmwareChanges, FirmwareFile, NewFirmware, Store};
+use updraft_store::{Firmware, FirmwareChanges, FirmwareFile, NewFirmware, NewJob, Store};
 
 cases! {
     Store:
@@ -21,6 +23,9 @@ cases! {
         a_package_tells_its_batches_and_product_in_one_look_up,
         packages_load_by_number_and_unknown_ones_are_left_out,
         packages_count_per_instance,
+        a_deleted_package_is_found_by_its_number_only_and_its_name_is_free,
+        a_deletion_stops_the_batches_of_its_package_only,
+        files_of_a_deleted_package_go_when_its_batches_have_ended,
         every_verification_status_is_kept,
         the_verification_batch_is_kept;
 }
@@ -226,6 +231,90 @@ fn packages_count_per_instance(store: &Store) {
     shop.firmware(store, "second");
     let counts = read(store, move |tx| Ok((tx.firmware_count(shop.instance)?, tx.firmware_count(stranger)?)));
     assert_eq!(counts, (2, 0));
+}
+
+fn a_deleted_package_is_found_by_its_number_only_and_its_name_is_free(store: &Store) {
+    let shop = Shop::open(store);
+    let no = shop.firmware(store, "package");
+    let later = Timestamp(NOW.0 + 1);
+    assert!(write(store, move |tx| tx.firmware_delete(no, later)));
+    assert!(!write(store, move |tx| tx.firmware_delete(no, later)));
+    let found = load(store, no);
+    assert_eq!((found.deleted_at, found.name.as_str()), (Some(later), "package"));
+    let page = Page::new(1, 10, 10).expect("in range");
+    let nothing = read(store, move |tx| {
+        let by_id = tx.firmware_find(shop.instance, "id of package")?;
+        let batches = tx.firmware_batches(shop.instance, "id of package")?;
+        let (listed, total) = tx.firmware_list(shop.instance, None, None, page)?;
+        let used = tx.firmware_of_module_exists(shop.product, "default")?;
+        Ok((by_id, batches, listed, total, tx.firmware_count(shop.instance)?, used))
+    });
+    assert_eq!(nothing, (None, None, Vec::new(), 0, 0, false));
+    let again = NewFirmware {
+        firmware_id: "fresh".to_owned(),
+        ..shop.new_firmware("package", shop.file(store, "k"))
+    };
+    assert!(write(store, move |tx| tx.firmware_insert(&again, NOW)).is_some());
+}
+
+fn a_deletion_stops_the_batches_of_its_package_only(store: &Store) {
+    let shop = Shop::open(store);
+    let (no, other) = (shop.firmware(store, "package"), shop.firmware(store, "other"));
+    let dynamic = Conduct { dynamic: Some(DynamicMode::NowAndLater), ..Conduct::default() };
+    let make = |firmware, id: &'static str, conduct| {
+        let new = NewJob { conduct, ..shop.new_job(firmware, id) };
+        write(store, move |tx| tx.job_insert(&new, NOW))
+    };
+    let running = make(no, "running", Conduct::default());
+    let ended = make(no, "ended", Conduct::default());
+    let policy = make(no, "policy", dynamic);
+    // One that ended while tasks of it are open, and one without.
+    let (outlived, over) = (make(no, "outlived", dynamic), make(no, "over", dynamic));
+    let others = make(other, "others", dynamic);
+    write(store, move |tx| {
+        for job in [ended, outlived, over] {
+            tx.job_end(job, JobStatus::Canceled, NOW)?;
+        }
+        Ok(())
+    });
+    let device = shop.devices(store, 1)[0];
+    crate::shop::insert(store, crate::shop::queued(outlived, &[device]));
+    let later = Timestamp(NOW.0 + 1);
+    write(store, move |tx| tx.firmware_delete(no, later));
+    let jobs = [running, ended, policy, outlived, over, others];
+    let found = read(store, move |tx| tx.jobs_load(&jobs));
+    let all = Cancel::ALL;
+    let none = Cancel::default();
+    let states: Vec<_> = found.iter().map(|job| (job.cancel, job.status, job.policy)).collect();
+    assert_eq!(states[0], (all, JobStatus::InProgress, false));
+    assert_eq!(states[1], (none, JobStatus::Canceled, false));
+    assert_eq!(states[2], (all, JobStatus::Canceled, false));
+    assert_eq!((states[3].0, states[4].0), (all, none));
+    assert_eq!(states[5], (none, JobStatus::InProgress, true));
+    assert_eq!((found[2].end_at, found[1].end_at), (Some(later), Some(NOW)));
+}
+
+fn files_of_a_deleted_package_go_when_its_batches_have_ended(store: &Store) {
+    let shop = Shop::open(store);
+    let (no, kept) = (shop.firmware(store, "package"), shop.firmware(store, "kept"));
+    let job = shop.job(store, no, "batch");
+    let purge = || write(store, |tx| tx.firmwares_purge(10));
+    let waits = || read(store, |tx| tx.firmware_purge_exists());
+    assert_eq!((waits(), purge()), (false, (0, Vec::new())));
+    let before = load(store, no);
+    write(store, move |tx| tx.firmware_delete(no, NOW));
+    assert_eq!(read(store, |tx| tx.file_find_any("package")), None, "no download any more");
+    assert_eq!((waits(), purge()), (true, (0, Vec::new())));
+    write(store, move |tx| {
+        tx.job_end(job, JobStatus::Canceled, NOW)?;
+        tx.job_cancel_done(job, Cancel::ALL, NOW)
+    });
+    assert_eq!(purge(), (1, vec!["blob of package".to_owned()]));
+    assert_eq!((waits(), purge()), (false, (0, Vec::new())));
+    // What its batches show of it stays.
+    assert_eq!(load(store, no), Firmware { deleted_at: Some(NOW), ..before });
+    assert!(!read(store, |tx| tx.file_blob_exists("blob of package")));
+    assert_eq!(read(store, |tx| tx.file_find_any("kept")).map(|file| file.firmware), Some(Some(kept)));
 }
 
 fn every_verification_status_is_kept(store: &Store) {

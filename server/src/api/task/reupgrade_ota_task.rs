@@ -32,6 +32,9 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let (instance, app) = (call.instance, Arc::clone(&call.app));
     engine::write(&call.app, Lane::Interactive, move |tx| {
         let (job, firmware, _) = find_job(tx, instance, &id)?;
+        if firmware.deleted_at.is_some() {
+            return Err(ApiError::with(Code::FirmwareNotFound, "The job's firmware is deleted."));
+        }
         if job.job_type == JobType::Upgrade && !firmware.status.may_upgrade() {
             return Err(ApiError::new(Code::FirmwareNotVerified));
         }

@@ -9,6 +9,7 @@ pub const REFUSALS: &[Refusals] = &[
         "CreateOTAFirmware",
         &[("SrcVersion", "1 0", "iot.ota.InvalidFormattedVersion"), ("Type", "2", "InvalidType")],
     ),
+    ("DeleteOTAFirmware", &[("FirmwareId", "unknown", "iot.ota.FirmwareNotFound")]),
     (
         "ModifyOTAFirmware",
         &[
@@ -32,6 +33,7 @@ pub async fn valid(shop: &Shop<'_>, action: &str, device: &str) -> Option<Pairs>
             ("FirmwareDesc", &shop.name("description")),
             ("FirmwareUdi", &shop.name("information")),
         ])),
+        "DeleteOTAFirmware" => Some(pairs(&[("FirmwareId", &shop.unverified().await)])),
         _ => None,
     }
 }
