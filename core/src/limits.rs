@@ -96,3 +96,21 @@ pub const POLICY_CHARS_MAX: usize = 6_144;
 pub const STS_SECONDS: std::ops::RangeInclusive<i64> = 900..=43_200;
 /// Longest policy document of a temporary key, in characters.
 pub const SESSION_POLICY_CHARS_MAX: usize = 2_048;
+/// Most tags of a device, and of one SaveDeviceProp call.
+pub const DEVICE_TAGS_MAX: usize = 100;
+/// Longest `Props` of SaveDeviceProp, in bytes (5 KB).
+pub const DEVICE_PROPS_BYTES_MAX: usize = 5 * 1024;
+/// Most tags that QueryDeviceByTags or ListProductByTags asks for.
+pub const TAGS_ASKED_MAX: usize = 10;
+/// Largest page of QueryDeviceByTags and ListProductByTags, in rows.
+pub const BY_TAGS_PAGE_SIZE_MAX: i64 = 50;
+/// Most tags of a product.
+pub const PRODUCT_TAGS_MAX: usize = 100;
+/// Most tags of one CreateProductTags, UpdateProductTags or DeleteProductTags call.
+pub const PRODUCT_TAGS_PER_CALL_MAX: usize = 10;
+/// Most devices of one BatchQueryDeviceDetail call.
+pub const DEVICE_DETAILS_MAX: usize = 100;
+/// Most devices of one BatchGetDeviceState call.
+pub const DEVICE_STATES_MAX: usize = 50;
+/// Longest category key of a product, in characters.
+pub const CATEGORY_KEY_CHARS_MAX: usize = 64;

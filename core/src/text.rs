@@ -90,6 +90,34 @@ pub fn tag_key(text: &str) -> bool {
     ascii_within(text, 30, ".")
 }
 
+/// A tag's key that no tag may have: the platform keeps it for itself.
+const TAG_KEY_RESERVED: &str = "abc";
+
+/// A product tag's key: 1–30 of `A-Za-z0-9.`, and not `abc`.
+pub fn product_tag_key(text: &str) -> bool {
+    tag_key(text) && text != TAG_KEY_RESERVED
+}
+
+/// A product tag's value: 1–128 (a Chinese character counts 2) of Chinese, letters, digits, `_`, `-`.
+pub fn product_tag_value(text: &str) -> bool {
+    tag_value(text, "_-")
+}
+
+/// A device tag's key: 1–32 of `A-Za-z0-9.`, and not `abc`.
+pub fn device_tag_key(text: &str) -> bool {
+    ascii_within(text, 32, ".") && text != TAG_KEY_RESERVED
+}
+
+/// A device tag's value: 1–128 (a Chinese character counts 2) of Chinese, letters, digits, `_`, `-`, `.`, `:`.
+pub fn device_tag_value(text: &str) -> bool {
+    tag_value(text, "_-.:")
+}
+
+fn tag_value(text: &str, extra: &str) -> bool {
+    (1..=128).contains(&double_width_len(text))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c) || is_chinese(c))
+}
+
 /// A free text of at most `max` characters, each counted as one.
 pub fn at_most(text: &str, max: usize) -> bool {
     text.chars().count() <= max
@@ -151,6 +179,21 @@ mod tests {
         assert!(session_name("ci@x.y_-1") && !session_name("a") && !session_name("a b"));
         assert!(session_name(&"s".repeat(64)) && !session_name(&"s".repeat(65)));
         assert!(tag_key("a.1") && !tag_key("a_1") && !tag_key(""));
+    }
+
+    #[test]
+    fn tags_of_products_and_devices() {
+        assert!(product_tag_key(&"k".repeat(30)) && device_tag_key(&"k".repeat(32)));
+        assert!(!product_tag_key(&"k".repeat(31)) && !device_tag_key(&"k".repeat(33)));
+        assert!(!product_tag_key("abc") && !device_tag_key("abc") && device_tag_key("ab.c"));
+        assert!(!device_tag_key("") && !device_tag_key("a_b"));
+        for good in ["a", "路灯_1-x", &"路".repeat(64), &"v".repeat(128)] {
+            assert!(product_tag_value(good) && device_tag_value(good), "{good}");
+        }
+        for bad in ["", "a b", "é", &"路".repeat(65), &"v".repeat(129)] {
+            assert!(!product_tag_value(bad) && !device_tag_value(bad), "{bad}");
+        }
+        assert!(device_tag_value("1.2:3") && !product_tag_value("1.2") && !product_tag_value("1:2"));
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod acs3;
 mod audit;
 #[path = "api/catalogue.rs"]
 mod catalogue;
+#[path = "api/devices.rs"]
+mod devices;
 #[path = "api/enumeration.rs"]
 mod enumeration;
 #[path = "api/family/mod.rs"]

@@ -20,6 +20,14 @@ CREATE TABLE device_review (
 -- Products and their tags.
 
 -- Devices: their tags, their end, registration in bulk.
+CREATE TABLE device_tag (
+  instance BIGINT NOT NULL,
+  device BIGINT NOT NULL,
+  tag_key TEXT COLLATE "C" NOT NULL,
+  tag_value TEXT COLLATE "C" NOT NULL,
+  PRIMARY KEY (device, tag_key)
+);
+CREATE INDEX device_tag_value ON device_tag (instance, tag_key, tag_value, device);
 
 -- Device groups.
 -- Members of a deleted group go in chunks; its row stays for the batches that name it.

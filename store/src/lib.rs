@@ -21,6 +21,7 @@ mod browse;
 mod claim;
 mod count;
 mod device;
+mod device_tag;
 mod engine;
 mod error;
 mod file;
@@ -50,6 +51,7 @@ pub use browse::{
 };
 pub use claim::Claim;
 pub use device::{Candidate, Device, NewDevice, OnlineDevice};
+pub use device_tag::{TagAsked, TaggedDevice};
 pub use error::StoreError;
 pub use file::{UnusedFile, UploadNoted, UploadedFile};
 pub use firmware::{Firmware, FirmwareChanges, FirmwareFile, NewFirmware};

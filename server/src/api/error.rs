@@ -148,6 +148,25 @@ codes! {
         "Give IotId, or ProductKey together with DeviceName.";
     /// No such device.
     DeviceNotFound = Kind::Business, "iot.device.NotExistedDevice", "The specified device does not exist.";
+    /// Props is no JSON object of texts.
+    InvalidDeviceProps = Kind::Business, "iot.device.InvalidFormattedDevicePropertiesString",
+        "Props must be a JSON object of tags: {\"key\": \"value\", …}.";
+    /// Props has no tag.
+    NoDeviceProps = Kind::Business, "iot.device.NoneDeviceProperties", "Props must have at least one tag.";
+    /// Props is too long.
+    LongDeviceProps = Kind::Business, "iot.device.LongDevicePropertiesString", "Props must be at most 5 KB.";
+    /// Props has too many tags.
+    TooManyDeviceProps = Kind::Business, "iot.device.TooManyDevicePropertiesPerTime",
+        "Props must have at most 100 tags.";
+    /// The device would have too many tags.
+    DeviceTagsExceeded = Kind::Business, "iot.device.DevicePropertyCountExceeded",
+        "A device may have at most 100 tags; delete others first.";
+    /// A tag's key breaks its rule.
+    InvalidDevicePropKey = Kind::Business, "iot.device.InvalidFormattedDevicePropertyKey",
+        "A tag's key must be 1 to 32 letters, digits and dots, and not abc, which is reserved.";
+    /// A tag's value breaks its rule.
+    InvalidDevicePropValue = Kind::Business, "iot.device.InvalidFormattedDevicePropertyValue",
+        "A tag's value must be 1 to 128 characters (a Chinese one counts 2) of Chinese, letters, digits and _ - . :";
 
     /// No such group, or it is of the other kind.
     GroupNotFound = Kind::Business, "iot.group.NotExistedGroup", "The specified device group does not exist.";

@@ -15,11 +15,13 @@ use updraft_core::time::MINUTE_MS;
 use updraft_server::api::OPERATIONS;
 use updraft_server::device::link::DeviceEvent;
 
+#[path = "story_devices.rs"]
+mod story_devices;
 #[path = "story_group.rs"]
 mod story_group;
 
 /// Fields of the platform that no answer of this release has, and why.
-const NEVER_ANSWERED: [(&str, &[&str], &str); 6] = [
+const NEVER_ANSWERED: [(&str, &[&str], &str); 7] = [
     ("CreateProduct", &["Data.ProtocolType"], "ProtocolType is refused"),
     ("RegisterDevice", &["Data.DevEui", "Data.JoinEui"], "LoRa is refused"),
     (
@@ -34,6 +36,7 @@ const NEVER_ANSWERED: [(&str, &[&str], &str); 6] = [
     ),
     ("QueryDevice", &["Data.DeviceInfo[].DeviceId"], "the page calls it obsolete"),
     ("QueryDeviceGroupInfo", &["Data.DynamicGroupExpression"], "dynamic groups are not served yet"),
+    ("BatchGetDeviceState", &["DeviceStatusList.DeviceStatus[].DeviceId"], "the page calls it obsolete"),
 ];
 
 /// Fields that only failures have.
@@ -116,6 +119,7 @@ async fn tell(format: &'static str) -> Vec<Told> {
     batch(&mut story, &key, &package, &devices[1]).await;
     planned_share(&mut story, &key, &package, &devices[2]).await;
     story_group::groups(&mut story, &key).await;
+    story_devices::tell(&mut story, &key).await;
     story.call("QueryProduct", &[("ProductKey", &key)]).await;
     story.call("QueryProductList", &[("CurrentPage", "1"), ("PageSize", "200")]).await;
     story.call("QueryDevice", &[("ProductKey", &key), ("PageSize", "2")]).await;

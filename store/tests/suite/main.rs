@@ -8,6 +8,7 @@ mod account;
 mod browse;
 mod count;
 mod device;
+mod device_tag;
 mod engine;
 mod file;
 mod firmware;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         browse::CASES,
         product::CASES,
         device::CASES,
+        device_tag::CASES,
         file::CASES,
         firmware::CASES,
         group::CASES,

@@ -18,7 +18,7 @@ pub const OPERATION: Operation = Operation {
 };
 
 /// What `Region` says: a server of one's own is in no region of the platform.
-const REGION: &str = "local";
+pub const REGION: &str = "local";
 
 async fn run(call: Call) -> Result<Object, ApiError> {
     let instance = call.instance;

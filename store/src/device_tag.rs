@@ -1,0 +1,178 @@
+//! Tags of devices.
+
+use crate::error::StoreError;
+use crate::tx::{Column, Hot, Tx};
+use crate::value::Value;
+use std::collections::BTreeMap;
+use updraft_core::id::{DeviceNo, InstanceNo};
+use updraft_core::limits::TAGS_ASKED_MAX;
+use updraft_core::page::Page;
+
+/// Behind every tag value: no value has this character.
+const VALUES_END: &str = "\u{10ffff}";
+
+/// A tag that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagAsked {
+    /// Its key.
+    pub key: String,
+    /// Its value; `None`: any.
+    pub value: Option<String>,
+}
+
+/// A device found by its tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaggedDevice {
+    /// The key of its product.
+    pub product_key: String,
+    /// The name of its product.
+    pub product_name: String,
+    /// Its name.
+    pub name: String,
+    /// Its IotId.
+    pub iot_id: String,
+}
+
+const PUT: Hot = Hot {
+    row: "INSERT INTO device_tag (instance, device, tag_key, tag_value) VALUES (?1, ?2, ?3, ?4)
+          ON CONFLICT (device, tag_key) DO UPDATE SET tag_value = excluded.tag_value",
+    set: "INSERT INTO device_tag (instance, device, tag_key, tag_value)
+          SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[])
+          ON CONFLICT (device, tag_key) DO UPDATE SET tag_value = excluded.tag_value",
+    columns: &[Column::Int, Column::Int, Column::Text, Column::Text],
+};
+
+const OF: Hot = Hot {
+    row: "SELECT device, tag_key, tag_value FROM device_tag WHERE device = ?1 ORDER BY tag_key",
+    set: "SELECT t.device, t.tag_key, t.tag_value
+          FROM unnest($1::bigint[]) AS n(device) JOIN device_tag t ON t.device = n.device
+          ORDER BY t.device, t.tag_key",
+    columns: &[Column::Int],
+};
+
+const FORGET: Hot = Hot {
+    row: "DELETE FROM device_tag WHERE device = ?1",
+    set: "DELETE FROM device_tag WHERE device = ANY($1::bigint[])",
+    columns: &[Column::Int],
+};
+
+/// A query for the devices that have all of up to ten tags: the first is looked up in its index, the others are
+/// asked of each device found. Unused places are NULL.
+macro_rules! tagged {
+    ($head:literal, $tail:literal) => {
+        concat!(
+            $head,
+            " WHERE t.instance = ?1 AND t.tag_key = ?2 AND t.tag_value >= ?3 AND t.tag_value <= ?4",
+            tagged!("?5", "?6", "?7"),
+            tagged!("?8", "?9", "?10"),
+            tagged!("?11", "?12", "?13"),
+            tagged!("?14", "?15", "?16"),
+            tagged!("?17", "?18", "?19"),
+            tagged!("?20", "?21", "?22"),
+            tagged!("?23", "?24", "?25"),
+            tagged!("?26", "?27", "?28"),
+            tagged!("?29", "?30", "?31"),
+            $tail
+        )
+    };
+    ($key:literal, $from:literal, $upto:literal) => {
+        concat!(
+            " AND (CAST(",
+            $key,
+            " AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM device_tag x WHERE x.device = t.device AND x.tag_key = ",
+            $key,
+            " AND x.tag_value >= ",
+            $from,
+            " AND x.tag_value <= ",
+            $upto,
+            "))"
+        )
+    };
+}
+
+impl Tx<'_> {
+    /// A device's tags, by key.
+    pub fn device_tags(&mut self, device: DeviceNo) -> Result<BTreeMap<String, String>, StoreError> {
+        let all = self.device_tags_of(&[device])?;
+        Ok(all.into_iter().map(|(_, key, value)| (key, value)).collect())
+    }
+
+    /// The tags of these devices: who, key, value.
+    pub fn device_tags_of(
+        &mut self,
+        devices: &[DeviceNo],
+    ) -> Result<Vec<(DeviceNo, String, String)>, StoreError> {
+        let keys: Vec<Vec<Value<'_>>> = devices.iter().map(|device| vec![device.0.into()]).collect();
+        self.query_set(&OF, &keys, |row| Ok((DeviceNo(row.int(0)?), row.text(1)?, row.text(2)?)))
+    }
+
+    /// Gives a device of the instance these tags; a tag that it has gets the new value.
+    pub fn device_tags_put(
+        &mut self,
+        instance: InstanceNo,
+        device: DeviceNo,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), StoreError> {
+        let rows: Vec<Vec<Value<'_>>> = tags
+            .iter()
+            .map(|(key, value)| vec![instance.0.into(), device.0.into(), key.into(), value.into()])
+            .collect();
+        self.exec_set(&PUT, &rows)?;
+        Ok(())
+    }
+
+    /// Takes a tag from a device; answers whether it had it.
+    pub fn device_tag_delete(&mut self, device: DeviceNo, key: &str) -> Result<bool, StoreError> {
+        let deleted = self.exec(
+            "DELETE FROM device_tag WHERE device = ?1 AND tag_key = ?2",
+            &[device.0.into(), key.into()],
+        )?;
+        Ok(deleted > 0)
+    }
+
+    /// Takes all tags from these devices.
+    pub fn device_tags_forget(&mut self, devices: &[DeviceNo]) -> Result<(), StoreError> {
+        let rows: Vec<Vec<Value<'_>>> = devices.iter().map(|device| vec![device.0.into()]).collect();
+        self.exec_set(&FORGET, &rows)?;
+        Ok(())
+    }
+
+    /// One page of the instance's devices that have all of these tags (the first ten count), newest first, and how
+    /// many there are. Costs a pass over the devices that have the first tag.
+    pub fn devices_by_tags(
+        &mut self,
+        instance: InstanceNo,
+        tags: &[TagAsked],
+        page: Page,
+    ) -> Result<(Vec<TaggedDevice>, i64), StoreError> {
+        let mut params: Vec<Value<'_>> = vec![instance.0.into()];
+        for at in 0..TAGS_ASKED_MAX {
+            let tag = tags.get(at);
+            let key = tag.map(|tag| tag.key.as_str());
+            let value = tag.and_then(|tag| tag.value.as_deref());
+            params.push(key.into());
+            params.push(tag.map(|_| value.unwrap_or_default()).into());
+            params.push(tag.map(|_| value.unwrap_or(VALUES_END)).into());
+        }
+        let total =
+            self.query_one(tagged!("SELECT COUNT(*) FROM device_tag t", ""), &params, |row| row.int(0))?;
+        params.extend([Value::from(page.size()), Value::from(page.skip())]);
+        let found = self.query(
+            tagged!(
+                "SELECT p.product_key, p.name, d.name, d.iot_id FROM device_tag t
+                 JOIN device d ON d.id = t.device JOIN product p ON p.id = d.product",
+                " ORDER BY t.device DESC LIMIT ?32 OFFSET ?33"
+            ),
+            &params,
+            |row| {
+                Ok(TaggedDevice {
+                    product_key: row.text(0)?,
+                    product_name: row.text(1)?,
+                    name: row.text(2)?,
+                    iot_id: row.text(3)?,
+                })
+            },
+        )?;
+        Ok((found, total.unwrap_or_default()))
+    }
+}
