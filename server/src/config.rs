@@ -201,6 +201,8 @@ config! {
     disk_reserve_bytes: i64 = 1_073_741_824;
     /// How long a signed download address is good, in seconds.
     download_url_seconds: i64 = 86_400;
+    /// Most products of an instance.
+    product_max: i64 = 1_000;
     /// Most packages of an instance.
     firmware_max: i64 = 500;
     /// Most static device groups of an instance, groups within groups among them.

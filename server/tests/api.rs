@@ -31,6 +31,8 @@ mod packages;
 mod pages;
 #[path = "api/policies.rs"]
 mod policies;
+#[path = "api/products.rs"]
+mod products;
 #[path = "api/rollout.rs"]
 mod rollout;
 #[path = "api/rules.rs"]

@@ -18,6 +18,23 @@ CREATE TABLE device_review (
 );
 
 -- Products and their tags.
+ALTER TABLE product ADD COLUMN protocol_type TEXT COLLATE "C";
+ALTER TABLE product ADD COLUMN category_key TEXT COLLATE "C";
+ALTER TABLE product ADD COLUMN validate_type BIGINT NOT NULL DEFAULT 1;
+-- A deleted product is found no more; its row stays for the batches that it had. Its name is free again, its key is not.
+ALTER TABLE product ADD COLUMN deleted_at BIGINT;
+DROP INDEX product_name;
+CREATE UNIQUE INDEX product_name ON product (instance, name) WHERE deleted_at IS NULL;
+CREATE INDEX product_instance ON product (instance, id) WHERE deleted_at IS NULL;
+
+CREATE TABLE product_tag (
+  instance BIGINT NOT NULL,
+  product BIGINT NOT NULL,
+  tag_key TEXT COLLATE "C" NOT NULL,
+  tag_value TEXT COLLATE "C" NOT NULL,
+  PRIMARY KEY (product, tag_key)
+);
+CREATE INDEX product_tag_value ON product_tag (instance, tag_key, tag_value, product);
 
 -- Devices: their tags, their end, registration in bulk.
 CREATE TABLE device_tag (

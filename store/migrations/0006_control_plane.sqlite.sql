@@ -18,6 +18,23 @@ CREATE TABLE device_review (
 ) STRICT, WITHOUT ROWID;
 
 -- Products and their tags.
+ALTER TABLE product ADD COLUMN protocol_type TEXT;
+ALTER TABLE product ADD COLUMN category_key TEXT;
+ALTER TABLE product ADD COLUMN validate_type INTEGER NOT NULL DEFAULT 1;
+-- A deleted product is found no more; its row stays for the batches that it had. Its name is free again, its key is not.
+ALTER TABLE product ADD COLUMN deleted_at INTEGER;
+DROP INDEX product_name;
+CREATE UNIQUE INDEX product_name ON product (instance, name) WHERE deleted_at IS NULL;
+CREATE INDEX product_instance ON product (instance, id) WHERE deleted_at IS NULL;
+
+CREATE TABLE product_tag (
+  instance INTEGER NOT NULL,
+  product INTEGER NOT NULL,
+  tag_key TEXT NOT NULL,
+  tag_value TEXT NOT NULL,
+  PRIMARY KEY (product, tag_key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX product_tag_value ON product_tag (instance, tag_key, tag_value, product);
 
 -- Devices: their tags, their end, registration in bulk.
 CREATE TABLE device_tag (

@@ -255,7 +255,8 @@ impl Tx<'_> {
                      WHERE f.instance = p.instance AND f.product = p.id AND f.deleted_at IS NULL),
                     p.created_at
              FROM product p JOIN instance i ON i.id = p.instance JOIN account a ON a.id = i.account
-             WHERE p.id > ?1 AND p.product_key = COALESCE(?2, p.product_key) AND a.name = COALESCE(?3, a.name)
+             WHERE p.id > ?1 AND p.deleted_at IS NULL AND p.product_key = COALESCE(?2, p.product_key)
+               AND a.name = COALESCE(?3, a.name)
              ORDER BY p.id LIMIT ?4",
             &[after.into(), filter.product_key.as_ref().into(), filter.account.as_ref().into(), limit.into()],
             |row| {

@@ -90,6 +90,19 @@ macro_rules! tagged {
     };
 }
 
+/// Ten times key, smallest and largest value; unused places are NULL.
+pub(crate) fn tag_params(tags: &[TagAsked]) -> Vec<Value<'_>> {
+    let mut params = Vec::with_capacity(3 * TAGS_ASKED_MAX);
+    for at in 0..TAGS_ASKED_MAX {
+        let tag = tags.get(at);
+        let value = tag.and_then(|tag| tag.value.as_deref());
+        params.push(tag.map(|tag| tag.key.as_str()).into());
+        params.push(tag.map(|_| value.unwrap_or_default()).into());
+        params.push(tag.map(|_| value.unwrap_or(VALUES_END)).into());
+    }
+    params
+}
+
 impl Tx<'_> {
     /// A device's tags, by key.
     pub fn device_tags(&mut self, device: DeviceNo) -> Result<BTreeMap<String, String>, StoreError> {
@@ -146,14 +159,7 @@ impl Tx<'_> {
         page: Page,
     ) -> Result<(Vec<TaggedDevice>, i64), StoreError> {
         let mut params: Vec<Value<'_>> = vec![instance.0.into()];
-        for at in 0..TAGS_ASKED_MAX {
-            let tag = tags.get(at);
-            let key = tag.map(|tag| tag.key.as_str());
-            let value = tag.and_then(|tag| tag.value.as_deref());
-            params.push(key.into());
-            params.push(tag.map(|_| value.unwrap_or_default()).into());
-            params.push(tag.map(|_| value.unwrap_or(VALUES_END)).into());
-        }
+        params.extend(tag_params(tags));
         let total =
             self.query_one(tagged!("SELECT COUNT(*) FROM device_tag t", ""), &params, |row| row.int(0))?;
         params.extend([Value::from(page.size()), Value::from(page.skip())]);

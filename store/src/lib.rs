@@ -35,6 +35,7 @@ mod job_work;
 mod migrate;
 mod module;
 mod product;
+mod product_tag;
 mod ram_user;
 mod review;
 mod sts_key;

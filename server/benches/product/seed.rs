@@ -193,6 +193,9 @@ impl Maker {
             net_type: "WIFI".to_owned(),
             commodity_code: "iothub".to_owned(),
             description: None,
+            protocol_type: None,
+            category_key: None,
+            validate_type: 1,
         };
         let now = self.now;
         let made = self.store.write(Lane::Bulk, move |tx| tx.product_insert(&new, now)).await?;

@@ -4,6 +4,7 @@
 //! `Success: false`. Codes that the platform does not document are marked as ours in `docs/errors.md`, to
 //! which `Recommend` points; a test compares that page with this table.
 
+use crate::api::answer::Object;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use updraft_store::StoreError;
@@ -132,6 +133,28 @@ codes! {
     /// AliyunCommodityCode is unknown.
     InvalidCommodityCode = Kind::Business, "iot.prod.InvalidAliyunCommodityCode",
         "AliyunCommodityCode must be iothub_senior or absent.";
+    /// CategoryKey breaks its rule.
+    InvalidCategoryKey = Kind::Business, "iot.prod.InvalidFormattedCatId",
+        "CategoryKey must be at most 64 characters, none of them a control character.";
+    /// The instance has as many products as it may.
+    ProductCountExceeded = Kind::Business, "iot.prod.ProductCountExceedMax",
+        "The instance has as many products as it may have.";
+    /// A product with devices is not deleted.
+    ProductHasDevices = Kind::Business, "iot.prod.ProductHasDevices",
+        "The product has devices: delete them before the product.";
+    /// A product's tag breaks its rule.
+    InvalidProductTag = Kind::Business, "iot.prod.InvalidProductTag",
+        "A tag's key must be 1 to 30 letters, digits and dots, given once, and not abc, which is reserved; its value \
+         1 to 128 characters (a Chinese one counts 2) of Chinese, letters, digits and _ -";
+    /// The product has a tag of this key.
+    ProductTagExists = Kind::Business, "iot.prod.AlreadyExistedProductTag",
+        "The product has tags of these keys already; UpdateProductTags changes them.";
+    /// The product has no tag of this key.
+    ProductTagNotFound = Kind::Business, "iot.prod.NotExistedProductTag",
+        "The product has no tags of these keys; CreateProductTags makes them.";
+    /// The product would have too many tags.
+    ProductTagsExceeded = Kind::Business, "iot.prod.ProductTagCountExceedMax",
+        "A product may have at most 100 tags; delete others first.";
     /// No such product.
     ProductNotFound = Kind::Business, "iot.prod.NotExistedProduct", "The specified product does not exist.";
     /// A device of this name exists in the product.
@@ -328,6 +351,8 @@ pub struct ApiError {
     pub internal: Option<String>,
     /// When to try again, in milliseconds (throttling).
     pub retry_after_ms: Option<i64>,
+    /// Fields of the operation's answer that tell what was refused (business errors).
+    pub told: Object,
 }
 
 impl ApiError {
@@ -344,6 +369,7 @@ impl ApiError {
             message: message.into(),
             internal: None,
             retry_after_ms: None,
+            told: Object::new(),
         }
     }
 
@@ -355,6 +381,7 @@ impl ApiError {
             message: format!("{parameter} is mandatory for this action."),
             internal: None,
             retry_after_ms: None,
+            told: Object::new(),
         }
     }
 
@@ -366,7 +393,15 @@ impl ApiError {
             message: format!("Specified parameter {parameter} is not valid. {why}"),
             internal: None,
             retry_after_ms: None,
+            told: Object::new(),
         }
+    }
+
+    /// Adds fields of the operation's answer that tell what was refused.
+    #[must_use]
+    pub fn telling(mut self, told: Object) -> Self {
+        self.told = told;
+        self
     }
 
     /// Adds what only the log should say.

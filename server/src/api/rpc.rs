@@ -445,12 +445,15 @@ fn failure(
     error: &ApiError,
 ) -> Response<Bytes> {
     let body = match error.kind {
-        Kind::Business => Object::new()
-            .text("RequestId", request_id)
-            .flag("Success", false)
-            .text("Code", error.code.as_ref())
-            .text("ErrorMessage", &error.message)
-            .render(format, &format!("{action}Response")),
+        Kind::Business => {
+            let mut body = Object::new()
+                .text("RequestId", request_id)
+                .flag("Success", false)
+                .text("Code", error.code.as_ref())
+                .text("ErrorMessage", &error.message);
+            body.0.extend(error.told.0.iter().cloned());
+            body.render(format, &format!("{action}Response"))
+        }
         Kind::Gateway(_) => Object::new()
             .text("RequestId", request_id)
             .text("HostId", host)

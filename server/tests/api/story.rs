@@ -19,21 +19,20 @@ use updraft_server::device::link::DeviceEvent;
 mod story_devices;
 #[path = "story_group.rs"]
 mod story_group;
+#[path = "story_products.rs"]
+mod story_products;
 
 /// Fields of the platform that no answer of this release has, and why.
-const NEVER_ANSWERED: [(&str, &[&str], &str); 7] = [
-    ("CreateProduct", &["Data.ProtocolType"], "ProtocolType is refused"),
+const NEVER_ANSWERED: [(&str, &[&str], &str); 8] = [
     ("RegisterDevice", &["Data.DevEui", "Data.JoinEui"], "LoRa is refused"),
     (
         "QueryOTAJob",
         &["Data.DynamicMode", "Data.GroupId", "Data.GroupName", "Data.JobDesc"],
         "dynamic and grouped batches are refused; nothing describes a batch",
     ),
-    (
-        "QueryProduct",
-        &["Data.CategoryKey", "Data.CategoryName", "Data.ProtocolType"],
-        "categories and gateway protocols are refused",
-    ),
+    ("QueryProduct", &["Data.CategoryName"], "categories are only known by their keys"),
+    ("CreateProductTags", &story_products::REFUSED_TAGS, "only failures have them"),
+    ("UpdateProductTags", &story_products::REFUSED_TAGS, "only failures have them"),
     ("QueryDevice", &["Data.DeviceInfo[].DeviceId"], "the page calls it obsolete"),
     ("QueryDeviceGroupInfo", &["Data.DynamicGroupExpression"], "dynamic groups are not served yet"),
     ("BatchGetDeviceState", &["DeviceStatusList.DeviceStatus[].DeviceId"], "the page calls it obsolete"),
@@ -120,6 +119,7 @@ async fn tell(format: &'static str) -> Vec<Told> {
     planned_share(&mut story, &key, &package, &devices[2]).await;
     story_group::groups(&mut story, &key).await;
     story_devices::tell(&mut story, &key).await;
+    story_products::tell(&mut story).await;
     story.call("QueryProduct", &[("ProductKey", &key)]).await;
     story.call("QueryProductList", &[("CurrentPage", "1"), ("PageSize", "200")]).await;
     story.call("QueryDevice", &[("ProductKey", &key), ("PageSize", "2")]).await;

@@ -26,6 +26,9 @@ pub fn new_product(instance: InstanceNo, product_key: &str, name: &str) -> NewPr
         net_type: "WIFI".to_owned(),
         commodity_code: "iothub_senior".to_owned(),
         description: None,
+        protocol_type: None,
+        category_key: None,
+        validate_type: 1,
     }
 }
 

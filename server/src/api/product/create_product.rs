@@ -2,8 +2,9 @@
 
 use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
+use crate::api::params::Params;
 use crate::api::{Call, Operation};
-use updraft_core::limits::PRODUCT_DESC_CHARS_MAX;
+use updraft_core::limits::{CATEGORY_KEY_CHARS_MAX, PRODUCT_DESC_CHARS_MAX};
 use updraft_core::{id, text};
 use updraft_store::{Lane, NewProduct};
 
@@ -16,20 +17,72 @@ pub const OPERATION: Operation = Operation {
     qps: 50,
     changes: true,
     required: &["ProductName", "NodeType"],
-    not_served: &[
-        ("AuthType", Some("secret")),
-        ("CategoryKey", None),
-        ("Id2", Some("false")),
-        ("JoinPermissionId", None),
-        ("ProtocolType", None),
-        ("PublishAuto", Some("true")),
-        ("ValidateType", Some("1")),
-    ],
+    not_served: &[("AuthType", Some("secret")), ("Id2", Some("false")), ("JoinPermissionId", None)],
     run: |call| Box::pin(run(call)),
 };
 
+const NET_TYPES: [&str; 5] = ["WIFI", "CELLULAR", "ETHERNET", "LORA", "OTHER"];
+const PROTOCOL_TYPES: [&str; 5] = ["modbus", "opc-ua", "customize", "ble", "zigbee"];
+
+/// What the caller says of the product.
+struct Wanted {
+    name: String,
+    node_type: i64,
+    data_format: i64,
+    net_type: &'static str,
+    commodity_code: &'static str,
+    description: Option<String>,
+    protocol_type: Option<&'static str>,
+    category_key: Option<String>,
+    validate_type: i64,
+}
+
 async fn run(call: Call) -> Result<Object, ApiError> {
-    let params = &call.params;
+    let wanted = read(&call.params)?;
+    let app = &call.app;
+    let secret = app.random.secret("product_secret");
+    let new = NewProduct {
+        instance: call.instance,
+        product_key: id::product_key(&app.random.bytes("product_key")),
+        name: wanted.name,
+        secret_sealed: app.master.seal(SEAL_PURPOSE, &secret)?,
+        node_type: wanted.node_type,
+        data_format: wanted.data_format,
+        net_type: wanted.net_type.to_owned(),
+        commodity_code: wanted.commodity_code.to_owned(),
+        description: wanted.description,
+        protocol_type: wanted.protocol_type.map(str::to_owned),
+        category_key: wanted.category_key,
+        validate_type: wanted.validate_type,
+    };
+    let (now, max) = (app.now(), app.config.product_max);
+    let stored = new.clone();
+    app.store
+        .write(Lane::Interactive, move |tx| {
+            if tx.product_count(stored.instance)? >= max {
+                return Err(ApiError::with(
+                    Code::ProductCountExceeded,
+                    format!("The instance has {max} products, as many as it may have (product_max)."),
+                ));
+            }
+            tx.product_insert(&stored, now)?.ok_or_else(|| ApiError::new(Code::ProductNameExists))
+        })
+        .await?;
+    let data = Object::new()
+        .text("ProductKey", &new.product_key)
+        .text("ProductName", &new.name)
+        .text("ProductSecret", secret)
+        .text("AliyunCommodityCode", &new.commodity_code)
+        .int("NodeType", new.node_type)
+        .int("DataFormat", new.data_format)
+        .opt_text("Description", new.description.as_deref())
+        .opt_text("ProtocolType", new.protocol_type.as_deref())
+        .text("AuthType", "secret")
+        .flag("Id2", false);
+    Ok(Object::new().text("ProductKey", &new.product_key).object("Data", data))
+}
+
+fn read(params: &Params) -> Result<Wanted, ApiError> {
     let name = params.need("ProductName")?;
     if !text::product_name(name) {
         return Err(Code::InvalidProductName.into());
@@ -47,43 +100,47 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     if !(0..=1).contains(&data_format) {
         return Err(ApiError::invalid("DataFormat", "It must be 0 (custom) or 1 (Alink)."));
     }
-    let net_type = params.text("NetType").unwrap_or("WIFI");
-    if !["WIFI", "CELLULAR", "ETHERNET", "LORA", "OTHER"].contains(&net_type) {
-        return Err(ApiError::invalid("NetType", "It must be WIFI, CELLULAR, ETHERNET, LORA or OTHER."));
+    let validate_type = params.int("ValidateType")?.unwrap_or(1);
+    if !(1..=2).contains(&validate_type) {
+        return Err(ApiError::invalid("ValidateType", "It must be 1 (weak) or 2 (none)."));
     }
-    let description = params.text("Description").map(str::to_owned);
-    if description.as_deref().is_some_and(|text| !text::at_most(text, PRODUCT_DESC_CHARS_MAX)) {
-        return Err(Code::LongProductDesc.into());
+    // What is published at once is a data model, of which this server has none: read, and without effect.
+    params.flag("PublishAuto")?;
+    let category_key = params.text("CategoryKey").map(str::to_owned);
+    if category_key.as_deref().is_some_and(|key| !category(key)) {
+        return Err(Code::InvalidCategoryKey.into());
     }
-    let app = &call.app;
-    let secret = app.random.secret("product_secret");
-    let new = NewProduct {
-        instance: call.instance,
-        product_key: id::product_key(&app.random.bytes("product_key")),
+    Ok(Wanted {
         name: name.to_owned(),
-        secret_sealed: app.master.seal(SEAL_PURPOSE, &secret)?,
         node_type,
         data_format,
-        net_type: net_type.to_owned(),
-        commodity_code: commodity_code.to_owned(),
-        description,
-    };
-    let now = app.now();
-    let stored = new.clone();
-    app.store
-        .write(Lane::Interactive, move |tx| {
-            tx.product_insert(&stored, now)?.ok_or_else(|| ApiError::new(Code::ProductNameExists))
-        })
-        .await?;
-    let data = Object::new()
-        .text("ProductKey", &new.product_key)
-        .text("ProductName", &new.name)
-        .text("ProductSecret", secret)
-        .text("AliyunCommodityCode", &new.commodity_code)
-        .int("NodeType", node_type)
-        .int("DataFormat", data_format)
-        .opt_text("Description", new.description.as_deref())
-        .text("AuthType", "secret")
-        .flag("Id2", false);
-    Ok(Object::new().text("ProductKey", &new.product_key).object("Data", data))
+        net_type: one_of(params, "NetType", &NET_TYPES)?.unwrap_or("WIFI"),
+        commodity_code,
+        description: description(params)?,
+        protocol_type: one_of(params, "ProtocolType", &PROTOCOL_TYPES)?,
+        category_key,
+        validate_type,
+    })
+}
+
+fn category(key: &str) -> bool {
+    text::at_most(key, CATEGORY_KEY_CHARS_MAX) && !key.chars().any(char::is_control)
+}
+
+/// Reads `Description`, which a product may have.
+pub fn description(params: &Params) -> Result<Option<String>, ApiError> {
+    let description = params.text("Description");
+    if description.is_some_and(|text| !text::at_most(text, PRODUCT_DESC_CHARS_MAX)) {
+        return Err(Code::LongProductDesc.into());
+    }
+    Ok(description.map(str::to_owned))
+}
+
+fn one_of(params: &Params, name: &str, all: &[&'static str]) -> Result<Option<&'static str>, ApiError> {
+    let Some(given) = params.text(name) else { return Ok(None) };
+    let known = all.iter().find(|known| **known == given);
+    known.map_or_else(
+        || Err(ApiError::invalid(name, &format!("It must be one of {}.", all.join(", ")))),
+        |known| Ok(Some(*known)),
+    )
 }

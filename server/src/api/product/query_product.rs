@@ -37,11 +37,13 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .int("GmtCreate", product.created_at.0)
         .text("AliyunCommodityCode", &product.commodity_code)
         .text("AuthType", "secret")
+        .opt_text("CategoryKey", product.category_key.as_deref())
         .flag("Id2", false)
         .int("NetType", net_type(&product.net_type))
         .flag("Owner", true)
         .text("ProductStatus", PRODUCT_STATUS)
-        .int("ValidateType", 1);
+        .opt_text("ProtocolType", product.protocol_type.as_deref())
+        .int("ValidateType", product.validate_type);
     Ok(Object::new().object("Data", data))
 }
 
