@@ -1,4 +1,4 @@
-//! One device's presence, as QueryDeviceDetail names it.
+//! One device's status, as QueryDeviceDetail names it.
 
 /// A device's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -9,11 +9,13 @@ pub enum DeviceStatus {
     Online,
     /// Was connected before.
     Offline,
+    /// May not connect, until it is enabled again. Never stored: a device keeps its presence beside it.
+    Disable,
 }
 
 impl DeviceStatus {
-    /// Every status, in storage order.
-    pub const ALL: [Self; 3] = [Self::Unactive, Self::Online, Self::Offline];
+    /// Every status, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Unactive, Self::Online, Self::Offline, Self::Disable];
 
     /// The name on the wire.
     pub fn name(self) -> &'static str {
@@ -21,15 +23,16 @@ impl DeviceStatus {
             Self::Unactive => "UNACTIVE",
             Self::Online => "ONLINE",
             Self::Offline => "OFFLINE",
+            Self::Disable => "DISABLE",
         }
     }
 
-    /// The number in the database.
+    /// The number in the database and in what is read from it.
     pub fn code(self) -> i64 {
         self as i64
     }
 
-    /// The status of a number in the database.
+    /// The status of such a number.
     pub fn from_code(code: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.code() == code)
     }

@@ -21,6 +21,8 @@ mod files;
 mod gateway;
 #[path = "api/groups.rs"]
 mod groups;
+#[path = "api/lifecycle.rs"]
+mod lifecycle;
 #[path = "api/list_jobs.rs"]
 mod list_jobs;
 #[path = "api/overwrite.rs"]

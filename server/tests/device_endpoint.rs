@@ -77,6 +77,29 @@ async fn others_are_refused_with_a_code() {
 }
 
 #[tokio::test]
+async fn a_disabled_device_is_told_so_if_it_knows_its_secret() {
+    let world = World::new().await;
+    world.memory.disabled.store(true, Ordering::SeqCst);
+    assert_eq!(world.refusal(&Connect::c().bytes()).await, [0x20, 2, 0, 5]);
+    let stranger = Connect { password: "00", ..Connect::c() };
+    assert_eq!(world.refusal(&stranger.bytes()).await, [0x20, 2, 0, 4]);
+    world.memory.deleted.store(true, Ordering::SeqCst);
+    assert_eq!(world.refusal(&Connect::c().bytes()).await, [0x20, 2, 0, 5]);
+    assert!(world.memory.of(DEV01).is_empty() && world.sessions.is_empty());
+}
+
+#[tokio::test]
+async fn a_login_that_is_sent_away_while_it_is_noted_is_no_login() {
+    let world = World::new().await;
+    *world.memory.bars_logins.lock() = Some(Arc::clone(&world.sessions));
+    assert_eq!(world.refusal(&Connect::c().bytes()).await, [0x20, 2, 0, 5]);
+    world.memory.wait(DEV01, |events| events.last() == Some(&DeviceEvent::Offline { session: 1 })).await;
+    assert!(world.sessions.is_empty());
+    *world.memory.bars_logins.lock() = None;
+    world.login(&Connect::c()).await;
+}
+
+#[tokio::test]
 async fn strangers_get_no_answer_to_nonsense() {
     let world = World::new().await;
     let long = Connect { client_id: format!("c|securemode=3,x={}|", "y".repeat(2_100)), ..Connect::python() };

@@ -2,6 +2,7 @@
 //! what devices say, groups of it for the engine, and what is written back once that is durable.
 
 use crate::api::HOST;
+use crate::link::Kicked;
 use crate::net::{ConnNo, Down, Up};
 use crate::server::Worked;
 use crate::world::{Event, World};
@@ -10,7 +11,9 @@ use std::collections::BTreeMap;
 use updraft_core::id::DeviceNo;
 use updraft_core::limits::MODULES_PER_DEVICE_MAX;
 use updraft_fleet::ConnectInfo;
-use updraft_server::device::link::{Backend as _, DeviceEvent, Downlink, Happened, Question};
+use updraft_server::device::link::{
+    Backend as _, DeviceEvent, Downlink, Happened, KnownDevice, Named, Question, Unavailable,
+};
 use updraft_server::device::login::Login;
 use updraft_server::device::topic::{DownTopic, Owner, Uplink};
 use updraft_server::device::{firmware_get, inform, progress, push};
@@ -76,16 +79,13 @@ impl World {
             async move { door.login(&key, &name).await }
         })?;
         let Some(found) = found.value else {
-            if let Some(conn) = self.conns.get_mut(&no) {
-                conn.server_up = false;
-            }
-            self.at(100, Event::ClientGone(no));
+            self.turn_away(no);
             return Ok(());
         };
-        let known = found.ok().flatten().ok_or_else(|| Violation("a device is unknown".to_owned()))?;
-        ensure(login.verify(&known.secret, info.password.as_bytes()), || {
-            format!("the password of {} was refused", login.device_name)
-        })?;
+        let Some(known) = self.let_in(no, &login, info, found)? else {
+            self.turn_away(no);
+            return Ok(());
+        };
         let auto = login.auto_subscribe || !info.clean_session;
         let owner = Owner { product_key: login.product_key, device_name: login.device_name };
         let Some(running) = &self.server.running else { return Ok(()) };
@@ -105,6 +105,48 @@ impl World {
             self.at(50, Event::ClientGone(old));
         }
         Ok(())
+    }
+
+    /// The device that logs in, unless it may not: only who is disabled or deleted is refused, and always.
+    fn let_in(
+        &self,
+        no: ConnNo,
+        login: &Login<'_>,
+        info: &ConnectInfo,
+        found: Result<Named, Unavailable>,
+    ) -> Result<Option<KnownDevice>, Violation> {
+        let device = self.nodes[self.conns[&no].node].no;
+        let (name, deleted) = (login.device_name, self.deleted.contains(&device));
+        let known = match found {
+            Ok(Named::Known(known)) => known,
+            Ok(Named::Deleted) if deleted => return Ok(None),
+            Ok(_) | Err(Unavailable) => return Err(Violation(format!("device {name} is unknown"))),
+        };
+        let fits = login.verify(&known.secret, info.password.as_bytes());
+        // A later device may have the name of a deleted one, but not its secret.
+        ensure((known.no == device) != deleted, || format!("device {name} is {} in the database", known.no))?;
+        ensure(fits == (known.no == device), || format!("{name}'s password: {fits}, deleted: {deleted}"))?;
+        let barred = self.barred.contains(&device);
+        ensure(deleted || known.disabled == barred, || format!("{name} is disabled: {}", known.disabled))?;
+        Ok((fits && !known.disabled).then_some(known))
+    }
+
+    fn turn_away(&mut self, no: ConnNo) {
+        if let Some(conn) = self.conns.get_mut(&no) {
+            conn.server_up = false;
+        }
+        self.at(100, Event::ClientGone(no));
+    }
+
+    /// Carries out what the server decided about connections: those that it ended are gone.
+    pub(crate) fn end_kicked(&mut self) {
+        let Some(running) = &self.server.running else { return };
+        for Kicked { device, conn: no, number } in running.link.take_kicked() {
+            self.note(format!("server ends the connection of device {device}"));
+            self.turn_away(no);
+            let event = DeviceEvent::Offline { session: number };
+            self.deliver(Delivery { conn: no, events: vec![Happened { device, event }], answer: None });
+        }
     }
 
     fn decode(&mut self, node: usize, topic: &str, payload: &[u8]) -> Option<DeviceEvent> {
@@ -193,7 +235,8 @@ impl World {
     /// What was taken must be in the database: it is acknowledged from now on.
     fn remember(&mut self, events: &[Happened]) -> Result<(), Violation> {
         let mut touched: BTreeMap<(DeviceNo, String), String> = BTreeMap::new();
-        for Happened { device, event } in events {
+        // What came too late of a disabled or deleted device is not taken.
+        for Happened { device, event } in events.iter().filter(|of| !self.barred.contains(&of.device)) {
             if matches!(event, DeviceEvent::Online { .. }) {
                 self.seen.insert(*device);
             }
@@ -216,7 +259,9 @@ impl World {
             Ok(wrong)
         })?;
         ensure(stored.is_empty(), || format!("acknowledged versions are not stored: {stored:?}"))?;
-        self.checker.progress_is_stored(events)
+        let taken: Vec<Happened> =
+            events.iter().filter(|of| !self.barred.contains(&of.device)).cloned().collect();
+        self.checker.progress_is_stored(&taken)
     }
 
     /// Lets connections write what waits for them; each does so in its own time.
@@ -251,6 +296,10 @@ impl World {
             self.broken.get_or_insert(violation);
         }
         let node = &self.nodes[node];
+        if self.barred.contains(&node.no) {
+            let told = format!("{} is disabled or deleted, and something is sent to it", node.name);
+            self.broken.get_or_insert(Violation(told));
+        }
         let owner = Owner { product_key: &self.products[node.product].key, device_name: &node.name };
         let base = format!("http://{HOST}");
         let (topic, payload, is_push, line) = match downlink {

@@ -6,7 +6,7 @@
 //! looks whether everything still holds.
 //!
 //! Reading order: `world` (the queue), `server` (the process that may die), `net`, `devices` and
-//! `endpoint` (both ends of a connection), `operator` (API calls), `faults`, `check` (after every
+//! `endpoint` (both ends of a connection), `operator` and `lives` (API calls), `faults`, `check` (after every
 //! step), `quiet` (at the end); `story` for written scenarios.
 //!
 //! Replay a failure: `cargo xtask sim <seed>`.
@@ -19,6 +19,7 @@ mod devices;
 mod endpoint;
 mod faults;
 mod link;
+mod lives;
 mod net;
 mod operator;
 mod quiet;
@@ -165,6 +166,7 @@ fn live(world: &mut World, seed: u64, steps: u64) -> Result<(), Violation> {
     world.rates = Rates::drawn(&mut chance);
     world.plan = Some(FaultPlan::drawn(&mut chance));
     world.at(20 * SECOND_MS, Event::Act);
+    world.begin_lives();
     world.break_next();
     while world.steps < steps && world.now.since_ms(START) < TROUBLE_MS_MAX {
         world.step()?;

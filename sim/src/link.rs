@@ -33,6 +33,15 @@ struct State {
     /// Something did reach nobody.
     missed: bool,
     decided: Vec<(DeviceNo, Downlink)>,
+    kicked: Vec<Kicked>,
+}
+
+/// A session that the server ended.
+pub(crate) struct Kicked {
+    pub(crate) device: DeviceNo,
+    pub(crate) conn: ConnNo,
+    /// The login's number.
+    pub(crate) number: i64,
 }
 
 /// All sessions of one run of the server.
@@ -106,6 +115,11 @@ impl SimLink {
     pub(crate) fn take_decided(&self) -> Vec<(DeviceNo, Downlink)> {
         std::mem::take(&mut self.0.lock().decided)
     }
+
+    /// The sessions that were ended since the last call.
+    pub(crate) fn take_kicked(&self) -> Vec<Kicked> {
+        std::mem::take(&mut self.0.lock().kicked)
+    }
 }
 
 impl DeviceLink for SimLink {
@@ -136,6 +150,16 @@ impl DeviceLink for SimLink {
             && let Some(session) = state.sessions.get_mut(&device)
         {
             session.mailbox.withdraw(task, revision);
+        }
+    }
+
+    fn kick(&self, device: DeviceNo) {
+        let mut state = self.0.lock();
+        state.missed |= state.deaf;
+        if !state.deaf
+            && let Some(Session { conn, number, .. }) = state.sessions.remove(&device)
+        {
+            state.kicked.push(Kicked { device, conn, number });
         }
     }
 }

@@ -13,6 +13,7 @@ use updraft_core::id::{FirmwareNo, JobNo, TaskNo, task_id};
 use updraft_core::task::{Task, TaskStatus};
 use updraft_core::time::{MINUTE_MS, SECOND_MS, Timestamp};
 use updraft_fleet::{Behaviour, Delivery, DeviceConfig, Identity, Qos};
+use updraft_store::DeviceLogin;
 
 /// Most batches of a world.
 const JOBS_MAX: usize = 20;
@@ -67,10 +68,25 @@ impl World {
     ) -> Result<usize, Violation> {
         let key = self.products[product].key.clone();
         let body = self.must("RegisterDevice", &[("ProductKey", &key), ("DeviceName", name)])?;
-        let identity = Identity::new(&key, name, text(&body["Data"]["DeviceSecret"]));
+        self.add_node(product, name, text(&body["Data"]["DeviceSecret"]), on_ms, shape)
+    }
+
+    /// Puts a registered device into the world.
+    pub(crate) fn add_node(
+        &mut self,
+        product: usize,
+        name: &str,
+        secret: String,
+        on_ms: i64,
+        shape: impl FnOnce(&mut DeviceConfig),
+    ) -> Result<usize, Violation> {
+        let key = self.products[product].key.clone();
+        let identity = Identity::new(&key, name, secret);
         let (wanted, named) = (key, name.to_owned());
         let found = self.server.read(move |tx| tx.device_login(&wanted, &named))?;
-        let (no, _) = found.ok_or_else(|| Violation(format!("{name} is registered but not found")))?;
+        let Some(DeviceLogin::Known { device: no, .. }) = found else {
+            return Err(Violation(format!("{name} is registered but not found")));
+        };
         let node = self.nodes.len();
         let mut config = DeviceConfig { seed: node as u64, ..DeviceConfig::new(identity, "1.0.0") };
         shape(&mut config);
@@ -449,8 +465,8 @@ impl World {
 
     fn draw_names(&mut self, package: usize, count: usize) -> Vec<String> {
         let product = self.packages[package].product;
-        let all: Vec<String> =
-            self.nodes.iter().filter(|node| node.product == product).map(|node| node.name.clone()).collect();
+        let of = |node: &&Node| node.product == product && !self.deleted.contains(&node.no);
+        let all: Vec<String> = self.nodes.iter().filter(of).map(|node| node.name.clone()).collect();
         self.operator.some(count, all.len()).into_iter().map(|at| all[at].clone()).collect()
     }
 }

@@ -31,6 +31,8 @@ impl World {
         }
         for minute in 0..WITHIN_MINUTES {
             if minute % RECONNECT_MINUTES == 0 {
+                // Again and again: a server that is down hears nothing.
+                self.enable_all()?;
                 self.reconnect_all();
             }
             self.pass(MINUTE_MS)?;
@@ -41,6 +43,7 @@ impl World {
         let late = self.unfinished();
         ensure(late.is_empty(), || format!("these tasks do not end: {}", late.join("; ")))?;
         self.cancel_the_rest()?;
+        self.enable_all()?;
         self.reconnect_all();
         self.pass(3 * MINUTE_MS)?;
         self.end_is_right()
@@ -115,6 +118,9 @@ impl World {
         for node in 0..self.nodes.len() {
             self.detail_is_right(node)?;
         }
+        for product in 0..self.products.len() {
+            self.devices_are_counted(product)?;
+        }
         self.presence_is_true()
     }
 
@@ -142,6 +148,9 @@ impl World {
     }
 
     fn presence(&self, device: DeviceNo) -> DeviceStatus {
+        if self.barred.contains(&device) {
+            return DeviceStatus::Disable;
+        }
         let session = self.server.running.as_ref().and_then(|running| running.link.conn(device));
         if session.is_some() {
             DeviceStatus::Online
@@ -156,11 +165,18 @@ impl World {
     fn detail_is_right(&mut self, node: usize) -> Result<(), Violation> {
         let (key, name) =
             (self.products[self.nodes[node].product].key.clone(), self.nodes[node].name.clone());
-        let Answer::Done(body) =
-            self.call("QueryDeviceDetail", &pairs(&[("ProductKey", &key), ("DeviceName", &name)]))?
-        else {
-            return Err(Violation(format!("{name} cannot be queried")));
-        };
+        let (no, product) = (self.nodes[node].no, self.nodes[node].product);
+        let deleted = self.deleted.contains(&no);
+        let mut heirs = self.nodes.iter().filter(|other| other.product == product && other.name == name);
+        if deleted && (self.unsure.contains(&name) || heirs.any(|heir| !self.deleted.contains(&heir.no))) {
+            return Ok(());
+        }
+        let body =
+            match self.call("QueryDeviceDetail", &pairs(&[("ProductKey", &key), ("DeviceName", &name)]))? {
+                Answer::Done(body) if !deleted => body,
+                Answer::Refused(_) if deleted => return Ok(()),
+                answer => return Err(Violation(format!("{name} (deleted: {deleted}) is told: {answer:?}"))),
+            };
         // A late device may not have been switched on yet.
         let known = self.seen.contains(&self.nodes[node].no);
         let truth = match (self.nodes[node].device.is_connected(), known) {

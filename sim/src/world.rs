@@ -15,7 +15,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use updraft_core::id::{DeviceNo, JobNo};
 use updraft_core::time::Timestamp;
+use updraft_server::device::link::Downlink;
 use updraft_server::engine::{self, Turn};
+use updraft_store::StoreError;
 
 /// When every world begins: 2026-01-01 00:00 UTC.
 pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000);
@@ -47,6 +49,8 @@ pub(crate) enum Event {
     Round(u64),
     /// The operator does something.
     Act,
+    /// A device is disabled, enabled or deleted.
+    Life,
     /// The operator changes its mind about a batch.
     Regret(JobNo),
     /// Something breaks.
@@ -81,6 +85,11 @@ pub(crate) struct World {
     pub(crate) checker: Checker,
     /// Devices that were online once.
     pub(crate) seen: BTreeSet<DeviceNo>,
+    /// Devices that are disabled or deleted, and those that are deleted: what the database last said.
+    pub(crate) barred: BTreeSet<DeviceNo>,
+    pub(crate) deleted: BTreeSet<DeviceNo>,
+    /// Names of deleted devices that may have been registered anew: the answer was lost.
+    pub(crate) unsure: BTreeSet<String>,
     pub(crate) rates: Rates,
     /// What breaks; `None`: nothing any more.
     pub(crate) plan: Option<FaultPlan>,
@@ -88,6 +97,7 @@ pub(crate) struct World {
     pub(crate) downloads: Chance,
     pub(crate) operator: Chance,
     pub(crate) faults: Chance,
+    pub(crate) lives: Chance,
     pub(crate) transcript: Transcript,
     /// A violation found where none can be returned.
     pub(crate) broken: Option<Violation>,
@@ -118,12 +128,16 @@ impl World {
             reported: BTreeMap::new(),
             checker: Checker::default(),
             seen: BTreeSet::new(),
+            barred: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+            unsure: BTreeSet::new(),
             rates: Rates::calm(),
             plan: None,
             net: Chance::new(seed, "net"),
             downloads: Chance::new(seed, "downloads"),
             operator: Chance::new(seed, "operator"),
             faults: Chance::new(seed, "faults"),
+            lives: Chance::new(seed, "lives"),
             transcript: Transcript::new(START, keep_all),
             broken: None,
         };
@@ -166,6 +180,7 @@ impl World {
             Event::Round(round) => self.engine_round(round)?,
             Event::Write => self.write_now(),
             Event::Act => self.act()?,
+            Event::Life => self.change_a_life()?,
             Event::Regret(job) => self.regret(job)?,
             Event::Break(fault) => self.break_something(fault),
             Event::ServerUp => self.server_up()?,
@@ -205,6 +220,7 @@ impl World {
         }
         // Spared: nothing was to be sent. It waits on.
         self.death = death;
+        self.end_kicked();
         if self.inbox.is_empty() && self.checker.is_thorough() && self.server.running.is_some() {
             self.presence_is_true()?;
         }
@@ -222,11 +238,30 @@ impl World {
     fn check(&mut self) -> Result<(), Violation> {
         let decided =
             self.server.running.as_ref().map(|running| running.link.take_decided()).unwrap_or_default();
+        let devices: Vec<DeviceNo> = self.nodes.iter().map(|node| node.no).collect();
+        let (barred, deleted) = self.server.read(move |tx| {
+            Ok::<_, StoreError>((tx.devices_barred(&devices)?, tx.devices_deleted(&devices)?))
+        })?;
+        self.barred = barred.into_iter().collect();
+        self.deleted = deleted.into_iter().collect();
         let shot = self.checker.shot();
         let shot = self.server.read(move |tx| shot.take(tx))?;
         let lines = self.checker.check(shot, &decided, self.server.clock.peek())?;
         for line in lines {
             self.note(line);
+        }
+        self.the_gone_are_left_alone(&decided)
+    }
+
+    /// Nothing was decided to be sent to a disabled or deleted device, and who is deleted has nothing to do.
+    fn the_gone_are_left_alone(&self, decided: &[(DeviceNo, Downlink)]) -> Result<(), Violation> {
+        for (device, downlink) in decided {
+            let barred = self.barred.contains(device);
+            ensure(!barred, || format!("device {device} may not connect and is sent {downlink:?}"))?;
+        }
+        for task in self.checker.tasks().filter(|task| task.status.is_open()) {
+            let deleted = self.deleted.contains(&task.device);
+            ensure(!deleted, || format!("task {} of a deleted device is {:?}", task.no, task.status))?;
         }
         Ok(())
     }

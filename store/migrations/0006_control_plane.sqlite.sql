@@ -45,6 +45,16 @@ CREATE TABLE device_tag (
   PRIMARY KEY (device, tag_key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX device_tag_value ON device_tag (instance, tag_key, tag_value, device);
+-- 1: it may not connect. Presence stays beside it, for the day it is enabled again.
+ALTER TABLE device ADD COLUMN disabled INTEGER NOT NULL DEFAULT 0;
+-- A deleted device's row stays for the lists of tasks, without its secret.
+ALTER TABLE device ADD COLUMN deleted_at INTEGER;
+-- When it last registered itself, by dynamic registration.
+ALTER TABLE device ADD COLUMN registered_at INTEGER;
+DROP INDEX device_name;
+CREATE UNIQUE INDEX device_name ON device (product, name) WHERE deleted_at IS NULL;
+-- A login tells a deleted device from one that never was.
+CREATE INDEX device_deleted ON device (product, name) WHERE deleted_at IS NOT NULL;
 
 -- Device groups.
 -- Members of a deleted group go in chunks; its row stays for the batches that name it.

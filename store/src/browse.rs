@@ -178,7 +178,8 @@ fn place(row: &Row<'_>, column: usize) -> Result<Place, StoreError> {
 macro_rules! devices {
     ($($rest:literal),+) => {
         concat!(
-            "SELECT d.id, p.product_key, d.name, d.iot_id, d.nickname, d.status, v.version, d.ip, d.created_at, ",
+            "SELECT d.id, p.product_key, d.name, d.iot_id, d.nickname, ",
+            "CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version, d.ip, d.created_at, ",
             "d.online_at FROM device d JOIN product p ON p.id = d.product ",
             "LEFT JOIN device_version v ON v.device = d.id AND v.module = 'default' ",
             $($rest),+
@@ -191,7 +192,9 @@ macro_rules! device_page {
     ($before:literal) => {
         devices!(
             $before,
-            "d.id > ?1 AND d.status = COALESCE(?2, d.status)
+            "d.id > ?1 AND d.deleted_at IS NULL
+             AND CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END
+               = COALESCE(?2, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END)
              AND COALESCE(v.version, '') = COALESCE(?3, COALESCE(v.version, ''))
              AND d.name >= ?4 AND d.name < ?5 ORDER BY d.id LIMIT ?6"
         )
@@ -280,7 +283,8 @@ impl Tx<'_> {
         product: ProductNo,
     ) -> Result<BTreeMap<DeviceStatus, i64>, StoreError> {
         let rows = self.query(
-            "SELECT status, COUNT(*) FROM device WHERE product = ?1 GROUP BY status",
+            "SELECT CASE WHEN disabled <> 0 THEN 3 ELSE status END, COUNT(*) FROM device
+             WHERE product = ?1 AND deleted_at IS NULL GROUP BY 1",
             &[product.0.into()],
             |row| {
                 let status = row.int(0)?;
@@ -321,12 +325,16 @@ impl Tx<'_> {
         name: &str,
     ) -> Result<Option<BrowsedDevice>, StoreError> {
         let params = [product.0.into(), name.into()];
-        self.query_one(devices!("WHERE d.product = ?1 AND d.name = ?2"), &params, device)
+        self.query_one(
+            devices!("WHERE d.product = ?1 AND d.name = ?2 AND d.deleted_at IS NULL"),
+            &params,
+            device,
+        )
     }
 
     /// The device of this IotId, whoever's.
     pub fn browse_device_by_iot_id(&mut self, iot_id: &str) -> Result<Option<BrowsedDevice>, StoreError> {
-        self.query_one(devices!("WHERE d.iot_id = ?1"), &[iot_id.into()], device)
+        self.query_one(devices!("WHERE d.iot_id = ?1 AND d.deleted_at IS NULL"), &[iot_id.into()], device)
     }
 
     /// The versions that a device reported, by module.

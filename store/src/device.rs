@@ -23,7 +23,7 @@ pub struct Device {
     pub secret_sealed: Vec<u8>,
     /// A name for people.
     pub nickname: Option<String>,
-    /// Presence.
+    /// Presence, or that it is disabled.
     pub status: DeviceStatus,
     /// The address of its last connection.
     pub ip: Option<String>,
@@ -80,7 +80,8 @@ pub struct Candidate {
 macro_rules! devices {
     ($rest:literal) => {
         concat!(
-            "SELECT d.id, d.product, d.name, d.iot_id, d.secret_sealed, d.nickname, d.status, d.ip, d.created_at, ",
+            "SELECT d.id, d.product, d.name, d.iot_id, d.secret_sealed, d.nickname, ",
+            "CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, d.ip, d.created_at, ",
             "d.active_at, d.online_at, COALESCE(d.status_at, d.created_at) ",
             $rest
         )
@@ -153,22 +154,22 @@ const CANDIDATES_OF: Hot = Hot {
                  CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                       THEN 1 ELSE 0 END
           FROM device d LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
-          WHERE d.id = ?1",
+          WHERE d.id = ?1 AND d.deleted_at IS NULL",
     set: "SELECT d.id, d.status, v.version,
                  CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                       THEN 1 ELSE 0 END AS BIGINT)
           FROM unnest($1::bigint[], $2::text[]) AS n(id, module)
-          JOIN device d ON d.id = n.id
+          JOIN device d ON d.id = n.id AND d.deleted_at IS NULL
           LEFT JOIN device_version v ON v.device = d.id AND v.module = n.module
           ORDER BY d.id",
     columns: &[Column::Int, Column::Text],
 };
 
 const BY_NAMES: Hot = Hot {
-    row: devices!("FROM device d WHERE d.product = ?1 AND d.name = ?2"),
+    row: devices!("FROM device d WHERE d.product = ?1 AND d.name = ?2 AND d.deleted_at IS NULL"),
     set: devices!(
         "FROM device d JOIN unnest($1::bigint[], $2::text[]) AS n(product, name)
-           ON d.product = n.product AND d.name = n.name"
+           ON d.product = n.product AND d.name = n.name AND d.deleted_at IS NULL"
     ),
     columns: &[Column::Int, Column::Text],
 };
@@ -179,7 +180,7 @@ impl Tx<'_> {
         let no = self.query_one(
             "INSERT INTO device (product, name, iot_id, secret_sealed, nickname, status, session, created_at)
              VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, ?6)
-             ON CONFLICT (product, name) DO NOTHING RETURNING id",
+             ON CONFLICT (product, name) WHERE deleted_at IS NULL DO NOTHING RETURNING id",
             &[
                 new.product.0.into(),
                 (&new.name).into(),
@@ -202,7 +203,7 @@ impl Tx<'_> {
     /// The device of this name in the product.
     pub fn device_find(&mut self, product: ProductNo, name: &str) -> Result<Option<Device>, StoreError> {
         self.query_one(
-            devices!("FROM device d WHERE d.product = ?1 AND d.name = ?2"),
+            devices!("FROM device d WHERE d.product = ?1 AND d.name = ?2 AND d.deleted_at IS NULL"),
             &[product.0.into(), name.into()],
             device,
         )
@@ -216,7 +217,8 @@ impl Tx<'_> {
     ) -> Result<Option<Device>, StoreError> {
         self.query_one(
             devices!(
-                "FROM device d JOIN product p ON p.id = d.product WHERE d.iot_id = ?1 AND p.instance = ?2"
+                "FROM device d JOIN product p ON p.id = d.product
+                 WHERE d.iot_id = ?1 AND p.instance = ?2 AND d.deleted_at IS NULL"
             ),
             &[iot_id.into(), instance.0.into()],
             device,
@@ -228,20 +230,6 @@ impl Tx<'_> {
         let keys: Vec<Vec<Value<'_>>> =
             names.iter().map(|name| vec![product.0.into(), name.into()]).collect();
         self.query_set(&BY_NAMES, &keys, device)
-    }
-
-    /// The row number and sealed secret of the device that a login names.
-    pub fn device_login(
-        &mut self,
-        product_key: &str,
-        name: &str,
-    ) -> Result<Option<(DeviceNo, Vec<u8>)>, StoreError> {
-        self.query_one(
-            "SELECT d.id, d.secret_sealed FROM product p JOIN device d ON d.product = p.id
-             WHERE p.product_key = ?1 AND d.name = ?2",
-            &[product_key.into(), name.into()],
-            |row| Ok((DeviceNo(row.int(0)?), row.blob(1)?)),
-        )
     }
 
     /// The largest device number so far; a batch that targets all devices stops there.
@@ -308,7 +296,10 @@ impl Tx<'_> {
         limit: i64,
     ) -> Result<Vec<Device>, StoreError> {
         self.query(
-            devices!("FROM device d WHERE d.product = ?1 AND d.id < ?2 ORDER BY d.id DESC LIMIT ?3"),
+            devices!(
+                "FROM device d WHERE d.product = ?1 AND d.id < ?2 AND d.deleted_at IS NULL
+                 ORDER BY d.id DESC LIMIT ?3"
+            ),
             &[product.0.into(), below.0.into(), limit.into()],
             device,
         )
@@ -317,7 +308,10 @@ impl Tx<'_> {
     /// One page of a product's devices, newest first; skips the pages before it, so its callers bound them.
     pub fn device_list(&mut self, product: ProductNo, page: Page) -> Result<Vec<Device>, StoreError> {
         self.query(
-            devices!("FROM device d WHERE d.product = ?1 ORDER BY d.id DESC LIMIT ?2 OFFSET ?3"),
+            devices!(
+                "FROM device d WHERE d.product = ?1 AND d.deleted_at IS NULL
+                 ORDER BY d.id DESC LIMIT ?2 OFFSET ?3"
+            ),
             &[product.0.into(), page.size().into(), page.skip().into()],
             device,
         )
@@ -377,7 +371,8 @@ impl Tx<'_> {
                     CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                          THEN 1 ELSE 0 END AS BIGINT)
              FROM device d LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
-             WHERE d.product = ?1 AND d.id > ?3 AND d.id <= ?4 ORDER BY d.id LIMIT ?5",
+             WHERE d.product = ?1 AND d.id > ?3 AND d.id <= ?4 AND d.deleted_at IS NULL
+             ORDER BY d.id LIMIT ?5",
             &[product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],
             candidate,
         )
@@ -395,7 +390,7 @@ impl Tx<'_> {
             "SELECT d.id, d.status, v.version,
                     CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                          THEN 1 ELSE 0 END AS BIGINT)
-             FROM job_target g JOIN device d ON d.id = g.device
+             FROM job_target g JOIN device d ON d.id = g.device AND d.deleted_at IS NULL
              LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
              WHERE g.job = ?1 AND g.device > ?3 ORDER BY g.device LIMIT ?4",
             &[job.0.into(), module.into(), after.0.into(), limit.into()],
@@ -416,7 +411,8 @@ impl Tx<'_> {
         self.query(
             "SELECT d.id, v.version FROM device d
              LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
-             WHERE d.product = ?1 AND d.id > ?3 AND d.id <= ?4 ORDER BY d.id LIMIT ?5",
+             WHERE d.product = ?1 AND d.id > ?3 AND d.id <= ?4 AND d.deleted_at IS NULL
+             ORDER BY d.id LIMIT ?5",
             &[product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],
             |row| Ok((DeviceNo(row.int(0)?), row.opt_text(1)?)),
         )

@@ -21,6 +21,7 @@ mod browse;
 mod claim;
 mod count;
 mod device;
+mod device_life;
 mod device_tag;
 mod engine;
 mod error;
@@ -52,6 +53,7 @@ pub use browse::{
 };
 pub use claim::Claim;
 pub use device::{Candidate, Device, NewDevice, OnlineDevice};
+pub use device_life::DeviceLogin;
 pub use device_tag::{TagAsked, TaggedDevice};
 pub use error::StoreError;
 pub use file::{UnusedFile, UploadNoted, UploadedFile};

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use updraft_core::id::DeviceNo;
 use updraft_server::device::connection::{Endpoint, Limits};
-use updraft_server::device::link::{Backend, DeviceEvent, Happened, KnownDevice, Unavailable};
+use updraft_server::device::link::{Backend, DeviceEvent, Happened, KnownDevice, Named, Unavailable};
 use updraft_server::device::session::{BaseUrl, Sessions};
 use updraft_server::gate::Gate;
 use updraft_server::net;
@@ -33,13 +33,13 @@ struct Memory {
 }
 
 impl Backend for Memory {
-    async fn login(&self, product_key: &str, device_name: &str) -> Result<Option<KnownDevice>, Unavailable> {
+    async fn login(&self, product_key: &str, device_name: &str) -> Result<Named, Unavailable> {
         let secret = match (product_key, device_name) {
             ("a1TestPk001", "dev01") => "0123456789abcdef0123456789abcdef",
             ("pk", "device") => "secret",
-            _ => return Ok(None),
+            _ => return Ok(Named::Unknown),
         };
-        Ok(Some(KnownDevice { no: DeviceNo(1), secret: secret.to_owned() }))
+        Ok(Named::Known(KnownDevice { no: DeviceNo(1), secret: secret.to_owned(), disabled: false }))
     }
 
     async fn happened(&self, events: Vec<Happened>) -> Result<(), Unavailable> {

@@ -30,6 +30,7 @@ impl DeviceLink for NoDevices {
     }
     fn send(&self, _: DeviceNo, _: Downlink) {}
     fn withdraw(&self, _: DeviceNo, _: TaskNo, _: i64) {}
+    fn kick(&self, _: DeviceNo) {}
 }
 
 /// Measures the parts of a signed call of ListOTAJobByFirmware.

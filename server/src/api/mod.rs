@@ -9,6 +9,7 @@ pub mod error;
 pub mod firmware;
 pub mod group;
 pub mod job;
+pub mod lifecycle;
 pub mod module;
 pub mod nonce;
 pub mod openapi;
@@ -94,6 +95,10 @@ pub const OPERATIONS: &[&Operation] = &[
     &device::query_device_prop::OPERATION,
     &device::delete_device_prop::OPERATION,
     &device::query_device_by_tags::OPERATION,
+    &lifecycle::enable_thing::OPERATION,
+    &lifecycle::disable_thing::OPERATION,
+    &lifecycle::delete_device::OPERATION,
+    &lifecycle::reset_thing::OPERATION,
     &firmware::generate_ota_upload_url::OPERATION,
     &firmware::create_ota_firmware::OPERATION,
     &firmware::modify_ota_firmware::OPERATION,

@@ -3,7 +3,7 @@
 //! No session outlives its connection, so SessionPresent is always 0; what a device missed is pushed again
 //! after its next login. Whatever a device sends becomes durable before it is acknowledged.
 
-use super::link::{Backend, DeviceEvent, Downlink, Happened, KnownDevice, Question, Unavailable};
+use super::link::{Backend, DeviceEvent, Downlink, Happened, Named, Question, Unavailable};
 use super::login::{Login, Refusal};
 use super::push;
 use super::session::{Ending, NewSession, Session, Sessions};
@@ -148,7 +148,7 @@ impl<B: Backend> Endpoint<B> {
             // Said by the gate, once a minute.
             Err(Refusal::TooManyFailures) => Err(Refusal::TooManyFailures),
             Err(reason) => {
-                if matches!(reason, Refusal::UnknownDevice | Refusal::Password) {
+                if matches!(reason, Refusal::UnknownDevice | Refusal::Deleted | Refusal::Password) {
                     self.gate.failed(remote.ip());
                 }
                 let (dn, pk) = user_name.rsplit_once('&').unwrap_or((user_name, ""));
@@ -169,17 +169,21 @@ impl<B: Backend> Endpoint<B> {
             return Err(Refusal::TooManyFailures);
         }
         let login = Login::parse(&connect.client_id, user_name, connect.keep_alive)?;
-        let KnownDevice { no, secret } = self
-            .backend
-            .login(login.product_key, login.device_name)
-            .await
-            .map_err(|Unavailable| Refusal::Unavailable)?
-            .ok_or(Refusal::UnknownDevice)?;
-        if !login.verify(&secret, connect.password.as_deref().unwrap_or_default()) {
+        let named = self.backend.login(login.product_key, login.device_name).await;
+        let known = match named.map_err(|Unavailable| Refusal::Unavailable)? {
+            Named::Unknown => return Err(Refusal::UnknownDevice),
+            Named::Deleted => return Err(Refusal::Deleted),
+            Named::Known(known) => known,
+        };
+        if !login.verify(&known.secret, connect.password.as_deref().unwrap_or_default()) {
             return Err(Refusal::Password);
         }
+        // Only who knows the secret is told.
+        if known.disabled {
+            return Err(Refusal::Disabled);
+        }
         let new = NewSession {
-            device: no,
+            device: known.no,
             owner: Owner { product_key: login.product_key, device_name: login.device_name },
             local: peer.local,
             keepalive: connect.keep_alive,
@@ -200,9 +204,20 @@ impl<B: Backend> Endpoint<B> {
         if session.listening() {
             events.push(Happened { device, event: DeviceEvent::Listening });
         }
-        let durable = Box::pin(self.backend.happened(events)).await;
-        let code = durable.map_or(Refusal::Unavailable.code(), |()| 0);
-        if wire.put(connack(code)).is_err() || code != 0 {
+        let refusal = match Box::pin(self.backend.happened(events)).await {
+            Err(Unavailable) => Some((Refusal::Unavailable, End::Unavailable(Unavailable))),
+            // It was disabled or deleted while it logged in.
+            Ok(()) if session.ending() == Some(Ending::Kicked) => {
+                Some((Refusal::Disabled, End::Ours(Ending::Kicked)))
+            }
+            Ok(()) => None,
+        };
+        let code = refusal.as_ref().map_or(0, |(refusal, _)| refusal.code());
+        let put = wire.put(connack(code));
+        if let Some((_, end)) = refusal {
+            return end;
+        }
+        if put.is_err() {
             return End::Unavailable(Unavailable);
         }
         wire.set_limit(PACKET_BYTES_MAX);

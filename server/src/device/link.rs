@@ -18,12 +18,12 @@ pub struct Unavailable;
 /// What the endpoint needs from the rest of the server. The engine implements it; tests of the endpoint
 /// bring their own.
 pub trait Backend: Send + Sync + 'static {
-    /// Finds the device that says it is `device_name` of `product_key`; `None` if there is none.
+    /// Finds the device that says it is `device_name` of `product_key`.
     fn login(
         &self,
         product_key: &str,
         device_name: &str,
-    ) -> impl Future<Output = Result<Option<KnownDevice>, Unavailable>> + Send;
+    ) -> impl Future<Output = Result<Named, Unavailable>> + Send;
 
     /// Takes what devices did and returns once it is durable: a QoS 1 message is acknowledged only then.
     fn happened(&self, events: Vec<Happened>) -> impl Future<Output = Result<(), Unavailable>> + Send;
@@ -41,15 +41,31 @@ pub trait DeviceLink: Send + Sync + 'static {
     /// Takes back what was decided for a task before `revision` and is not written to the socket yet, because
     /// the task was cancelled.
     fn withdraw(&self, device: DeviceNo, task: TaskNo, revision: i64);
+
+    /// Ends the device's connection, if it has one: it was disabled or deleted. What is not written yet never is.
+    fn kick(&self, device: DeviceNo);
 }
 
-/// A device that may log in with its secret.
+/// What a login names.
+#[derive(Clone)]
+pub enum Named {
+    /// No device.
+    Unknown,
+    /// A device that was deleted.
+    Deleted,
+    /// A device.
+    Known(KnownDevice),
+}
+
+/// A device that logs in with its secret.
 #[derive(Clone)]
 pub struct KnownDevice {
     /// The device.
     pub no: DeviceNo,
     /// Its secret, in the clear; never logged.
     pub secret: String,
+    /// Whether it may not connect.
+    pub disabled: bool,
 }
 
 /// Something that a device did.

@@ -77,6 +77,12 @@ pub enum Refusal {
     /// The password does not fit the secret.
     #[error("the password does not fit the device secret")]
     Password,
+    /// The device may not connect.
+    #[error("the device is disabled")]
+    Disabled,
+    /// The device is no more.
+    #[error("the device was deleted")]
+    Deleted,
     /// Too many failed logins from this address.
     #[error("too many failed logins from this address")]
     TooManyFailures,
@@ -98,6 +104,7 @@ impl Refusal {
             // So that SDKs wait and try again: the device itself may be fine.
             Self::Unavailable | Self::TooManyFailures => 3,
             Self::UserName | Self::UnknownDevice | Self::Password => 4,
+            Self::Disabled | Self::Deleted => 5,
         }
     }
 }

@@ -80,6 +80,10 @@ impl DeviceLink for Sessions {
     fn withdraw(&self, device: DeviceNo, task: TaskNo, revision: i64) {
         Self::withdraw(self, device, task, revision);
     }
+
+    fn kick(&self, device: DeviceNo) {
+        Self::kick(self, device);
+    }
 }
 
 /// A login, for [`Sessions::insert`].
@@ -113,9 +117,10 @@ impl Session {
         self.wake.notified().await;
     }
 
-    /// The next message to write; a push only if `push_too`.
+    /// The next message to write, unless the connection has to end; a push only if `push_too`.
     pub fn next(&self, push_too: bool) -> Option<Downlink> {
-        self.state.lock().mailbox.next(push_too)
+        let mut state = self.state.lock();
+        if state.ending.is_some() { None } else { state.mailbox.next(push_too) }
     }
 
     /// Takes a subscription of the device.

@@ -33,6 +33,8 @@ pub struct Effects {
     pub downlinks: Vec<(DeviceNo, Downlink)>,
     /// What was decided for these tasks before these revisions, and not written yet, is void.
     pub withdrawn: Vec<(DeviceNo, TaskNo, i64)>,
+    /// They may not be connected: what the transaction changed says so, or what it found.
+    pub kicked: Vec<DeviceNo>,
     /// Events that a task's state forbade.
     pub refused: Vec<(TaskNo, Refused)>,
     /// Whether the engine has something new to look at.
@@ -42,6 +44,9 @@ pub struct Effects {
 impl Effects {
     /// Sends and withdraws. Called right after the commit, in commit order; must not block.
     pub fn perform(&self, link: &dyn DeviceLink) {
+        for device in &self.kicked {
+            link.kick(*device);
+        }
         for (device, task, revision) in &self.withdrawn {
             link.withdraw(*device, *task, *revision);
         }

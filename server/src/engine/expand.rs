@@ -63,7 +63,9 @@ pub fn create_chunk(
         job.expand_after = last.device;
     }
     if job.target_selection == TargetSelection::Gray {
-        tx.job_targets_delete(job.no, job.expand_after, i64::MAX)?;
+        // At the end all of them: chosen devices that were deleted meanwhile are no candidates.
+        let upto = if job.expanded { DeviceNo(i64::MAX) } else { job.expand_after };
+        tx.job_targets_delete(job.no, upto, i64::MAX)?;
     }
     tx.job_expansion_set(job.no, job.expand_after, job.expanded, job.task_count)?;
     end_jobs(tx, &[&job], now)?;

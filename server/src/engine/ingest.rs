@@ -6,7 +6,7 @@
 
 use crate::api::device::register_device::SEAL_PURPOSE;
 use crate::app::App;
-use crate::device::link::{Backend, DeviceEvent, Happened, KnownDevice, Unavailable};
+use crate::device::link::{Backend, DeviceEvent, Happened, KnownDevice, Named, Unavailable};
 use crate::engine;
 use crate::engine::advance::{Door, Effects};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use updraft_core::id::{DeviceNo, TaskNo};
 use updraft_core::limits::MODULES_PER_DEVICE_MAX;
 use updraft_core::task::{Event, TaskStatus};
 use updraft_core::time::Timestamp;
-use updraft_store::{Lane, OnlineDevice, StoreError, Tx};
+use updraft_store::{DeviceLogin, Lane, OnlineDevice, StoreError, Tx};
 
 /// Messages waiting for their group; beyond it connections stop reading.
 const QUEUE_MAX: usize = 8_192;
@@ -45,7 +45,7 @@ impl Ingest {
 }
 
 impl Backend for Ingest {
-    async fn login(&self, product_key: &str, device_name: &str) -> Result<Option<KnownDevice>, Unavailable> {
+    async fn login(&self, product_key: &str, device_name: &str) -> Result<Named, Unavailable> {
         let names = (product_key.to_owned(), device_name.to_owned());
         let found = self
             .app
@@ -53,9 +53,13 @@ impl Backend for Ingest {
             .read(move |tx| tx.device_login(&names.0, &names.1))
             .await
             .map_err(|error| unavailable(&error))?;
-        let Some((no, sealed)) = found else { return Ok(None) };
+        let (no, sealed, disabled) = match found {
+            None => return Ok(Named::Unknown),
+            Some(DeviceLogin::Deleted) => return Ok(Named::Deleted),
+            Some(DeviceLogin::Known { device, secret_sealed, disabled }) => (device, secret_sealed, disabled),
+        };
         match self.app.master.open(SEAL_PURPOSE, &sealed) {
-            Ok(secret) => Ok(Some(KnownDevice { no, secret })),
+            Ok(secret) => Ok(Named::Known(KnownDevice { no, secret, disabled })),
             Err(error) => {
                 tracing::error!(device = no.0, %error, "a device cannot log in");
                 Err(Unavailable)
@@ -109,7 +113,30 @@ pub async fn take(app: &Arc<App>, events: Vec<Happened>) -> Result<(), StoreErro
         .await
 }
 
+/// Takes what devices did that may be connected. A login can race with the end of its device: the database
+/// decides, here, and who comes too late is sent away. Their `Offline` counts, if they were ever online.
 fn decide(tx: &mut Tx<'_>, app: &App, events: &[Happened], now: Timestamp) -> Result<Effects, StoreError> {
+    let mut devices: Vec<DeviceNo> = events.iter().map(|happened| happened.device).collect();
+    devices.sort_unstable();
+    devices.dedup();
+    let barred: BTreeSet<DeviceNo> = tx.devices_barred(&devices)?.into_iter().collect();
+    if barred.is_empty() {
+        return decide_allowed(tx, app, events, now);
+    }
+    let goes = |happened: &Happened| matches!(happened.event, DeviceEvent::Offline { .. });
+    let allowed = |happened: &&Happened| goes(happened) || !barred.contains(&happened.device);
+    let allowed: Vec<Happened> = events.iter().filter(allowed).cloned().collect();
+    let mut effects = decide_allowed(tx, app, &allowed, now)?;
+    effects.kicked.extend(barred);
+    Ok(effects)
+}
+
+fn decide_allowed(
+    tx: &mut Tx<'_>,
+    app: &App,
+    events: &[Happened],
+    now: Timestamp,
+) -> Result<Effects, StoreError> {
     presence(tx, events, now)?;
     // `default` beside as many as a product may have.
     let modules_max = app.config.module_max.saturating_add(1).max(MODULES_PER_DEVICE_MAX);

@@ -42,8 +42,11 @@ pub const RAM_USER: Key = Key { id: "ram-key", secret: "ram-secret" };
 pub const DISABLED: Key = Key { id: "disabled-key", secret: "disabled-secret" };
 pub const OTHER_ACCOUNT: Key = Key { id: "other-key", secret: "other-secret" };
 
-/// Nobody listens.
-struct NoDevices;
+/// Nobody listens; who is sent away is noted.
+#[derive(Default)]
+struct NoDevices {
+    kicked: Arc<Mutex<Vec<DeviceNo>>>,
+}
 
 impl DeviceLink for NoDevices {
     fn listening(&self, _: DeviceNo) -> bool {
@@ -51,12 +54,17 @@ impl DeviceLink for NoDevices {
     }
     fn send(&self, _: DeviceNo, _: Downlink) {}
     fn withdraw(&self, _: DeviceNo, _: TaskNo, _: i64) {}
+    fn kick(&self, device: DeviceNo) {
+        self.kicked.lock().unwrap().push(device);
+    }
 }
 
 pub struct TestServer {
     pub app: Arc<App>,
     pub clock: Arc<ManualClock>,
     pub dir: TempDir,
+    /// Devices whose connections were ended.
+    pub kicked: Arc<Mutex<Vec<DeviceNo>>>,
     /// Who calls in [`TestServer::call`] and [`TestServer::ok`], and in which instance (empty: the public one).
     caller: Mutex<(Key, String)>,
     http: Http,
@@ -159,10 +167,12 @@ impl TestServer {
         let blobs = disk(Blobs::open(&dir.path().join("blobs")).unwrap());
         let clock = Arc::new(ManualClock::new(START));
         let random = Random::from_seed([1; 32]);
-        let app =
-            App::new(config, Arc::new(store), clock.clone(), random, master, blobs, Arc::new(NoDevices));
+        let link = NoDevices::default();
+        let kicked = Arc::clone(&link.kicked);
+        let app = App::new(config, Arc::new(store), clock.clone(), random, master, blobs, Arc::new(link));
         let http = Http { app: Arc::clone(&app), metrics: None, ready: AtomicBool::new(true) };
-        Self { app, clock, dir, caller: Mutex::new((ROOT, String::new())), http, nonces: AtomicU64::new(0) }
+        let caller = Mutex::new((ROOT, String::new()));
+        Self { app, clock, dir, kicked, caller, http, nonces: AtomicU64::new(0) }
     }
 
     /// From now on [`TestServer::call`] and [`TestServer::ok`] are calls of this key in this instance.

@@ -19,6 +19,8 @@ use updraft_server::device::link::DeviceEvent;
 mod story_devices;
 #[path = "story_group.rs"]
 mod story_group;
+#[path = "story_lifecycle.rs"]
+mod story_lifecycle;
 #[path = "story_products.rs"]
 mod story_products;
 
@@ -120,6 +122,7 @@ async fn tell(format: &'static str) -> Vec<Told> {
     story_group::groups(&mut story, &key).await;
     story_devices::tell(&mut story, &key).await;
     story_products::tell(&mut story).await;
+    story_lifecycle::lives(&mut story, &key).await;
     story.call("QueryProduct", &[("ProductKey", &key)]).await;
     story.call("QueryProductList", &[("CurrentPage", "1"), ("PageSize", "200")]).await;
     story.call("QueryDevice", &[("ProductKey", &key), ("PageSize", "2")]).await;

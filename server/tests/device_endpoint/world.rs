@@ -15,7 +15,7 @@ use updraft_core::firmware::SignMethod;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
 use updraft_server::device::connection::{Endpoint, Limits};
 use updraft_server::device::link::{
-    Backend, DeviceEvent, Downlink, Happened, KnownDevice, Package, PackageFile, Unavailable,
+    Backend, DeviceEvent, Downlink, Happened, KnownDevice, Named, Package, PackageFile, Unavailable,
 };
 use updraft_server::device::session::{BaseUrl, Sessions};
 use updraft_server::gate::Gate;
@@ -37,27 +37,42 @@ pub struct Memory {
     pub news: watch::Sender<usize>,
     pub broken: AtomicBool,
     pub panics: AtomicBool,
+    /// The devices are disabled.
+    pub disabled: AtomicBool,
+    /// The devices were deleted.
+    pub deleted: AtomicBool,
+    /// Here a device is sent away as soon as it says that it is online.
+    pub bars_logins: Mutex<Option<Arc<Sessions>>>,
     /// How often a device was looked up.
     pub looked_up: AtomicUsize,
 }
 
 impl Backend for Memory {
-    async fn login(&self, product_key: &str, device_name: &str) -> Result<Option<KnownDevice>, Unavailable> {
+    async fn login(&self, product_key: &str, device_name: &str) -> Result<Named, Unavailable> {
         self.looked_up.fetch_add(1, Ordering::SeqCst);
         if self.broken.load(Ordering::SeqCst) {
             return Err(Unavailable);
         }
+        if self.deleted.load(Ordering::SeqCst) {
+            return Ok(Named::Deleted);
+        }
+        let disabled = self.disabled.load(Ordering::SeqCst);
         let (no, secret) = match (product_key, device_name) {
             ("a1TestPk001", "dev01") => (DEV01, "0123456789abcdef0123456789abcdef"),
             ("pk", "device") => (DeviceNo(2), "secret"),
-            _ => return Ok(None),
+            _ => return Ok(Named::Unknown),
         };
-        Ok(Some(KnownDevice { no, secret: secret.to_owned() }))
+        Ok(Named::Known(KnownDevice { no, secret: secret.to_owned(), disabled }))
     }
 
     async fn happened(&self, events: Vec<Happened>) -> Result<(), Unavailable> {
         let report = events.iter().any(|e| matches!(e.event, DeviceEvent::Report { .. }));
         assert!(!(report && self.panics.load(Ordering::SeqCst)), "told to panic");
+        if let Some(sessions) = self.bars_logins.lock().as_ref() {
+            for event in &events {
+                sessions.kick(event.device);
+            }
+        }
         self.events.lock().extend(events);
         self.news.send_modify(|n| *n += 1);
         if self.broken.load(Ordering::SeqCst) { Err(Unavailable) } else { Ok(()) }

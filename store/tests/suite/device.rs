@@ -18,7 +18,6 @@ cases! {
         a_later_device_has_a_larger_number,
         devices_are_found_by_name_and_unknown_names_left_out,
         a_device_is_found_by_iot_id_by_its_owner_only,
-        a_login_answers_number_and_secret,
         the_first_connection_activates_and_later_ones_do_not,
         a_late_offline_of_an_old_session_changes_nothing,
         a_late_online_of_an_older_session_changes_nothing,
@@ -159,13 +158,6 @@ fn a_device_is_found_by_iot_id_by_its_owner_only(store: &Store) {
     assert_eq!(found.map(|found| found.no), Some(device));
     assert_eq!(read(store, move |tx| tx.device_find_by_iot_id(stranger, &iot_id)), None);
     assert_eq!(read(store, move |tx| tx.device_find_by_iot_id(shop.instance, "unknown")), None);
-}
-
-fn a_login_answers_number_and_secret(store: &Store) {
-    let (_, device) = one_device(store);
-    assert_eq!(read(store, |tx| tx.device_login("key", "dev1")), Some((device, b"dev1".to_vec())));
-    assert_eq!(read(store, |tx| tx.device_login("key", "dev2")), None);
-    assert_eq!(read(store, |tx| tx.device_login("other key", "dev1")), None);
 }
 
 fn the_first_connection_activates_and_later_ones_do_not(store: &Store) {

@@ -8,6 +8,7 @@ mod account;
 mod browse;
 mod count;
 mod device;
+mod device_life;
 mod device_tag;
 mod engine;
 mod file;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         product::CASES,
         device::CASES,
         device_tag::CASES,
+        device_life::CASES,
         file::CASES,
         firmware::CASES,
         group::CASES,

@@ -87,6 +87,9 @@ fn free_devices(
         if task.status == TaskStatus::Succeeded {
             return Err(ids::forbidden(id, task.status.name(), "it has succeeded"));
         }
+        if !tx.devices_deleted(&[task.device])?.is_empty() {
+            return Err(ids::forbidden(id, task.status.name(), "its device was deleted"));
+        }
         devices.push(task.device);
     }
     Ok(devices)

@@ -1,0 +1,152 @@
+//! What becomes of a device: its logins, whether it may connect, its end.
+
+use crate::error::StoreError;
+use crate::tx::{Column, Hot, Tx};
+use crate::value::Value;
+use updraft_core::id::{DeviceNo, ProductNo};
+use updraft_core::time::Timestamp;
+
+/// What a login finds under the name that it gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceLogin {
+    /// A device.
+    Known {
+        /// Its row number.
+        device: DeviceNo,
+        /// Its secret, sealed with the master key.
+        secret_sealed: Vec<u8>,
+        /// Whether it may not connect.
+        disabled: bool,
+    },
+    /// None any more: the one of that name was deleted.
+    Deleted,
+}
+
+const BARRED: Hot = Hot {
+    row: "SELECT id FROM device WHERE id = ?1 AND (disabled <> 0 OR deleted_at IS NOT NULL)",
+    set: "SELECT id FROM device
+          WHERE id = ANY($1::bigint[]) AND (disabled <> 0 OR deleted_at IS NOT NULL)",
+    columns: &[Column::Int],
+};
+
+const DELETED: Hot = Hot {
+    row: "SELECT id FROM device WHERE id = ?1 AND deleted_at IS NOT NULL",
+    set: "SELECT id FROM device WHERE id = ANY($1::bigint[]) AND deleted_at IS NOT NULL",
+    columns: &[Column::Int],
+};
+
+impl Tx<'_> {
+    /// What a login that names this device finds; `None`: nothing, and there never was.
+    pub fn device_login(&mut self, product_key: &str, name: &str) -> Result<Option<DeviceLogin>, StoreError> {
+        let known = self.query_one(
+            "SELECT d.id, d.secret_sealed, d.disabled FROM product p JOIN device d ON d.product = p.id
+             WHERE p.product_key = ?1 AND d.name = ?2 AND d.deleted_at IS NULL",
+            &[product_key.into(), name.into()],
+            |row| {
+                Ok(DeviceLogin::Known {
+                    device: DeviceNo(row.int(0)?),
+                    secret_sealed: row.blob(1)?,
+                    disabled: row.flag(2)?,
+                })
+            },
+        )?;
+        if known.is_some() {
+            return Ok(known);
+        }
+        self.query_one(
+            "SELECT 1 FROM product p JOIN device d ON d.product = p.id
+             WHERE p.product_key = ?1 AND d.name = ?2 AND d.deleted_at IS NOT NULL LIMIT 1",
+            &[product_key.into(), name.into()],
+            |_| Ok(DeviceLogin::Deleted),
+        )
+    }
+
+    /// Those of these devices that may not be connected: they are disabled or deleted.
+    pub fn devices_barred(&mut self, devices: &[DeviceNo]) -> Result<Vec<DeviceNo>, StoreError> {
+        self.query_set(&BARRED, &keys(devices), |row| Ok(DeviceNo(row.int(0)?)))
+    }
+
+    /// Those of these devices that are deleted.
+    pub fn devices_deleted(&mut self, devices: &[DeviceNo]) -> Result<Vec<DeviceNo>, StoreError> {
+        self.query_set(&DELETED, &keys(devices), |row| Ok(DeviceNo(row.int(0)?)))
+    }
+
+    /// Keeps a device from connecting; its connection counts as ended. Answers whether that is news.
+    pub fn device_disable(&mut self, device: DeviceNo, now: Timestamp) -> Result<bool, StoreError> {
+        let changed = self.exec(
+            "UPDATE device SET disabled = 1, status_at = ?2,
+                               status = CASE WHEN status = 1 THEN 2 ELSE status END
+             WHERE id = ?1 AND disabled = 0 AND deleted_at IS NULL",
+            &[device.0.into(), now.0.into()],
+        )?;
+        self.status_changed(device, changed)
+    }
+
+    /// Lets a device connect again. Answers whether that is news.
+    pub fn device_enable(&mut self, device: DeviceNo, now: Timestamp) -> Result<bool, StoreError> {
+        let changed = self.exec(
+            "UPDATE device SET disabled = 0, status_at = ?2
+             WHERE id = ?1 AND disabled <> 0 AND deleted_at IS NULL",
+            &[device.0.into(), now.0.into()],
+        )?;
+        self.status_changed(device, changed)
+    }
+
+    /// A dynamic group may ask for the status of devices.
+    fn status_changed(&mut self, device: DeviceNo, changed: usize) -> Result<bool, StoreError> {
+        if changed == 0 {
+            return Ok(false);
+        }
+        let asked = self.query_one(
+            "SELECT 1 FROM device d JOIN product p ON p.id = d.product
+             JOIN device_group g ON g.instance = p.instance AND g.asks_status <> 0
+             WHERE d.id = ?1 LIMIT 1",
+            &[device.0.into()],
+            |_| Ok(()),
+        )?;
+        if asked.is_some() {
+            self.reviews_add(&[device])?;
+        }
+        Ok(true)
+    }
+
+    /// Deletes a device: its name is free, its secret is gone, and so is what it reported. Its row stays for the
+    /// lists of its tasks, which the caller has ended.
+    pub fn device_delete(
+        &mut self,
+        product: ProductNo,
+        device: DeviceNo,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let gone = self.exec(
+            "UPDATE device SET deleted_at = ?2, secret_sealed = ?3, status = 2, ip = NULL, registered_at = NULL
+             WHERE id = ?1 AND deleted_at IS NULL",
+            &[device.0.into(), now.0.into(), Value::Blob(&[])],
+        )?;
+        if gone == 0 {
+            return Ok(());
+        }
+        self.exec("DELETE FROM device_version WHERE device = ?1", &[device.0.into()])?;
+        self.device_tags_forget(&[device])?;
+        self.group_members_forget(&[device])?;
+        self.exec("DELETE FROM device_review WHERE device = ?1", &[device.0.into()])?;
+        self.exec("UPDATE product SET device_count = device_count - 1 WHERE id = ?1", &[product.0.into()])?;
+        Ok(())
+    }
+
+    /// Notes that a device registered itself and was given its secret: it may not do so again.
+    pub fn device_registered(&mut self, device: DeviceNo, now: Timestamp) -> Result<(), StoreError> {
+        self.exec("UPDATE device SET registered_at = ?2 WHERE id = ?1", &[device.0.into(), now.0.into()])?;
+        Ok(())
+    }
+
+    /// Forgets that a device registered itself, so that it may do so again.
+    pub fn device_reset(&mut self, device: DeviceNo) -> Result<(), StoreError> {
+        self.exec("UPDATE device SET registered_at = NULL WHERE id = ?1", &[device.0.into()])?;
+        Ok(())
+    }
+}
+
+fn keys(devices: &[DeviceNo]) -> Vec<Vec<Value<'static>>> {
+    devices.iter().map(|device| vec![device.0.into()]).collect()
+}
