@@ -21,6 +21,7 @@ mod browse;
 mod claim;
 mod count;
 mod device;
+mod device_count;
 mod device_life;
 mod device_tag;
 mod engine;
@@ -53,6 +54,7 @@ pub use browse::{
 };
 pub use claim::Claim;
 pub use device::{Candidate, Device, NewDevice, OnlineDevice};
+pub use device_count::{Counted, PieceCounts};
 pub use device_life::DeviceLogin;
 pub use device_tag::{TagAsked, TaggedDevice};
 pub use error::StoreError;

@@ -99,6 +99,7 @@ pub const OPERATIONS: &[&Operation] = &[
     &lifecycle::disable_thing::OPERATION,
     &lifecycle::delete_device::OPERATION,
     &lifecycle::reset_thing::OPERATION,
+    &device::query_device_statistics::OPERATION,
     &firmware::generate_ota_upload_url::OPERATION,
     &firmware::create_ota_firmware::OPERATION,
     &firmware::modify_ota_firmware::OPERATION,

@@ -119,3 +119,37 @@ async fn more_devices_than_one_call_may_name_are_refused() {
     server.ok("QueryDeviceByTags", &tags(10)).await;
     assert_eq!(server.call("QueryDeviceByTags", &tags(11)).await.1["Code"], "InvalidTag");
 }
+
+#[tokio::test]
+async fn devices_are_counted_by_product_by_group_by_both_and_all() {
+    let server = TestServer::new().await;
+    let (shop, other) = (Shop::open(&server).await, Shop::open_as(&server, "other_").await);
+    let first = shop.device("lamp-1").await;
+    let second = shop.device("lamp-2").await;
+    let theirs = other.device("theirs").await;
+    other.device("never").await;
+    for id in [&first, &second, &theirs] {
+        server.device(id, DeviceEvent::Online { session: 1, ip: "192.0.2.7".to_owned() }).await;
+    }
+    server.device(&second, DeviceEvent::Offline { session: 1 }).await;
+    let group = server.ok("CreateDeviceGroup", &[("GroupName", "cellar")]).await;
+    let group = text(&group, "/Data/GroupId");
+    let members = pairs(&[
+        ("GroupId", &group),
+        ("Device.1.ProductKey", &shop.product_key),
+        ("Device.1.DeviceName", "lamp-2"),
+        ("Device.2.ProductKey", &other.product_key),
+        ("Device.2.DeviceName", "theirs"),
+    ]);
+    server.ok("BatchAddDeviceGroupRelations", &members).await;
+    let counts = async |asked: &[(&str, &str)]| {
+        let all = server.ok("QueryDeviceStatistics", asked).await;
+        ["deviceCount", "activeCount", "onlineCount"].map(|name| all["Data"][name].as_i64().unwrap())
+    };
+    let (of_shop, of_group) = (("ProductKey", &*shop.product_key), ("GroupId", &*group));
+    assert_eq!(counts(&[]).await, [4, 3, 2]);
+    assert_eq!(counts(&[of_shop]).await, [2, 2, 1]);
+    assert_eq!(counts(&[("ProductKey", &other.product_key)]).await, [2, 1, 1]);
+    assert_eq!(counts(&[of_group]).await, [2, 2, 1]);
+    assert_eq!(counts(&[of_group, of_shop]).await, [1, 1, 0]);
+}

@@ -16,4 +16,5 @@ pub async fn tell(story: &mut Story, key: &str) {
     let many = [("ProductKey", key), ("DeviceName.1", "lamp-2"), ("DeviceName.2", "lamp-1")];
     story.call("BatchQueryDeviceDetail", &many).await;
     story.call("BatchGetDeviceState", &many).await;
+    story.call("QueryDeviceStatistics", &many[..1]).await;
 }

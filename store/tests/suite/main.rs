@@ -8,6 +8,7 @@ mod account;
 mod browse;
 mod count;
 mod device;
+mod device_count;
 mod device_life;
 mod device_tag;
 mod engine;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         browse::CASES,
         product::CASES,
         device::CASES,
+        device_count::CASES,
         device_tag::CASES,
         device_life::CASES,
         file::CASES,

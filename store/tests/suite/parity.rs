@@ -55,7 +55,7 @@ const INDEXES: Question = Question {
              WHERE t.type = 'table' AND i.origin <> 'pk' ORDER BY 1, 2, 4",
     postgres:
         "SELECT t.relname, x.relname, CASE WHEN i.indisunique THEN 'UNIQUE' ELSE '' END, k.at, a.attname,
-                      COALESCE(btrim(pg_get_expr(i.indpred, i.indrelid), '()'), '')
+                      COALESCE(replace(btrim(pg_get_expr(i.indpred, i.indrelid), '()'), ') AND (', ' AND '), '')
                FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid
                JOIN pg_namespace n ON n.oid = t.relnamespace AND n.nspname = 'public'
                CROSS JOIN unnest(i.indkey::int[]) WITH ORDINALITY AS k(attnum, at)

@@ -10,6 +10,7 @@ pub mod query_device_by_tags;
 pub mod query_device_detail;
 pub mod query_device_info;
 pub mod query_device_prop;
+pub mod query_device_statistics;
 pub mod register_device;
 pub mod save_device_prop;
 pub mod tags;

@@ -60,6 +60,13 @@ pub const REFUSALS: &[Refusals] = &[
         ],
     ),
     (
+        "QueryDeviceStatistics",
+        &[
+            ("GroupId", "unknown", "iot.group.NotExistedGroup"),
+            ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
+        ],
+    ),
+    (
         "QueryDeviceByTags",
         &[
             ("CurrentPage", "0", "iot.common.InvalidPageParams"),
@@ -77,6 +84,10 @@ pub async fn valid(shop: &Shop<'_>, action: &str, device: &str) -> Option<Pairs>
         "QueryDeviceInfo" | "QueryDeviceProp" => {
             shop.device(device).await;
             named
+        }
+        "QueryDeviceStatistics" => {
+            shop.device(device).await;
+            pairs(&[("ProductKey", &shop.product_key)])
         }
         "BatchQueryDeviceDetail" | "BatchGetDeviceState" => {
             shop.device(device).await;
