@@ -23,6 +23,8 @@ mod gateway;
 mod groups;
 #[path = "api/lifecycle.rs"]
 mod lifecycle;
+#[path = "api/limits.rs"]
+mod limits;
 #[path = "api/list_jobs.rs"]
 mod list_jobs;
 #[path = "api/overwrite.rs"]

@@ -190,8 +190,8 @@ mod tests {
         assert_eq!(names("TargetSelection"), ["TargetSelection"]);
         assert_eq!(names("SrcVersion"), ["SrcVersion.2"]);
         assert_eq!(names("Tag"), ["Tag.2.Key", "Tag.2.Value"]);
-        assert!(of("SrcVersion").wire(1)[0].limits.is_empty(), "how many is not a limit of one");
-        assert_eq!(in_words(&of("SrcVersion").limits), "at most 10 items; each once");
+        assert!(of("TargetDeviceName").wire(1)[0].limits.is_empty(), "how many is not a limit of one");
+        assert_eq!(in_words(&of("TargetDeviceName").limits), "at most 200 items; each once");
         assert_eq!(in_words(&of("MaximumPerMinute").limits), "10 to 10000; default `10000`");
         assert_eq!(in_words(&of("RetryCount").limits), "`1`, `2`, `5`");
     }

@@ -44,6 +44,15 @@ const COMMON: [&str; 10] = [
     "SecurityToken",
 ];
 
+const MORE_HELP: &str = "\
+Example: updraft api QueryProduct ProductKey=a1…
+
+The key comes from ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and ALIBABA_CLOUD_SECURITY_TOKEN, \
+else from ~/.alibabacloud/credentials.ini (or ALIBABA_CLOUD_CREDENTIALS_FILE), profile ALIBABA_CLOUD_PROFILE; else, \
+for a server on this machine, it is the root key in the data folder.
+
+Exit status: 0 success, 1 refused or not answered, 2 wrong use";
+
 /// `updraft api`.
 pub fn command() -> Command {
     // Any name: the endpoint may know more than this release.
@@ -59,21 +68,30 @@ pub fn command_with_names() -> Command {
 fn command_of(actions: ValueParser) -> Command {
     Command::new("api")
         .about("Calls an operation of the API and prints its answer")
-        .after_help(
-            "Example: updraft api QueryProduct ProductKey=a1…\n\nThe key comes from ALIBABA_CLOUD_ACCESS_KEY_ID, \
-             ALIBABA_CLOUD_ACCESS_KEY_SECRET and ALIBABA_CLOUD_SECURITY_TOKEN, else from ~/.alibabacloud/credentials.ini \
-             (or ALIBABA_CLOUD_CREDENTIALS_FILE), profile ALIBABA_CLOUD_PROFILE; else, for a server on this machine, it \
-             is the root key in the data folder.\n\nExit status: 0 success, 1 refused or not answered, 2 wrong use",
+        .after_help(MORE_HELP)
+        .arg(
+            Arg::new("action")
+                .value_parser(actions)
+                .value_name("ACTION")
+                .required_unless_present("list")
+                .help("The operation; --list shows them"),
         )
-        .arg(Arg::new("action").value_parser(actions).value_name("ACTION").required_unless_present("list").help("The operation; --list shows them"))
-        .arg(Arg::new("params").value_name("NAME=VALUE").num_args(0..).help("Its parameters, such as TaskId.1=…"))
+        .arg(
+            Arg::new("params")
+                .value_name("NAME=VALUE")
+                .num_args(0..)
+                .help("Its parameters, such as TaskId.1=…"),
+        )
         .arg(switch("list", "Lists the operations").conflicts_with("action"))
-        .arg(switch("help-params", "Shows the operation's parameters instead of calling it").requires("action"))
+        .arg(
+            switch("help-params", "Shows the operation's parameters instead of calling it")
+                .requires("action"),
+        )
         .arg(text_arg(
             "endpoint",
             "URL",
-            "Where: http://HOST:PORT, https://HOST, or HOST (https). Absent: the server that uses the data folder, else \
-             http://127.0.0.1:8080",
+            "Where: http://HOST:PORT, https://HOST, or HOST (https). Absent: the server that uses the data \
+             folder, else http://127.0.0.1:8080",
         ))
         .arg(text_arg("format", "FORMAT", "json or xml").value_parser(["json", "xml"]).default_value("json"))
         .arg(
