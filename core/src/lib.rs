@@ -5,10 +5,11 @@
 //! `now` and identifiers are arguments, so every rule is a function that a table can test.
 //!
 //! Reading order: [`task`] (one device), [`job`] (one batch), [`firmware`] (one package),
-//! [`pace`] (who is pushed when), [`target`] (who gets a task), then the vocabulary in [`id`],
+//! [`pace`] (who is pushed when), [`target`] (who gets a task), [`dynamic`] (who gets one later), then the vocabulary in [`id`],
 //! [`text`], [`limits`] and [`time`]; [`policy`] and [`quota`] are about callers.
 
 pub mod device;
+pub mod dynamic;
 pub mod firmware;
 pub mod group;
 pub mod id;

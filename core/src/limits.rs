@@ -34,6 +34,8 @@ pub const TAGS_CHARS_MAX: usize = 4_096;
 pub const PER_MINUTE_MIN: i64 = 10;
 /// Most devices that a batch serves in a minute; also the default.
 pub const PER_MINUTE_MAX: i64 = 10_000;
+/// Most tasks that one device gets of one dynamic batch.
+pub const DYNAMIC_MATCHES_MAX: usize = 10;
 /// Most source versions of a batch.
 pub const SRC_VERSIONS_MAX: usize = 10;
 /// The waits that RetryInterval may name, in minutes.

@@ -85,6 +85,13 @@ pub struct Job {
     pub end_at: Option<Timestamp>,
 }
 
+impl Job {
+    /// Whether none of its tasks can be open any more. Those of a dynamic batch outlive its end.
+    pub fn is_over(&self) -> bool {
+        self.status.is_ended() && self.conduct.dynamic.is_none()
+    }
+}
+
 /// A batch as lists show it: what ListOTAJobByFirmware answers, and no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedJob {
@@ -98,6 +105,8 @@ pub struct ListedJob {
     pub status: JobStatus,
     /// Which devices it is for.
     pub target_selection: TargetSelection,
+    /// Whether it takes devices in by a standing rule.
+    pub dynamic: bool,
     /// Its tags.
     pub tags: Vec<Tag>,
     /// When it was made.
@@ -206,6 +215,7 @@ macro_rules! jobs {
         )
     };
 }
+pub(crate) use jobs;
 
 /// Reads three neighbouring columns: type, status, selection.
 fn kinds(row: &Row<'_>, column: usize) -> Result<(JobType, JobStatus, TargetSelection), StoreError> {
@@ -231,10 +241,11 @@ fn listed(row: &Row<'_>) -> Result<ListedJob, StoreError> {
         modified_at: Timestamp(row.int(7)?),
         start_at: row.opt_int(8)?.map(Timestamp),
         end_at: row.opt_int(9)?.map(Timestamp),
+        dynamic: row.opt_int(10)?.is_some(),
     })
 }
 
-fn job(row: &Row<'_>) -> Result<Job, StoreError> {
+pub(crate) fn job(row: &Row<'_>) -> Result<Job, StoreError> {
     let (job_type, status, target_selection) = kinds(row, 4)?;
     Ok(Job {
         no: JobNo(row.int(0)?),
@@ -377,7 +388,8 @@ impl Tx<'_> {
         high: i64,
     ) -> Result<Vec<ListedJob>, StoreError> {
         self.query(
-            "SELECT id, job_id, job_type, status, target_selection, tags, created_at, modified_at, start_at, end_at
+            "SELECT id, job_id, job_type, status, target_selection, tags, created_at, modified_at, start_at, end_at,
+                    dynamic_mode
              FROM job WHERE firmware = ?1 AND ordinal >= ?2 AND ordinal <= ?3 ORDER BY ordinal DESC",
             &[firmware.0.into(), low.into(), high.into()],
             listed,
@@ -400,8 +412,8 @@ impl Tx<'_> {
         self.query_one(jobs!("WHERE job_id = ?1"), &[job_id.into()], job)
     }
 
-    /// The batches of a package in which a device has a task, newest first, and how many there are in all. Costs
-    /// as much as the device has tasks.
+    /// The batches of a package in which a device has tasks, newest first, each once, and how many there are in
+    /// all. Costs as much as the device has tasks.
     pub fn job_list_by_device(
         &mut self,
         firmware: FirmwareNo,
@@ -409,14 +421,16 @@ impl Tx<'_> {
         page: Page,
     ) -> Result<(Vec<ListedJob>, i64), StoreError> {
         let total = self.query_one(
-            "SELECT COUNT(*) FROM task t JOIN job j ON j.id = t.job WHERE t.device = ?1 AND j.firmware = ?2",
+            "SELECT COUNT(*) FROM (SELECT DISTINCT job FROM task WHERE device = ?1) t
+             JOIN job j ON j.id = t.job WHERE j.firmware = ?2",
             &[device.0.into(), firmware.0.into()],
             |row| row.int(0),
         )?;
         let rows = self.query(
             "SELECT j.id, j.job_id, j.job_type, j.status, j.target_selection, j.tags, j.created_at, j.modified_at,
-                    j.start_at, j.end_at
-             FROM task t JOIN job j ON j.id = t.job WHERE t.device = ?1 AND j.firmware = ?2
+                    j.start_at, j.end_at, j.dynamic_mode
+             FROM (SELECT DISTINCT job FROM task WHERE device = ?1) t
+             JOIN job j ON j.id = t.job WHERE j.firmware = ?2
              ORDER BY j.ordinal DESC LIMIT ?3 OFFSET ?4",
             &[device.0.into(), firmware.0.into(), page.size().into(), page.skip().into()],
             listed,

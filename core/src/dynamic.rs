@@ -1,0 +1,157 @@
+//! Dynamic batches: which of them takes a device in, and when. A function of what is stored, whoever asks.
+
+use crate::id::{GroupNo, JobNo};
+use crate::job::{Conduct, DynamicMode};
+use crate::limits::DYNAMIC_MATCHES_MAX;
+use crate::target::is_for;
+use crate::task::TaskStatus;
+use crate::time::Timestamp;
+
+/// What a running dynamic batch asks of devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy<'a> {
+    /// The batch.
+    pub job: JobNo,
+    /// When it takes devices in, and of which group.
+    pub conduct: Conduct,
+    /// When it was made.
+    pub since: Timestamp,
+    /// The versions that devices may come from; empty: any, also one that was never told.
+    pub src_versions: &'a [String],
+    /// The version that it leads to.
+    pub dest_version: &'a str,
+}
+
+/// A version that a device reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reported<'a> {
+    /// The version.
+    pub version: &'a str,
+    /// When it was reported last.
+    pub at: Timestamp,
+}
+
+impl Policy<'_> {
+    /// Whether a device fits that last reported this of the package's module and is in the groups for which
+    /// `is_member` says so. Whether it gets a task is another question ([`is_due`]).
+    pub fn fits(&self, reported: Option<Reported<'_>>, is_member: impl Fn(GroupNo) -> bool) -> bool {
+        let told_since = reported.is_some_and(|reported| reported.at >= self.since);
+        is_for(reported.map(|reported| reported.version), self.src_versions, self.dest_version)
+            && self.conduct.group.is_none_or(is_member)
+            && (self.conduct.dynamic != Some(DynamicMode::Later) || told_since)
+    }
+}
+
+/// A task that a device had or has in a dynamic batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Earlier {
+    /// Where it stands.
+    pub status: TaskStatus,
+    /// When it last changed: when it ended, if it has.
+    pub changed_at: Timestamp,
+}
+
+/// Whether a device that fits a dynamic batch is to get a task of it, after those that it had there (in their
+/// order): not while one is open, not after a cancelled one, and again only if it reported its version since the
+/// last one ended, [`DYNAMIC_MATCHES_MAX`] times in all.
+pub fn is_due(earlier: &[Earlier], reported: Option<Reported<'_>>) -> bool {
+    if earlier.iter().any(|task| task.status.is_open()) || earlier.len() >= DYNAMIC_MATCHES_MAX {
+        return false;
+    }
+    earlier.iter().max_by_key(|task| task.changed_at).is_none_or(|last| {
+        last.status != TaskStatus::Canceled && reported.is_some_and(|reported| reported.at > last.changed_at)
+    })
+}
+
+/// Whether an unfinished task of the batch `other` is there to stay when the dynamic batch `job` meets it: what a
+/// newer batch decided is not undone by an older one's rule.
+pub fn yields_to(job: JobNo, other: JobNo) -> bool {
+    other >= job
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MADE: Timestamp = Timestamp(1_000);
+
+    fn at(version: &str, ms: i64) -> Option<Reported<'_>> {
+        Some(Reported { version, at: Timestamp(ms) })
+    }
+
+    fn policy(mode: DynamicMode, group: Option<GroupNo>, src_versions: &[String]) -> Policy<'_> {
+        let conduct = Conduct { dynamic: Some(mode), group, ..Conduct::default() };
+        Policy { job: JobNo(1), conduct, since: MADE, src_versions, dest_version: "2.0" }
+    }
+
+    #[test]
+    fn by_version_fits_who_last_reported_one_of_them() {
+        let sources = ["1.0".to_owned(), "1.1".to_owned()];
+        let fits = |reported| policy(DynamicMode::NowAndLater, None, &sources).fits(reported, |_| false);
+        assert!(fits(at("1.0", 1)) && fits(at("1.1", 5_000)));
+        assert!(!fits(at("0.9", 5_000)) && !fits(at("2.0", 5_000)) && !fits(None));
+    }
+
+    #[test]
+    fn by_group_fits_every_member_that_does_not_run_the_version() {
+        let of = policy(DynamicMode::NowAndLater, Some(GroupNo(7)), &[]);
+        let fits = |reported, group| of.fits(reported, |asked| asked == GroupNo(group));
+        assert!(fits(None, 7) && fits(at("0.1", 1), 7));
+        assert!(!fits(at("2.0", 1), 7), "it runs the version");
+        assert!(!fits(None, 8), "it is in another group");
+        // A differential package asks for its source version in the group, too.
+        let sources = ["1.0".to_owned()];
+        let of = policy(DynamicMode::NowAndLater, Some(GroupNo(7)), &sources);
+        assert!(of.fits(at("1.0", 1), |_| true));
+        assert!(!of.fits(at("1.1", 1), |_| true) && !of.fits(None, |_| true));
+    }
+
+    #[test]
+    fn the_later_mode_wants_a_report_since_the_batch_was_made() {
+        let sources = ["1.0".to_owned()];
+        for group in [None, Some(GroupNo(7))] {
+            let of = policy(DynamicMode::Later, group, &sources);
+            assert!(!of.fits(at("1.0", 999), |_| true));
+            assert!(of.fits(at("1.0", 1_000), |_| true));
+        }
+        assert!(!policy(DynamicMode::Later, Some(GroupNo(7)), &[]).fits(None, |_| true));
+    }
+
+    #[test]
+    fn a_second_task_comes_after_a_report_that_came_after_the_first_ones_end() {
+        let ended = |status| [Earlier { status, changed_at: Timestamp(50) }];
+        assert!(is_due(&[], None), "the first one");
+        for status in [TaskStatus::Failed, TaskStatus::Succeeded] {
+            assert!(is_due(&ended(status), at("1.0", 51)));
+            // The report that ended the task is not one that came after it.
+            assert!(!is_due(&ended(status), at("1.0", 50)) && !is_due(&ended(status), None));
+        }
+        assert!(!is_due(&ended(TaskStatus::Canceled), at("1.0", 99)), "a decision is not undone by a reboot");
+        for open in TaskStatus::ALL.into_iter().filter(|status| status.is_open()) {
+            assert!(!is_due(&ended(open), at("1.0", 99)), "{open:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_tasks_the_one_that_changed_last_decides() {
+        let task = |status, ms| Earlier { status, changed_at: Timestamp(ms) };
+        let again = [task(TaskStatus::Canceled, 10), task(TaskStatus::Failed, 20)];
+        assert!(is_due(&again, at("1.0", 21)));
+        // The first one was put back in line and cancelled.
+        let canceled = [task(TaskStatus::Canceled, 30), task(TaskStatus::Failed, 20)];
+        assert!(!is_due(&canceled, at("1.0", 31)));
+    }
+
+    #[test]
+    fn a_device_is_matched_ten_times_at_most() {
+        let many = |count| vec![Earlier { status: TaskStatus::Failed, changed_at: Timestamp(1) }; count];
+        assert!(is_due(&many(DYNAMIC_MATCHES_MAX - 1), at("1.0", 2)));
+        assert!(!is_due(&many(DYNAMIC_MATCHES_MAX), at("1.0", 2)));
+    }
+
+    #[test]
+    fn an_older_batchs_rule_does_not_undo_what_a_newer_one_decided() {
+        assert!(yields_to(JobNo(1), JobNo(2)));
+        assert!(!yields_to(JobNo(2), JobNo(1)));
+    }
+}
