@@ -34,11 +34,9 @@ impl Tx<'_> {
                AND EXISTS (SELECT 1 FROM task t WHERE t.job = job.id AND t.status < 4)",
             &[no.0.into(), all.into(), now.0.into()],
         )?;
-        self.exec(
-            "UPDATE job SET policy = 0, status = ?2, end_at = ?3, due_at = NULL, modified_at = ?3
-             WHERE firmware = ?1 AND dynamic_mode IS NOT NULL AND policy <> 0",
-            &[no.0.into(), JobStatus::Canceled.code().into(), now.0.into()],
-        )?;
+        if let Some(running) = self.policy_of_firmware(no)? {
+            self.policy_end(&running, now)?;
+        }
         Ok(true)
     }
 

@@ -314,6 +314,18 @@ codes! {
     InvalidSrcVersion = Kind::Business, "iot.ota.InvalidSrcVersion",
         "SrcVersion must be up to 10 versions, each once and none of them DestVersion, and needs TargetSelection \
          ALL or GRAY.";
+    /// A dynamic batch asks neither for versions nor for a group, or for both.
+    InvalidDynamicTargets = Kind::Business, "iot.ota.InvalidDynamicTargets",
+        "A dynamic job needs either SrcVersion or GroupId with GroupType, not both.";
+    /// The package has a running dynamic batch.
+    DynamicJobRuns = Kind::Business, "iot.ota.DynamicJobExists",
+        "A dynamic job of the firmware takes devices in already; end it by CancelOTAStrategyByJob first.";
+    /// The group's running dynamic batches have other modes.
+    GroupModesDiffer = Kind::Business, "iot.ota.GroupJobModesDiffer",
+        "OverwriteMode and MultiModuleMode must equal those of the group's running dynamic jobs.";
+    /// The batch is static.
+    NotDynamicJob = Kind::Business, "iot.ota.NotDynamicJob",
+        "The specified job is static: it has no strategy to cancel.";
     /// GrayPercent does not fit.
     InvalidGrayPercent = Kind::Business, "iot.ota.InvalidGrayPercent",
         "GrayPercent must be above 0 and at most 100, with at most 3 decimals, and goes with TargetSelection GRAY.";

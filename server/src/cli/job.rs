@@ -212,11 +212,15 @@ fn stop(beside: &Beside, args: &ArgMatches) -> anyhow::Result<()> {
     let found = beside.change(line, move |tx| {
         let found = find(tx, &id)?;
         let status = found.job.status;
-        ensure!(!status.is_ended(), "the batch has ended already: it is {}", status_name(status));
+        let over = status.is_ended() && (found.job.is_over() || found.counts.open() == 0);
+        ensure!(!over, "the batch has ended already: it is {}", status_name(status));
         engine::stop(tx, &found.job, all, now)?;
         Ok(found)
     })?;
     say(&what_happens(&found.counts, all, found.job.expanded && !found.job.selecting));
+    if found.job.policy {
+        say("The batch is dynamic: it takes nobody in any more.");
+    }
     Ok(())
 }
 

@@ -26,7 +26,8 @@ pub fn run(beside: &Beside, id: &str) -> anyhow::Result<()> {
         let wanted = id.to_owned();
         let found = beside.read(move |tx| find(tx, &wanted)).context("the batch cannot be watched")?;
         let said = view(&found);
-        let ended = found.job.status.is_ended();
+        // The tasks of a dynamic batch outlive it.
+        let ended = found.job.status.is_ended() && found.counts.open() == 0;
         if live && !ended {
             bar.set_length(found.counts.total().unsigned_abs());
             bar.set_position((found.counts.total() - found.counts.open()).unsigned_abs());

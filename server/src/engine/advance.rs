@@ -209,7 +209,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
                 if after.due_at() != held.task.due_at() {
                     self.effects.wake = true;
                 }
-                if after.status.is_open() && batch.job.status.is_ended() {
+                if after.status.is_open() && batch.job.is_over() {
                     batch.job.status = batch.job.schedule.open_status(self.now);
                     batch.reopened = true;
                 }
@@ -404,7 +404,7 @@ fn reopen(tx: &mut Tx<'_>, batch: &Batch, now: Timestamp) -> Result<(), StoreErr
 /// Ends those of these running batches that have no open task left, and judges the packages that they verify.
 pub fn end_jobs(tx: &mut Tx<'_>, jobs: &[&Job], now: Timestamp) -> Result<(), StoreError> {
     let numbers: Vec<JobNo> =
-        jobs.iter().filter(|job| job.expanded && !job.status.is_ended()).map(|job| job.no).collect();
+        jobs.iter().filter(|job| job.expanded && ends_with_its_tasks(job)).map(|job| job.no).collect();
     let all = tx.counts_load(&numbers)?;
     for job in jobs.iter().filter(|job| numbers.contains(&job.no)) {
         let counts = all.get(&job.no).copied().unwrap_or_default();
@@ -416,6 +416,11 @@ pub fn end_jobs(tx: &mut Tx<'_>, jobs: &[&Job], now: Timestamp) -> Result<(), St
         tracing::info!(job.id = job.job_id, tasks = counts.total(), ?status, "a batch ended");
     }
     Ok(())
+}
+
+/// Whether the batch runs until its last task ends: a dynamic one waits for more, and is ended by an operator.
+fn ends_with_its_tasks(job: &Job) -> bool {
+    !job.status.is_ended() && job.conduct.dynamic.is_none()
 }
 
 /// The verification of a package is over: its last batch decides.
@@ -463,7 +468,7 @@ fn terms<'b>(batch: &'b Batch, status: TaskStatus, app: &App) -> Terms<'b> {
         finish_grace_ms: ms(FINISH_GRACE_MINUTES),
         // While a cancellation is carried out no further device is told; see `held_up`.
         // Of a deleted package nobody is told anything.
-        started: job.status == JobStatus::InProgress
+        started: job.is_running()
             && batch.firmware.deleted_at.is_none()
             && if status == TaskStatus::Queued { !canceling } else { !job.cancel.reaches(status) },
     }

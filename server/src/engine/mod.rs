@@ -107,9 +107,12 @@ fn job_due(tx: &mut Tx<'_>, job: &Job, now: Timestamp) -> Result<(), StoreError>
 }
 
 /// Stops a batch at once: from this commit on no further device is told, and the engine cancels every task that
-/// no device has begun, with `all` also those in progress.
+/// no device has begun, with `all` also those in progress. A dynamic one takes nobody in any more.
 pub fn stop(tx: &mut Tx<'_>, job: &Job, all: bool, now: Timestamp) -> Result<(), StoreError> {
     let cancel = if all { Cancel::ALL } else { Cancel::UNBEGUN };
+    if job.policy {
+        tx.policy_end(job, now)?;
+    }
     tx.job_cancel_add(job.no, cancel, now)
 }
 

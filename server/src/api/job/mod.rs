@@ -1,5 +1,7 @@
 //! Update batches.
 
+pub mod cancel_ota_strategy_by_job;
+pub mod create_ota_dynamic_upgrade_job;
 pub mod create_ota_static_upgrade_job;
 pub mod create_ota_verify_job;
 pub mod list_ota_job_by_device;

@@ -3,8 +3,9 @@
 use crate::api::answer::{Node, Object};
 use crate::api::error::ApiError;
 use crate::api::job::request::find_job;
-use crate::api::job::wording::{SELECTION_STATIC, Wording, with_tags};
+use crate::api::job::wording::{Wording, selection_type, with_tags};
 use crate::api::{Call, Operation};
+use updraft_core::job::DynamicMode;
 
 /// The table's entry.
 pub const OPERATION: Operation = Operation {
@@ -36,12 +37,13 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .text("DestVersion", &firmware.dest_version)
         .text("JobType", Wording::Modern.job_type(job.job_type))
         .text("JobStatus", Wording::Modern.status(job.status))
-        .text("SelectionType", SELECTION_STATIC)
+        .text("SelectionType", selection_type(job.conduct.dynamic.is_some()))
         .text("TargetSelection", job.target_selection.name())
         .opt_text("GrayPercent", job.gray_percent.map(|percent| percent.to_string()))
         .opt_int("MaximumPerMinute", job.per_minute)
         .opt_int("TimeoutInMinutes", job.timeout_minutes)
         .int("OverwriteMode", job.conduct.overwrite.code())
+        .opt_int("DynamicMode", job.conduct.dynamic.map(DynamicMode::code))
         .flag("NeedPush", job.need_push)
         .flag("NeedConfirm", job.need_confirm)
         .opt_int("RetryInterval", job.retry.map(|retry| retry.interval_minutes))

@@ -44,8 +44,10 @@ impl Wording {
     }
 }
 
-/// `SelectionType` on the wire: every batch of this release is static.
-pub const SELECTION_STATIC: &str = "STATIC";
+/// `SelectionType` on the wire.
+pub fn selection_type(dynamic: bool) -> &'static str {
+    if dynamic { "DYNAMIC" } else { "STATIC" }
+}
 
 /// A batch as the list operations show it.
 pub fn row(wording: Wording, job: &ListedJob, firmware_id: &str, product_key: &str) -> Node {
@@ -55,7 +57,7 @@ pub fn row(wording: Wording, job: &ListedJob, firmware_id: &str, product_key: &s
         .text("JobType", wording.job_type(job.job_type))
         .text("FirmwareId", firmware_id)
         .text("ProductKey", product_key)
-        .text("SelectionType", SELECTION_STATIC)
+        .text("SelectionType", selection_type(job.dynamic))
         .text("TargetSelection", job.target_selection.name())
         .utc("UtcCreate", job.created_at)
         .utc("UtcModified", job.modified_at)

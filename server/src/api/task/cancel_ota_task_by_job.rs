@@ -47,7 +47,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         let job = tx.job_find(instance, &id)?.ok_or_else(|| ApiError::new(Code::JobNotFound))?;
         let planned = scheduled && job.status == JobStatus::Planned;
         let cancel = if planned { Cancel::ALL } else { cancel };
-        if job.status.is_ended() || cancel == Cancel::default() {
+        if job.is_over() || cancel == Cancel::default() {
             return Ok(((job.no, false), Effects::default()));
         }
         // A second call adds to one that is still being carried out.
