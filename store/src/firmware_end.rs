@@ -6,7 +6,6 @@ use crate::error::StoreError;
 use crate::job_work::cancel_encode;
 use crate::tx::Tx;
 use updraft_core::id::FirmwareNo;
-use updraft_core::job::JobStatus;
 use updraft_core::task::Cancel;
 use updraft_core::time::Timestamp;
 

@@ -42,6 +42,14 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Adds what another part of the same transaction decided.
+    pub fn add(&mut self, other: Self) {
+        self.downlinks.extend(other.downlinks);
+        self.withdrawn.extend(other.withdrawn);
+        self.refused.extend(other.refused);
+        self.wake |= other.wake;
+    }
+
     /// Sends and withdraws. Called right after the commit, in commit order; must not block.
     pub fn perform(&self, link: &dyn DeviceLink) {
         for device in &self.kicked {
@@ -363,6 +371,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let mut changed = Vec::new();
         let mut counts: BTreeMap<(JobNo, TaskStatus), i64> = BTreeMap::new();
         let mut ended: BTreeSet<JobNo> = BTreeSet::new();
+        let mut freed: BTreeSet<DeviceNo> = BTreeSet::new();
         for (no, held) in std::mem::take(&mut self.tasks) {
             if held.task.revision == held.revision_before {
                 continue;
@@ -372,6 +381,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
                 *counts.entry((no.job, held.task.status)).or_default() += 1;
                 if !held.task.status.is_open() {
                     ended.insert(no.job);
+                    freed.insert(held.task.device);
                 }
             }
             changed.push((held.revision_before, held.task));
@@ -387,6 +397,8 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let jobs: Vec<&Job> =
             self.batches.values().map(|batch| &batch.job).filter(|job| ended.contains(&job.no)).collect();
         end_jobs(self.tx, &jobs, self.now)?;
+        // A dynamic batch may have waited for the device.
+        self.effects.wake |= self.tx.reviews_add_for_policies(&freed.into_iter().collect::<Vec<_>>())?;
         Ok(self.effects)
     }
 }
@@ -429,7 +441,16 @@ fn judge(tx: &mut Tx<'_>, job: &Job, counts: &Counts, now: Timestamp) -> Result<
     if firmware.verify_job != Some(job.no) {
         return Ok(());
     }
-    tx.firmware_status_set(firmware.no, FirmwareStatus::after_verification(counts), now)
+    let status = FirmwareStatus::after_verification(counts);
+    tx.firmware_status_set(firmware.no, status, now)?;
+    // Its dynamic batch may go on.
+    match tx.policy_of_firmware(firmware.no)?.filter(|_| status.may_upgrade()) {
+        None => Ok(()),
+        Some(policy) => {
+            let last = tx.device_last(firmware.product)?;
+            tx.policy_walk_again(policy.no, last)
+        }
+    }
 }
 
 /// The next free push slot of a batch, from `earliest` on.

@@ -3,7 +3,9 @@
 
 use crate::app::App;
 use crate::engine::advance::{Door, Effects, end_jobs};
+use crate::engine::dynamic;
 use std::collections::BTreeMap;
+use updraft_core::dynamic::yields_to;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
 use updraft_core::job::{JobStatus, TargetSelection};
 use updraft_core::target::{self, Demand, Standing, Verdict};
@@ -39,6 +41,9 @@ pub fn create_chunk(
         cut_off(tx, job, rows, now)?;
         return Ok(Effects::default());
     }
+    if job.conduct.dynamic.is_some() {
+        return dynamic::walk_chunk(tx, app, &job, &firmware, rows, now);
+    }
     let candidates = match job.target_selection {
         TargetSelection::All => {
             tx.candidates_of_product(job.product, &firmware.module, job.expand_after, job.expand_upto, rows)?
@@ -69,6 +74,20 @@ pub fn create_chunk(
     }
     tx.job_expansion_set(job.no, job.expand_after, job.expanded, job.task_count)?;
     end_jobs(tx, &[&job], now)?;
+    Ok(effects)
+}
+
+/// Makes tasks of a dynamic batch for those of these devices that no other batch keeps busy.
+pub fn take_in(
+    tx: &mut Tx<'_>,
+    app: &App,
+    job: &mut Job,
+    firmware: &Firmware,
+    candidates: &[Candidate],
+    now: Timestamp,
+) -> Result<Effects, StoreError> {
+    let effects = create(tx, app, job, firmware, candidates, now)?;
+    tx.job_task_count_set(job.no, job.task_count)?;
     Ok(effects)
 }
 
@@ -114,12 +133,15 @@ fn judge(
         let open = door.open_tasks_of(candidate.device);
         let standing: Vec<Standing<'_>> = open.iter().map(|(_, standing)| *standing).collect();
         let known = target::Candidate { version: candidate.version.as_deref(), standing: &standing };
-        let verdict = target::judge(&known, &demand);
+        let mut verdict = target::judge(&known, &demand);
         let in_the_way: Vec<TaskNo> = open
             .iter()
             .filter(|(_, other)| target::in_the_way(&job.conduct, &firmware.module, other.module))
             .map(|(no, _)| *no)
             .collect();
+        if job.conduct.dynamic.is_some() && in_the_way.iter().any(|no| yields_to(job.no, no.job)) {
+            verdict = Verdict::Busy;
+        }
         if verdict == Verdict::Replace {
             for no in in_the_way {
                 door.apply(no, &Event::Overwritten)?;
@@ -148,6 +170,8 @@ fn create(
             Verdict::SkipOnDestVersion | Verdict::SkipOtherSource => continue,
             Verdict::Queue | Verdict::Replace if job.need_confirm => TaskStatus::Confirm,
             Verdict::Queue | Verdict::Replace => TaskStatus::Queued,
+            // It may fit again once the device is free.
+            Verdict::Busy if job.conduct.dynamic.is_some() => continue,
             Verdict::Busy => TaskStatus::Failed,
         };
         job.task_count += 1;

@@ -142,6 +142,8 @@ fn decide_allowed(
     let modules_max = app.config.module_max.saturating_add(1).max(MODULES_PER_DEVICE_MAX);
     let reports = reports(tx, events, modules_max)?;
     tx.versions_put(&reports, now)?;
+    let reporting: Vec<DeviceNo> = reports.iter().map(|(device, ..)| *device).collect();
+    let noted = tx.reviews_add_for_policies(&reporting)?;
     let mut devices: Vec<DeviceNo> = events
         .iter()
         .filter(|happened| {
@@ -156,7 +158,9 @@ fn decide_allowed(
     for happened in events {
         one(&mut door, happened)?;
     }
-    door.close()
+    let mut effects = door.close()?;
+    effects.wake |= noted;
+    Ok(effects)
 }
 
 /// Writes who came and went. Of several logins of a device only the last one counts.

@@ -5,6 +5,7 @@
 //! simulation calls [`turn`] itself and moves the clock.
 
 pub mod advance;
+mod dynamic;
 pub mod expand;
 pub mod groups;
 pub mod ingest;

@@ -4,12 +4,10 @@
 //! done follows from what is stored when the note is taken, not from what wrote it: a note too many does no harm.
 
 use crate::app::App;
-use crate::engine::{chunk_rows, write};
+use crate::engine::{chunk_rows, dynamic, write};
 use std::sync::Arc;
 use updraft_core::id::DeviceNo;
 use updraft_store::{Lane, StoreError};
-
-use crate::engine::advance::Effects;
 
 /// Looks at the next devices; answers whether there may be more.
 pub async fn review_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
@@ -20,9 +18,10 @@ pub async fn review_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
     write(app, Lane::Bulk, move |tx| {
         let rows = chunk_rows(&shared);
         let devices: Vec<DeviceNo> = tx.reviews(rows)?;
+        // First the groups, then the batches that ask for them. What these change is another note.
         tx.reviews_done(&devices)?;
-        // First the groups, then the batches that ask for them.
-        Ok((devices.len() as i64 == rows, Effects::default()))
+        let effects = dynamic::take_in(tx, &shared, &devices, shared.now())?;
+        Ok((devices.len() as i64 == rows, effects))
     })
     .await
 }

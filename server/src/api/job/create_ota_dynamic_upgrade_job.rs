@@ -49,7 +49,11 @@ async fn run(call: Call) -> Result<Object, ApiError> {
                 check_sources(&firmware, &src_versions)?;
                 None
             }
-            Some(id) => Some(group(tx, kind::find_of_kind(tx, instance, id, true)?, &conduct)?),
+            Some(id) => {
+                let group = kind::find_of_kind(tx, instance, id, true)?;
+                check_alike(tx, &group, &conduct)?;
+                Some(group.no)
+            }
         };
         let new = NewJob {
             instance,
@@ -66,7 +70,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             gray_percent: None,
             retry,
             schedule: Schedule::default(),
-            conduct: Conduct { group: group.as_ref().map(|group| group.no), ..conduct },
+            conduct: Conduct { group, ..conduct },
             tags: request.tags.clone(),
             // Nobody can have reported since.
             expanded: mode == DynamicMode::Later,
@@ -130,13 +134,13 @@ fn check_alone(tx: &mut Tx<'_>, firmware: &Firmware) -> Result<(), ApiError> {
     }
 }
 
-/// The group, whose running dynamic batches all treat what they meet alike.
-fn group(tx: &mut Tx<'_>, group: Group, conduct: &Conduct) -> Result<Group, ApiError> {
+/// The running dynamic batches of a group all treat what they meet alike.
+fn check_alike(tx: &mut Tx<'_>, group: &Group, conduct: &Conduct) -> Result<(), ApiError> {
     let alike = |other: &Conduct| {
         (other.overwrite, other.multi_module) == (conduct.overwrite, conduct.multi_module)
     };
     match tx.policies_of_group(group.no)?.into_iter().find(|other| !alike(&other.conduct)) {
-        None => Ok(group),
+        None => Ok(()),
         Some(other) => Err(ApiError::with(
             Code::GroupModesDiffer,
             format!(
