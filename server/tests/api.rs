@@ -11,6 +11,8 @@ mod audit;
 mod catalogue;
 #[path = "api/devices.rs"]
 mod devices;
+#[path = "api/dynamic.rs"]
+mod dynamic;
 #[path = "api/enumeration.rs"]
 mod enumeration;
 #[path = "api/family/mod.rs"]

@@ -17,6 +17,8 @@ use updraft_server::device::link::DeviceEvent;
 
 #[path = "story_devices.rs"]
 mod story_devices;
+#[path = "story_dynamic.rs"]
+mod story_dynamic;
 #[path = "story_group.rs"]
 mod story_group;
 #[path = "story_lifecycle.rs"]
@@ -29,8 +31,8 @@ const NEVER_ANSWERED: [(&str, &[&str], &str); 8] = [
     ("RegisterDevice", &["Data.DevEui", "Data.JoinEui"], "LoRa is refused"),
     (
         "QueryOTAJob",
-        &["Data.DynamicMode", "Data.GroupId", "Data.GroupName", "Data.JobDesc"],
-        "dynamic and grouped batches are refused; nothing describes a batch",
+        &["Data.GroupId", "Data.GroupName", "Data.JobDesc"],
+        "dynamic groups are not served yet; nothing describes a batch",
     ),
     ("QueryProduct", &["Data.CategoryName"], "categories are only known by their keys"),
     ("CreateProductTags", &story_products::REFUSED_TAGS, "only failures have them"),
@@ -119,6 +121,7 @@ async fn tell(format: &'static str) -> Vec<Told> {
     modules(&mut story, &key, &devices[1]).await;
     batch(&mut story, &key, &package, &devices[1]).await;
     planned_share(&mut story, &key, &package, &devices[2]).await;
+    story_dynamic::dynamic(&mut story, &key, &package, &devices[2]).await;
     story_group::groups(&mut story, &key).await;
     story_devices::tell(&mut story, &key).await;
     story_products::tell(&mut story).await;
