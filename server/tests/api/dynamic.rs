@@ -79,9 +79,7 @@ async fn whoever_fits_now_or_later_is_taken_in() {
         server.device(device, pull()).await;
         tell(&server, device, "2.0.0").await;
     }
-    server
-        .ok("CancelOTATaskByJob", &[("JobId", batch.as_str()), ("CancelQueuedTask", "true")])
-        .await;
+    server.ok("CancelOTATaskByJob", &[("JobId", batch.as_str()), ("CancelQueuedTask", "true")]).await;
     assert_eq!(
         tasks(&server, &batch).await,
         ["now-1 CANCELED ", "later-5 SUCCEEDED ", "silent-4 SUCCEEDED "]
@@ -125,10 +123,7 @@ async fn an_ended_strategy_takes_nobody_in_and_its_tasks_live_on() {
     server.device(&begun, progress("default")).await;
     tell(&server, &begun, "2.0.0").await;
     server.device(&waiting, pull()).await;
-    assert_eq!(
-        tasks(&server, &batch).await,
-        ["begun-1 SUCCEEDED ", "waiting-2 NOTIFIED ", "idle-3 QUEUED "]
-    );
+    assert_eq!(tasks(&server, &batch).await, ["begun-1 SUCCEEDED ", "waiting-2 NOTIFIED ", "idle-3 QUEUED "]);
     // Its end stays where it was, whatever becomes of its tasks.
     server.later_ms(5_000);
     server.ok(STOP, &stop).await;
@@ -144,7 +139,10 @@ async fn an_ended_strategy_takes_nobody_in_and_its_tasks_live_on() {
     server.device(&waiting, pull()).await;
     assert_eq!(tasks(&server, &batch).await[1], "waiting-2 NOTIFIED ");
     let answer = server.ok("QueryOTAJob", &stop).await;
-    assert_eq!((&answer["Data"]["JobStatus"], text(&answer, "/Data/UtcEndTime")), (&json!("CANCELED"), ended));
+    assert_eq!(
+        (&answer["Data"]["JobStatus"], text(&answer, "/Data/UtcEndTime")),
+        (&json!("CANCELED"), ended)
+    );
     // Another one may follow; a static one has no strategy.
     dynamic(&shop, &firmware, &[]).await;
     let fixed = shop.batch(&shop.package().await, "late-4", &REPLACE).await;
@@ -182,7 +180,10 @@ async fn a_dynamic_batch_is_by_version_or_by_group() {
         (changed(&none, &[grouped[0], ("GroupType", "LINK_PLATFORM")]), "iot.group.InvalidGroupType"),
         (changed(&none, &grouped), "iot.group.NotExistedGroup"),
         (changed(&good, &[("SrcVersion.1", "2.0.0")]), "iot.ota.InvalidSrcVersion"),
-        (changed(&good, &[("OverwriteMode", "2"), ("MultiModuleMode", "true")]), "iot.ota.InvalidOverwriteMode"),
+        (
+            changed(&good, &[("OverwriteMode", "2"), ("MultiModuleMode", "true")]),
+            "iot.ota.InvalidOverwriteMode",
+        ),
     ] {
         refused(&server, CREATE, &request, code).await;
     }
@@ -244,7 +245,10 @@ async fn another_task_follows_another_report_ten_times_at_most() {
         ("PageSize", "10"),
     ];
     let listed = server.ok("ListOTAJobByDevice", &page).await;
-    assert_eq!((&listed["Total"], listed["Data"]["SimpleOTAJobInfo"].as_array().unwrap().len()), (&json!(1), 1));
+    assert_eq!(
+        (&listed["Total"], listed["Data"]["SimpleOTAJobInfo"].as_array().unwrap().len()),
+        (&json!(1), 1)
+    );
     assert_eq!(listed["Data"]["SimpleOTAJobInfo"][0]["SelectionType"], "DYNAMIC");
 }
 

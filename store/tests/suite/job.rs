@@ -228,6 +228,7 @@ fn a_list_shows_what_the_batch_is(store: &Store) {
         job_type: whole.job_type,
         status: whole.status,
         target_selection: whole.target_selection,
+        dynamic: false,
         tags: whole.tags,
         created_at: whole.created_at,
         modified_at: whole.modified_at,

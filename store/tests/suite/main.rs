@@ -22,6 +22,7 @@ mod job;
 mod migration;
 mod module;
 mod parity;
+mod policy;
 mod private_postgres;
 mod product;
 mod shop;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         account::CASES,
         sts_key::CASES,
         browse::CASES,
+        policy::CASES,
         product::CASES,
         device::CASES,
         device_count::CASES,

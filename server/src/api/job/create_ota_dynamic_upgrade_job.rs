@@ -113,9 +113,9 @@ fn asked(params: &Params) -> Result<(Vec<String>, Option<String>), ApiError> {
     match (group_id.is_some(), group_type.is_some(), src_versions.is_empty()) {
         (true, false, _) | (false, true, _) => wrong("GroupId and GroupType go together."),
         (true, true, false) => wrong("SrcVersion and GroupId exclude one another."),
-        (false, false, true) => {
-            wrong("Give either SrcVersion.1 to SrcVersion.10, or GroupId and GroupType LINK_PLATFORM_DYNAMIC.")
-        }
+        (false, false, true) => wrong(
+            "Give either SrcVersion.1 to SrcVersion.10, or GroupId and GroupType LINK_PLATFORM_DYNAMIC.",
+        ),
         _ => Ok((src_versions, group_id)),
     }
 }
@@ -136,9 +136,8 @@ fn check_alone(tx: &mut Tx<'_>, firmware: &Firmware) -> Result<(), ApiError> {
 
 /// The running dynamic batches of a group all treat what they meet alike.
 fn check_alike(tx: &mut Tx<'_>, group: &Group, conduct: &Conduct) -> Result<(), ApiError> {
-    let alike = |other: &Conduct| {
-        (other.overwrite, other.multi_module) == (conduct.overwrite, conduct.multi_module)
-    };
+    let alike =
+        |other: &Conduct| (other.overwrite, other.multi_module) == (conduct.overwrite, conduct.multi_module);
     match tx.policies_of_group(group.no)?.into_iter().find(|other| !alike(&other.conduct)) {
         None => Ok(()),
         Some(other) => Err(ApiError::with(
