@@ -13,19 +13,21 @@ use updraft_core::time::Timestamp;
 const NOTE: Hot = Hot {
     row: "INSERT INTO device_review (device)
           SELECT d.id FROM device d
-          WHERE d.id = ?1 AND EXISTS (SELECT 1 FROM job j WHERE j.policy <> 0 AND j.product = d.product)
+          WHERE d.id = ?1 AND d.deleted_at IS NULL
+            AND EXISTS (SELECT 1 FROM job j WHERE j.policy <> 0 AND j.product = d.product)
           ON CONFLICT (device) DO NOTHING",
     set: "INSERT INTO device_review (device)
           SELECT d.id FROM device d
-          WHERE d.id = ANY($1::bigint[])
+          WHERE d.id = ANY($1::bigint[]) AND d.deleted_at IS NULL
             AND EXISTS (SELECT 1 FROM job j WHERE j.policy <> 0 AND j.product = d.product)
           ON CONFLICT (device) DO NOTHING",
     columns: &[Column::Int],
 };
 
 const PRODUCTS: Hot = Hot {
-    row: "SELECT d.product, d.id FROM device d WHERE d.id = ?1",
-    set: "SELECT d.product, d.id FROM device d WHERE d.id = ANY($1::bigint[]) ORDER BY d.id",
+    row: "SELECT d.product, d.id FROM device d WHERE d.id = ?1 AND d.deleted_at IS NULL",
+    set: "SELECT d.product, d.id FROM device d
+          WHERE d.id = ANY($1::bigint[]) AND d.deleted_at IS NULL ORDER BY d.id",
     columns: &[Column::Int],
 };
 

@@ -142,7 +142,7 @@ pub fn walk_chunk(
     let page: Vec<(DeviceNo, Option<String>)> = match job.conduct.group {
         None => tx.versions_of_product(job.product, module, after, job.expand_upto, rows)?,
         Some(group) => {
-            let members = tx.candidates_of_group(group, job.product, module, after, rows)?;
+            let members = tx.candidates_of_group(group, job.product, module, after, job.expand_upto, rows)?;
             members.into_iter().map(|candidate| (candidate.device, candidate.version)).collect()
         }
     };
