@@ -1,4 +1,7 @@
-//! Device groups: how many a device may be in.
+//! Device groups: how many a device may be in, and which devices a dynamic one is of ([`expression`]).
+
+pub mod expression;
+mod parse;
 
 use crate::limits::STATIC_GROUPS_PER_DEVICE_MAX;
 

@@ -86,6 +86,10 @@ pub const SUBSCRIPTIONS_MAX: usize = 64;
 pub const MODULES_PER_DEVICE_MAX: i64 = 11;
 /// Longest group description, in characters.
 pub const GROUP_DESC_CHARS_MAX: usize = 100;
+/// Longest expression of a dynamic group, in characters.
+pub const EXPRESSION_CHARS_MAX: usize = 1_024;
+/// How deep parentheses and `not` of an expression may be nested.
+pub const EXPRESSION_DEPTH_MAX: usize = 16;
 /// Most static groups that one device is in.
 pub const STATIC_GROUPS_PER_DEVICE_MAX: usize = 10;
 /// Most devices of one BatchAddDeviceGroupRelations or BatchDeleteDeviceGroupRelations call.
