@@ -207,6 +207,8 @@ config! {
     firmware_max: i64 = 500;
     /// Most static device groups of an instance, groups within groups among them.
     group_max: i64 = 1_000;
+    /// Most dynamic device groups of an instance: each device that changes is held against all of them.
+    dynamic_group_max: i64 = 10;
     /// Most levels of device groups within each other, the first one counted.
     group_depth_max: i64 = 3;
     /// Most modules of a product besides `default`.

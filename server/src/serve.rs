@@ -86,6 +86,7 @@ impl Server {
         let now = clock.now();
         let (starts, offline) = store
             .write(Lane::Interactive, move |tx| {
+                tx.reviews_add_online_for_groups()?;
                 Ok::<_, StoreError>((tx.node_start()?, tx.devices_all_offline(now)?))
             })
             .await?;

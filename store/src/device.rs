@@ -1,6 +1,7 @@
 //! Devices: registration, presence, reported versions, candidates of a batch.
 
 use crate::error::StoreError;
+use crate::group_dynamic::DeviceChange;
 use crate::tx::{Column, Hot, Tx};
 use crate::value::{Row, Value};
 use updraft_core::device::DeviceStatus;
@@ -191,7 +192,8 @@ impl Tx<'_> {
             ],
             |row| Ok(DeviceNo(row.int(0)?)),
         )?;
-        if no.is_some() {
+        if let Some(no) = no {
+            self.reviews_add_for_groups(DeviceChange::Itself, &[no])?;
             self.exec(
                 "UPDATE product SET device_count = device_count + 1 WHERE id = ?1",
                 &[new.product.0.into()],

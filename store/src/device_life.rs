@@ -1,6 +1,7 @@
 //! What becomes of a device: its logins, whether it may connect, its end.
 
 use crate::error::StoreError;
+use crate::group_dynamic::DeviceChange;
 use crate::tx::{Column, Hot, Tx};
 use crate::value::Value;
 use updraft_core::id::{DeviceNo, ProductNo};
@@ -97,16 +98,7 @@ impl Tx<'_> {
         if changed == 0 {
             return Ok(false);
         }
-        let asked = self.query_one(
-            "SELECT 1 FROM device d JOIN product p ON p.id = d.product
-             JOIN device_group g ON g.instance = p.instance AND g.asks_status <> 0
-             WHERE d.id = ?1 LIMIT 1",
-            &[device.0.into()],
-            |_| Ok(()),
-        )?;
-        if asked.is_some() {
-            self.reviews_add(&[device])?;
-        }
+        self.reviews_add_for_groups(DeviceChange::Status, &[device])?;
         Ok(true)
     }
 

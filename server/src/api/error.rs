@@ -204,6 +204,9 @@ codes! {
     /// The group type is unknown.
     InvalidGroupType = Kind::Business, "iot.group.InvalidGroupType",
         "GroupType must be LINK_PLATFORM_DYNAMIC (a dynamic group), LINK_PLATFORM or absent (a static one).";
+    /// The expression of a dynamic group cannot be read.
+    InvalidGroupExpression = Kind::Business, "iot.group.InvalidDynamicGroupExpression",
+        "DynamicGroupExpression cannot be read.";
     /// The instance has as many groups as it may.
     GroupCountExceeded = Kind::Business, "iot.group.GroupCountExceedMax",
         "The instance has as many device groups as it may have.";

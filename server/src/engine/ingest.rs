@@ -17,7 +17,7 @@ use updraft_core::id::{DeviceNo, TaskNo};
 use updraft_core::limits::MODULES_PER_DEVICE_MAX;
 use updraft_core::task::{Event, TaskStatus};
 use updraft_core::time::Timestamp;
-use updraft_store::{DeviceLogin, Lane, OnlineDevice, StoreError, Tx};
+use updraft_store::{DeviceChange, DeviceLogin, Lane, OnlineDevice, StoreError, Tx};
 
 /// Messages waiting for their group; beyond it connections stop reading.
 const QUEUE_MAX: usize = 8_192;
@@ -144,6 +144,7 @@ fn decide_allowed(
     tx.versions_put(&reports, now)?;
     let reporting: Vec<DeviceNo> = reports.iter().map(|(device, ..)| *device).collect();
     let noted = tx.reviews_add_for_policies(&reporting)?;
+    tx.reviews_add_for_groups(DeviceChange::Version, &reporting)?;
     let mut devices: Vec<DeviceNo> = events
         .iter()
         .filter(|happened| {
@@ -180,8 +181,11 @@ fn presence(tx: &mut Tx<'_>, events: &[Happened], now: Timestamp) -> Result<(), 
             _ => {}
         }
     }
+    let changed: Vec<DeviceNo> =
+        online.keys().copied().chain(offline.iter().map(|(device, _)| *device)).collect();
     tx.devices_online(&online.into_values().collect::<Vec<_>>(), now)?;
-    tx.devices_offline(&offline, now)
+    tx.devices_offline(&offline, now)?;
+    tx.reviews_add_for_groups(DeviceChange::Status, &changed)
 }
 
 /// The version reports to remember. A device may invent only so many module names.

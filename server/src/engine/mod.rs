@@ -80,6 +80,7 @@ pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
         select::select_one(app).await,
         expand_chunk(app).await,
         groups::clear_chunk(app).await,
+        groups::walk_chunk(app).await,
         review::review_chunk(app).await,
         due_chunk(app).await,
     ];

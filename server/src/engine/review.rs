@@ -4,7 +4,7 @@
 //! done follows from what is stored when the note is taken, not from what wrote it: a note too many does no harm.
 
 use crate::app::App;
-use crate::engine::{chunk_rows, dynamic, write};
+use crate::engine::{chunk_rows, dynamic, groups, write};
 use std::sync::Arc;
 use updraft_core::id::DeviceNo;
 use updraft_store::{Lane, StoreError};
@@ -19,6 +19,7 @@ pub async fn review_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
         let rows = chunk_rows(&shared);
         let devices: Vec<DeviceNo> = tx.reviews(rows)?;
         // First the groups, then the batches that ask for them. What these change is another note.
+        groups::refresh(tx, &devices)?;
         tx.reviews_done(&devices)?;
         let effects = dynamic::take_in(tx, &shared, &devices, shared.now())?;
         Ok((devices.len() as i64 == rows, effects))

@@ -29,16 +29,12 @@ mod story_products;
 /// Fields of the platform that no answer of this release has, and why.
 const NEVER_ANSWERED: [(&str, &[&str], &str); 8] = [
     ("RegisterDevice", &["Data.DevEui", "Data.JoinEui"], "LoRa is refused"),
-    (
-        "QueryOTAJob",
-        &["Data.GroupId", "Data.GroupName", "Data.JobDesc"],
-        "dynamic groups are not served yet; nothing describes a batch",
-    ),
+    ("QueryOTAJob", &["Data.GroupId", "Data.GroupName"], "the batches asked for are not of groups"),
+    ("QueryOTAJob", &["Data.JobDesc"], "nothing describes a batch"),
     ("QueryProduct", &["Data.CategoryName"], "categories are only known by their keys"),
     ("CreateProductTags", &story_products::REFUSED_TAGS, "only failures have them"),
     ("UpdateProductTags", &story_products::REFUSED_TAGS, "only failures have them"),
     ("QueryDevice", &["Data.DeviceInfo[].DeviceId"], "the page calls it obsolete"),
-    ("QueryDeviceGroupInfo", &["Data.DynamicGroupExpression"], "dynamic groups are not served yet"),
     ("BatchGetDeviceState", &["DeviceStatusList.DeviceStatus[].DeviceId"], "the page calls it obsolete"),
 ];
 

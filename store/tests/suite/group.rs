@@ -59,7 +59,7 @@ fn page(number: i64, size: i64) -> Page {
 }
 
 fn members(store: &Store, group: GroupNo) -> Vec<DeviceNo> {
-    let listed = read(store, move |tx| tx.group_members(group, page(1, 200)));
+    let listed = read(store, move |tx| tx.group_members(group, DeviceNo(i64::MAX), 0, 200));
     listed.into_iter().map(|member| member.device).collect()
 }
 

@@ -15,6 +15,7 @@ mod engine;
 mod file;
 mod firmware;
 mod group;
+mod group_dynamic;
 mod harness;
 mod health;
 mod help;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         file::CASES,
         firmware::CASES,
         group::CASES,
+        group_dynamic::CASES,
         module::CASES,
         job::CASES,
         count::CASES,

@@ -5,7 +5,7 @@ use crate::api::device::address::Address;
 use crate::api::error::{ApiError, Code};
 use crate::api::{Call, Operation};
 use updraft_core::text;
-use updraft_store::Lane;
+use updraft_store::{DeviceChange, Lane};
 
 /// The table's entry.
 pub const OPERATION: Operation = Operation {
@@ -28,7 +28,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .write(Lane::Interactive, move |tx| {
             let (_, device) = address.find(tx, instance)?;
             if tx.device_tag_delete(device.no, &key)? {
-                tx.reviews_add(&[device.no])?;
+                tx.reviews_add_for_groups(DeviceChange::Itself, &[device.no])?;
             }
             Ok::<_, ApiError>(())
         })

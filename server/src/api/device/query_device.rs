@@ -69,11 +69,12 @@ async fn run(call: Call) -> Result<Object, ApiError> {
 }
 
 /// A token says which device was the last one of a page. It opens nothing: the product is looked up by itself.
-fn write_token(last: DeviceNo) -> String {
+pub(in crate::api) fn write_token(last: DeviceNo) -> String {
     format!("1-{:x}", last.0)
 }
 
-fn read_token(text: &str) -> Result<DeviceNo, ApiError> {
+/// What such a token says.
+pub(in crate::api) fn read_token(text: &str) -> Result<DeviceNo, ApiError> {
     let number = text.strip_prefix("1-").and_then(|hex| i64::from_str_radix(hex, 16).ok());
     number
         .map(DeviceNo)

@@ -7,7 +7,7 @@ use crate::api::error::{ApiError, Code};
 use crate::api::{Call, Operation};
 use std::collections::BTreeMap;
 use updraft_core::limits::DEVICE_TAGS_MAX;
-use updraft_store::Lane;
+use updraft_store::{DeviceChange, Lane};
 
 /// The table's entry.
 pub const OPERATION: Operation = Operation {
@@ -35,7 +35,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             }
             if !changed.is_empty() {
                 tx.device_tags_put(instance, device.no, &changed)?;
-                tx.reviews_add(&[device.no])?;
+                tx.reviews_add_for_groups(DeviceChange::Itself, &[device.no])?;
             }
             Ok::<_, ApiError>(())
         })

@@ -5,6 +5,7 @@ use crate::api::error::ApiError;
 use crate::api::group::kind;
 use crate::api::group::query_device_group_list::PAGE_SIZE;
 use crate::api::{Call, Operation, page};
+use updraft_core::id::DeviceNo;
 use updraft_core::limits::GROUP_PAGE_SIZE_MAX;
 use updraft_store::Member;
 
@@ -28,7 +29,10 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .store
         .read(move |tx| {
             let group = kind::find(tx, instance, &id)?;
-            Ok::<_, ApiError>((group.device_count, tx.group_members(group.no, page)?))
+            Ok::<_, ApiError>((
+                group.device_count,
+                tx.group_members(group.no, DeviceNo(i64::MAX), page.skip(), page.size())?,
+            ))
         })
         .await?;
     Ok(Object::new()

@@ -59,6 +59,28 @@ pub const REFUSALS: &[Refusals] = &[
         ],
     ),
     ("QuerySuperDeviceGroup", &[("GroupId", "unknown", UNKNOWN)]),
+    (
+        "CreateDeviceDynamicGroup",
+        &[
+            ("DynamicGroupExpression", "name = ", "iot.group.InvalidDynamicGroupExpression"),
+            ("GroupDesc", "x*101", "iot.group.LongGroupDesc"),
+            ("GroupName", "abc", "iot.group.InvalidFormattedGroupName"),
+        ],
+    ),
+    ("DeleteDeviceDynamicGroup", &[("GroupId", "unknown", UNKNOWN)]),
+    (
+        "QueryDynamicGroupDevices",
+        &[
+            ("CurrentPage", "0", PAGES),
+            ("DeviceName", "abc", "iot.device.InvalidFormattedDeviceName"),
+            ("FuzzyName", "perhaps", "InvalidFuzzyName"),
+            ("GroupId", "unknown", UNKNOWN),
+            ("NextToken", "2-a", "InvalidNextToken"),
+            ("PageSize", "201", PAGES),
+            ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
+            ("Status", "AWAY", "InvalidStatus"),
+        ],
+    ),
 ];
 
 /// A static group with this device in it; answers its GroupId.
@@ -68,6 +90,16 @@ async fn group(shop: &Shop<'_>, device: &str) -> String {
     shop.device(device).await;
     shop.server.ok("BatchAddDeviceGroupRelations", &relation(shop, &group, device)).await;
     group
+}
+
+fn dynamic_request(shop: &Shop<'_>) -> Pairs {
+    let expression = format!("product_key = '{}' and name like 'device%'", shop.product_key);
+    pairs(&[("GroupName", &shop.name("group")), ("DynamicGroupExpression", &expression)])
+}
+
+/// A dynamic group. As nobody makes its engine look at devices, it has none; answers its GroupId.
+async fn dynamic(shop: &Shop<'_>) -> String {
+    text(&shop.server.ok("CreateDeviceDynamicGroup", &dynamic_request(shop)).await, "/Data/GroupId")
 }
 
 fn relation(shop: &Shop<'_>, group: &str, device: &str) -> Pairs {
@@ -109,6 +141,12 @@ pub async fn valid(shop: &Shop<'_>, action: &str, device: &str) -> Option<Pairs>
         "QueryDeviceGroupByDevice" => {
             group(shop, device).await;
             pairs(&[("ProductKey", &shop.product_key), ("DeviceName", device)])
+        }
+        "CreateDeviceDynamicGroup" => dynamic_request(shop),
+        "DeleteDeviceDynamicGroup" => pairs(&[("GroupId", &dynamic(shop).await)]),
+        "QueryDynamicGroupDevices" => {
+            let group = dynamic(shop).await;
+            pairs(&[("GroupId", &group), ("ProductKey", &shop.product_key)])
         }
         _ => return None,
     })
