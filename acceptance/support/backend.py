@@ -72,7 +72,10 @@ class Backend:
 
     def call(self, action, **fields):
         """Calls an operation; the answer's body, whatever it says."""
-        request = getattr(models, f"{action}Request")(**fields)
+        return self.send(action, getattr(models, f"{action}Request")(**fields))
+
+    def send(self, action, request):
+        """Calls an operation with the SDK's request; the answer's body, whatever it says."""
         return getattr(self.client, _METHODS[action.lower()])(request).body
 
     def ok(self, action, **fields):

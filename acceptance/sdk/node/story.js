@@ -3,7 +3,7 @@
 // `call` throws what the SDK throws; `refusal` turns that into { code, message }.
 'use strict';
 
-const { SDK_KEY_ID: id, SDK_KEY_SECRET: secret, SDK_NAME: name, SDK_DYNAMIC: dynamic } = process.env;
+const { SDK_KEY_ID: id, SDK_KEY_SECRET: secret, SDK_NAME: name } = process.env;
 const VERSIONS = { old: '1.0.0', new: '2.0.0' };
 
 async function upload(ticket, content) {
@@ -51,15 +51,12 @@ async function tell({ call, refusal }) {
       ],
     })
   ).Data.JobId;
-  let standing = null;
-  if (dynamic) {
-    const rule = { ProductKey: product, FirmwareId: firmware, SrcVersion: [VERSIONS.old] };
-    standing = (await ok('CreateOTADynamicUpgradeJob', rule)).Data.JobId;
-  }
+  const rule = { ProductKey: product, FirmwareId: firmware, SrcVersion: [VERSIONS.old] };
+  const standing = (await ok('CreateOTADynamicUpgradeJob', rule)).Data.JobId;
   const page = { CurrentPage: 1, PageSize: 10 };
   const jobs = await ok('ListOTAJobByFirmware', { FirmwareId: firmware, ...page });
   await ok('CancelOTATaskByJob', { JobId: fixed, CancelQueuedTask: true });
-  if (standing) await ok('CancelOTAStrategyByJob', { JobId: standing });
+  await ok('CancelOTAStrategyByJob', { JobId: standing });
   const tasks = await ok('ListOTATaskByJob', { JobId: fixed, ...page });
   const described = (await ok('QueryOTAFirmware', { FirmwareId: firmware })).FirmwareInfo.FirmwareDesc;
   const tells = async (who, parameters) => {

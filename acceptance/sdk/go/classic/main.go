@@ -88,7 +88,7 @@ func staticBatch(client *iot.Client, product, device, firmware string) string {
 	return made.Data.JobId
 }
 
-func dynamicBatch(client *iot.Client, product, firmware string) *string {
+func dynamicBatch(client *iot.Client, product, firmware string) string {
 	request := iot.CreateCreateOTADynamicUpgradeJobRequest()
 	at(request.RpcRequest)
 	request.ProductKey = product
@@ -97,7 +97,7 @@ func dynamicBatch(client *iot.Client, product, firmware string) *string {
 	made, err := client.CreateOTADynamicUpgradeJob(request)
 	story.Must(err)
 	story.Expect(made.Success, made.Code, made.ErrorMessage)
-	return &made.Data.JobId
+	return made.Data.JobId
 }
 
 func list(client *iot.Client, seen *story.Seen) {
@@ -134,14 +134,12 @@ func cancel(client *iot.Client, seen *story.Seen) {
 	cancelled, err := client.CancelOTATaskByJob(request)
 	story.Must(err)
 	story.Expect(cancelled.Success, cancelled.Code, cancelled.ErrorMessage)
-	if seen.Dynamic != nil {
-		strategy := iot.CreateCancelOTAStrategyByJobRequest()
-		at(strategy.RpcRequest)
-		strategy.JobId = *seen.Dynamic
-		ended, err := client.CancelOTAStrategyByJob(strategy)
-		story.Must(err)
-		story.Expect(ended.Success, ended.Code, ended.ErrorMessage)
-	}
+	strategy := iot.CreateCancelOTAStrategyByJobRequest()
+	at(strategy.RpcRequest)
+	strategy.JobId = seen.Dynamic
+	ended, err := client.CancelOTAStrategyByJob(strategy)
+	story.Must(err)
+	story.Expect(ended.Success, ended.Code, ended.ErrorMessage)
 	tasks := iot.CreateListOTATaskByJobRequest()
 	at(tasks.RpcRequest)
 	tasks.JobId = seen.Static
@@ -179,9 +177,7 @@ func main() {
 
 	seen.Firmware = firmware(client, seen.Product)
 	seen.Static = staticBatch(client, seen.Product, seen.Device, seen.Firmware)
-	if story.Dynamic {
-		seen.Dynamic = dynamicBatch(client, seen.Product, seen.Firmware)
-	}
+	seen.Dynamic = dynamicBatch(client, seen.Product, seen.Firmware)
 	list(client, &seen)
 	cancel(client, &seen)
 	seen.Business = refused(client)

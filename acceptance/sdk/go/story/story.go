@@ -18,7 +18,6 @@ var (
 	KeyID     = os.Getenv("SDK_KEY_ID")
 	KeySecret = os.Getenv("SDK_KEY_SECRET")
 	Name      = os.Getenv("SDK_NAME")
-	Dynamic   = os.Getenv("SDK_DYNAMIC") != ""
 )
 
 // Description is a text that tries the encoding.
@@ -40,7 +39,7 @@ type Seen struct {
 	Device      string      `json:"device"`
 	Firmware    string      `json:"firmware"`
 	Static      string      `json:"static"`
-	Dynamic     *string     `json:"dynamic"`
+	Dynamic     string      `json:"dynamic"`
 	Total       int         `json:"total"`
 	Jobs        []string    `json:"jobs"`
 	Tags        [][2]string `json:"tags"`

@@ -107,14 +107,11 @@ func batches(client *openapi.Client, seen *story.Seen) {
 		"TargetDeviceName": []string{seen.Device},
 		"Tag":              tags,
 	}), "Data", "JobId")
-	if story.Dynamic {
-		job := text(ok(client, "CreateOTADynamicUpgradeJob", object{
-			"ProductKey": seen.Product,
-			"FirmwareId": seen.Firmware,
-			"SrcVersion": []string{"1.0.0"},
-		}), "Data", "JobId")
-		seen.Dynamic = &job
-	}
+	seen.Dynamic = text(ok(client, "CreateOTADynamicUpgradeJob", object{
+		"ProductKey": seen.Product,
+		"FirmwareId": seen.Firmware,
+		"SrcVersion": []string{"1.0.0"},
+	}), "Data", "JobId")
 }
 
 func list(client *openapi.Client, seen *story.Seen) {
@@ -138,9 +135,7 @@ func list(client *openapi.Client, seen *story.Seen) {
 
 func cancel(client *openapi.Client, seen *story.Seen) {
 	ok(client, "CancelOTATaskByJob", object{"JobId": seen.Static, "CancelQueuedTask": true})
-	if seen.Dynamic != nil {
-		ok(client, "CancelOTAStrategyByJob", object{"JobId": *seen.Dynamic})
-	}
+	ok(client, "CancelOTAStrategyByJob", object{"JobId": seen.Dynamic})
 	tasks := ok(client, "ListOTATaskByJob", object{"JobId": seen.Static, "CurrentPage": 1, "PageSize": 10})
 	for _, task := range at(tasks, "Data", "SimpleOTATaskInfo").([]any) {
 		seen.Tasks = append(seen.Tasks, text(task, "TaskStatus"))

@@ -115,12 +115,10 @@ public final class ClassicStory {
         request.setCancelQueuedTask(true);
         CancelOTATaskByJobResponse cancelled = send(client, request);
         Story.expect(cancelled.getSuccess(), cancelled.getCode(), cancelled.getErrorMessage());
-        if (standing != null) {
-            CancelOTAStrategyByJobRequest strategy = new CancelOTAStrategyByJobRequest();
-            strategy.setJobId(standing);
-            CancelOTAStrategyByJobResponse ended = send(client, strategy);
-            Story.expect(ended.getSuccess(), ended.getCode(), ended.getErrorMessage());
-        }
+        CancelOTAStrategyByJobRequest strategy = new CancelOTAStrategyByJobRequest();
+        strategy.setJobId(standing);
+        CancelOTAStrategyByJobResponse ended = send(client, strategy);
+        Story.expect(ended.getSuccess(), ended.getCode(), ended.getErrorMessage());
     }
 
     private static void list(Story story, IAcsClient client, String firmware) throws Exception {
@@ -149,7 +147,7 @@ public final class ClassicStory {
         String device = story.see("device", device(client, product));
         String firmware = story.see("firmware", firmware(client, product));
         String fixed = story.see("static", staticBatch(client, product, device, firmware));
-        String standing = story.see("dynamic", Story.DYNAMIC ? dynamicBatch(client, product, firmware) : null);
+        String standing = story.see("dynamic", dynamicBatch(client, product, firmware));
         list(story, client, firmware);
         cancel(client, fixed, standing);
         ListOTATaskByJobRequest request = new ListOTATaskByJobRequest();

@@ -17,7 +17,6 @@ final class Story {
     static final String KEY_ID = System.getenv("SDK_KEY_ID");
     static final String KEY_SECRET = System.getenv("SDK_KEY_SECRET");
     static final String NAME = System.getenv("SDK_NAME");
-    static final boolean DYNAMIC = !System.getenv("SDK_DYNAMIC").isEmpty();
     static final String DESCRIPTION = "a b*~/+é'!() 说明";
     static final String[][] TAGS = {{"ring", "1 + 1 = 2 & more"}, {"owner", "我"}};
 

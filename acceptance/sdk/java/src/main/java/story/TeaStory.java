@@ -75,11 +75,9 @@ public final class TeaStory {
         CancelOTATaskByJobResponseBody cancelled =
             client.cancelOTATaskByJob(new CancelOTATaskByJobRequest().setJobId(fixed).setCancelQueuedTask(true)).body;
         Story.expect(cancelled.success, cancelled.code, cancelled.errorMessage);
-        if (standing != null) {
-            CancelOTAStrategyByJobResponseBody ended =
-                client.cancelOTAStrategyByJob(new CancelOTAStrategyByJobRequest().setJobId(standing)).body;
-            Story.expect(ended.success, ended.code, ended.errorMessage);
-        }
+        CancelOTAStrategyByJobResponseBody ended =
+            client.cancelOTAStrategyByJob(new CancelOTAStrategyByJobRequest().setJobId(standing)).body;
+        Story.expect(ended.success, ended.code, ended.errorMessage);
     }
 
     private static void list(Story story, Client client, String firmware) throws Exception {
@@ -103,7 +101,7 @@ public final class TeaStory {
         String device = story.see("device", device(client, product));
         String firmware = story.see("firmware", firmware(client, product));
         String fixed = story.see("static", staticBatch(client, product, device, firmware));
-        String standing = story.see("dynamic", Story.DYNAMIC ? dynamicBatch(client, product, firmware) : null);
+        String standing = story.see("dynamic", dynamicBatch(client, product, firmware));
         list(story, client, firmware);
         cancel(client, fixed, standing);
         ListOTATaskByJobResponseBody tasks = client.listOTATaskByJob(
