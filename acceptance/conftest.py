@@ -8,6 +8,10 @@ from support.server import Server
 from support.signed import Caller
 
 
+def pytest_addoption(parser):
+    parser.addoption("--examples", type=int, help="calls of each operation for test_description.py to make up")
+
+
 @pytest.fixture(scope="session")
 def make_server(tmp_path_factory):
     """Starts servers that live until the end of the run."""
