@@ -80,7 +80,8 @@ def not_as_described(action, parameters):
     listed = DESCRIPTION["paths"][f"/#{action}"]["post"]["parameters"]
     described = {parameter["name"]: parameter["schema"] for parameter in listed if "name" in parameter}
     wrong = []
-    for name in parameters.keys() & described.keys():
+    # An optional parameter with an empty value counts as absent.
+    for name in {name for name, value in parameters.items() if value} & described.keys():
         readings = [parameters[name]]
         try:
             readings.append(json.loads(parameters[name]))

@@ -29,6 +29,9 @@ pub struct Entry {
     pub request: Vec<Parameter>,
     /// The tree of the answer: types by name; a list has one item.
     pub response: Value,
+    /// The answer's own fields that a refusal by the operation may have, too: what was wrong with which item.
+    #[serde(default)]
+    pub told_in_refusals: Vec<String>,
 }
 
 /// A parameter.

@@ -18,7 +18,8 @@ A call is signed in one of two ways. Version 1.0: the parameters AccessKeyId, Si
 HMAC-SHA256), SignatureVersion (1.0), SignatureNonce, Timestamp (YYYY-MM-DDThh:mm:ssZ), SecurityToken (of a temporary \
 key) and Signature, over all parameters. ACS3-HMAC-SHA256: headers x-acs-action and x-acs-version in place of Action \
 and Version, x-acs-date, x-acs-signature-nonce, x-acs-content-sha256, and Authorization. HTTP 200 is a success or, with \
-Success false, a refusal by the operation; other statuses are refusals before it.";
+Success false, a refusal by the operation; other statuses are refusals before it. An optional parameter with an empty \
+value counts as absent.";
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     let mut text = serde_json::to_string_pretty(&document()).unwrap_or_default();
@@ -37,8 +38,11 @@ fn document() -> Value {
     for (operation, entry) in catalogue::served() {
         paths.insert(format!("/#{}", entry.name), json!({ "post": call(operation, entry) }));
         schemas.insert(format!("{}Response", entry.name), success(entry));
+        if !entry.told_in_refusals.is_empty() {
+            schemas.insert(failure_name(entry), failure(entry));
+        }
     }
-    schemas.insert("Failure".to_owned(), failure());
+    schemas.insert("Failure".to_owned(), plain_failure());
     schemas.insert("GatewayError".to_owned(), gateway_error());
     json!({
         "openapi": "3.1.0",
@@ -89,7 +93,7 @@ fn call(operation: &Operation, entry: &Entry) -> Value {
     }
     let root = format!("{}Response", entry.name);
     let answer = format!("#/components/schemas/{root}");
-    let failure = "#/components/schemas/Failure";
+    let failure = format!("#/components/schemas/{}", failure_name(entry));
     let mut responses = Map::new();
     responses.insert(
         "200".to_owned(),
@@ -208,7 +212,20 @@ fn answer(tree: &Value) -> Value {
     }
 }
 
-fn failure() -> Value {
+/// The schema of a refusal by the operation: most operations have the same.
+fn failure_name(entry: &Entry) -> String {
+    if entry.told_in_refusals.is_empty() { "Failure".to_owned() } else { format!("{}Failure", entry.name) }
+}
+
+fn failure(entry: &Entry) -> Value {
+    let mut schema = plain_failure();
+    for name in &entry.told_in_refusals {
+        schema["properties"][name] = answer(&entry.response[name]);
+    }
+    schema
+}
+
+fn plain_failure() -> Value {
     json!({
         "type": "object",
         "properties": {
@@ -257,6 +274,9 @@ mod tests {
         let schema = &document["components"]["schemas"]["ListOTAJobByFirmwareResponse"];
         let items = &schema["properties"]["Data"]["properties"]["SimpleOTAJobInfo"]["items"];
         assert_eq!(items["properties"]["JobId"]["type"], "string");
+        let tags = &document["components"]["schemas"]["CreateProductTagsFailure"]["properties"];
+        assert_eq!(tags["InvalidProductTags"]["properties"]["ProductTag"]["type"], "array");
+        assert_eq!(tags["Success"]["const"], false);
         for status in ["200", "400", "403", "404", "500", "503"] {
             assert!(call["responses"][status]["content"]["text/xml"].is_object(), "{status}");
         }
