@@ -449,7 +449,7 @@ def _(world):
     return names(world.device)
 
 
-@case("CreateDeviceDynamicGroup", ({"DynamicGroupExpression": "product_key ="}, "iot.group.InvalidExpression"))
+@case("CreateDeviceDynamicGroup", ({"DynamicGroupExpression": "product_key ="}, "iot.group.InvalidDynamicGroupExpression"))
 def _(world):
     expression = f"product_key = \"{world.product}\""
     return {"GroupName": unique("dyn"), "GroupDesc": "动态", "DynamicGroupExpression": expression}
@@ -578,9 +578,17 @@ def _(world):
     return {"ProductKey": world.product, "FirmwareId": world.new_package(version="9.0.0"), "SrcVersion": ["0.1.0"]}
 
 
-@case("UpdateOTAJob", NO_JOB, ({"MaximumPerMinute": 9}, "iot.ota.InvalidJobLimit"))
+@case(
+    "UpdateOTAJob",
+    NO_JOB,
+    ({"MaximumPerMinute": 9}, "iot.ota.InvalidJobLimit"),
+    ({"UpgradeType": "STATIC"}, "iot.ota.InvalidJobUpdate"),
+)
 def _(world):
-    return {"JobId": world.job, "MaximumPerMinute": 500, "TargetSelection": "SPECIFIC", "UpgradeType": "STATIC"}
+    return {
+        "JobId": world.new_dynamic_job(), "MaximumPerMinute": 500, "TargetSelection": "ALL", "UpgradeType": "DYNAMIC",
+        "Tags": [{"Key": "ring", "Value": "迟"}], "SrcVersionList": ["0.2.0"], "TimeoutInMinutes": 60,
+    }
 
 
 @case("CancelOTAStrategyByJob", NO_JOB)
