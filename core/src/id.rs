@@ -36,6 +36,8 @@ row_numbers! {
     JobNo,
     /// A device group.
     GroupNo,
+    /// A registration of devices in bulk.
+    ApplyNo,
 }
 
 /// A task: the `ordinal`-th device (from 1, without gaps) of batch `job`.

@@ -8,6 +8,7 @@
 //! [`pace`] (who is pushed when), [`target`] (who gets a task), [`dynamic`] (who gets one later), then the vocabulary in [`id`],
 //! [`text`], [`limits`] and [`time`]; [`policy`] and [`quota`] are about callers.
 
+pub mod apply;
 pub mod device;
 pub mod dynamic;
 pub mod firmware;

@@ -56,6 +56,8 @@ pub const JOB_BY_DEVICE_PAGE_SIZE_MAX: i64 = 100;
 pub const PRODUCT_PAGE_SIZE_MAX: i64 = 200;
 /// Largest page of QueryDevice, in rows.
 pub const DEVICE_PAGE_SIZE_MAX: i64 = 50;
+/// Most devices that are registered in bulk with one ApplyId.
+pub const APPLY_NAMES_MAX: usize = 10_000;
 /// QueryDevice wants a NextToken beyond CurrentPage × PageSize of this many rows.
 pub const DEVICE_PAGE_REACH_MAX: i64 = 10_000;
 /// QueryProductList and QueryDevice have a smaller quota from CurrentPage × PageSize of this many rows on.

@@ -164,8 +164,8 @@ config! {
     timestamp_skew_seconds: i64 = 900;
     /// Most nonces remembered within the skew; beyond it calls are refused until older ones expire.
     nonce_max: u32 = 4_000_000;
-    /// Largest body of an API call, in bytes.
-    api_body_bytes_max: u32 = 1_048_576;
+    /// Largest body of an API call, in bytes. 10,000 names of devices with nicknames take up to 4.6 million.
+    api_body_bytes_max: u32 = 5_242_880;
     /// How long the head of an HTTP request, the body of a call, or the next piece of an upload may take, in seconds.
     http_seconds: u32 = 30;
     /// How long a new connection may take to say its first byte, and then to finish a TLS handshake, in seconds.
@@ -205,6 +205,12 @@ config! {
     product_max: i64 = 1_000;
     /// Most packages of an instance.
     firmware_max: i64 = 500;
+    /// Most devices of a product.
+    devices_per_product_max: i64 = 10_000_000;
+    /// How long a registration in bulk can be asked for after its last change, in days. Its devices stay.
+    device_apply_days: i64 = 30;
+    /// Checks of names that a product keeps without a registration that followed; the oldest goes first.
+    device_checks_max: i64 = 100;
     /// Most static device groups of an instance, groups within groups among them.
     group_max: i64 = 1_000;
     /// Most dynamic device groups of an instance: each device that changes is held against all of them.
@@ -328,6 +334,11 @@ impl Config {
         {
             return refuse(
                 "`ram_user_max` and `sts_key_max` must be 0 or more, `access_key_max`, `audit_days` and `audit_rows_max` 1 or more",
+            );
+        }
+        if self.devices_per_product_max < 0 || self.device_apply_days < 1 || self.device_checks_max < 1 {
+            return refuse(
+                "`devices_per_product_max` must be 0 or more, `device_apply_days` and `device_checks_max` 1 or more",
             );
         }
         if self.upload_unused_seconds < self.upload_ticket_seconds {

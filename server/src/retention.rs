@@ -1,4 +1,5 @@
-//! What is forgotten: lines of the audit log, by age and by number; temporary keys, a day after their end.
+//! What is forgotten: lines of the audit log, by age and by number; temporary keys, a day after their
+//! end; registrations in bulk, but not their devices.
 //!
 //! Beyond `audit_rows_max` the account with the most lines loses some, so that no account pushes out another's
 //! lines; of an account refused calls go first, then changes, then commands, and of each the oldest. A
@@ -66,7 +67,7 @@ impl Retention {
             gone = app.store.write(Lane::Bulk, move |tx| tx.audit_trim(older_than, CHUNK_ROWS)).await?;
         }
         self.forget_surplus(app).await?;
-        Ok(forget_sts_keys(app).await? > 0 || gone > 0)
+        Ok(forget_sts_keys(app).await? > 0 || forget_applies(app).await? || gone > 0)
     }
 
     async fn forget_surplus(&mut self, app: &App) -> Result<(), StoreError> {
@@ -94,6 +95,14 @@ async fn forget_sts_keys(app: &App) -> Result<usize, StoreError> {
         return Ok(0);
     }
     app.store.write(Lane::Bulk, move |tx| tx.sts_keys_trim(before, CHUNK_ROWS)).await
+}
+
+/// Forgets a part of a registration in bulk that is too old, or crowded out; answers whether there was one.
+async fn forget_applies(app: &App) -> Result<bool, StoreError> {
+    let before = app.now().plus_ms(app.config.device_apply_days.saturating_mul(-24 * HOUR_MS));
+    let Some(apply) = app.store.read(move |tx| tx.apply_overdue(before)).await? else { return Ok(false) };
+    app.store.write(Lane::Bulk, move |tx| tx.apply_forget(apply, CHUNK_ROWS)).await?;
+    Ok(true)
 }
 
 async fn count(app: &App) -> Result<Counts, StoreError> {

@@ -41,6 +41,8 @@ mod pages;
 mod policies;
 #[path = "api/products.rs"]
 mod products;
+#[path = "api/registration.rs"]
+mod registration;
 #[path = "api/rollout.rs"]
 mod rollout;
 #[path = "api/rules.rs"]

@@ -60,6 +60,37 @@ CREATE INDEX device_active ON device (product, id, active_at, deleted_at)
   WHERE active_at IS NOT NULL AND deleted_at IS NULL;
 DROP INDEX device_online;
 CREATE INDEX device_online ON device (product, id, status) WHERE status = 1;
+-- A registration of devices in bulk. 0 check, 1 create: the engine works at it; 6: it is to be forgotten.
+CREATE TABLE device_apply (
+  id INTEGER PRIMARY KEY,
+  product INTEGER NOT NULL,
+  apply_id INTEGER NOT NULL,
+  status INTEGER NOT NULL,
+  -- 1: devices are wanted, not only the check of their names.
+  wanted INTEGER NOT NULL,
+  -- The last name dealt with, names with a problem, devices that exist.
+  done INTEGER NOT NULL,
+  bad INTEGER NOT NULL,
+  made INTEGER NOT NULL,
+  changed_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX device_apply_apply_id ON device_apply (apply_id);
+CREATE INDEX device_apply_work ON device_apply (id) WHERE status < 2;
+CREATE INDEX device_apply_product ON device_apply (product, status, id);
+CREATE INDEX device_apply_forgotten ON device_apply (id) WHERE status = 6;
+CREATE INDEX device_apply_changed ON device_apply (changed_at);
+CREATE TABLE device_apply_name (
+  apply INTEGER NOT NULL,
+  ordinal INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  nickname TEXT,
+  -- 0: none.
+  problem INTEGER NOT NULL,
+  -- What was made of it.
+  device INTEGER,
+  PRIMARY KEY (apply, ordinal)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX device_apply_name_device ON device_apply_name (device) WHERE device IS NOT NULL;
 
 -- Device groups.
 -- Members of a deleted group go in chunks; its row stays for the batches that name it.

@@ -175,7 +175,47 @@ const BY_NAMES: Hot = Hot {
     columns: &[Column::Int, Column::Text],
 };
 
+const ADD: Hot = Hot {
+    row: "INSERT INTO device (product, name, iot_id, secret_sealed, nickname, created_at, status, session)
+          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0)
+          ON CONFLICT (product, name) WHERE deleted_at IS NULL DO NOTHING RETURNING id, name",
+    set: "INSERT INTO device (product, name, iot_id, secret_sealed, nickname, created_at, status, session)
+          SELECT n.*, 0, 0
+          FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bigint[]) AS n
+          ON CONFLICT (product, name) WHERE deleted_at IS NULL DO NOTHING RETURNING id, name",
+    columns: &[Column::Int, Column::Text, Column::Text, Column::Blob, Column::Text, Column::Int],
+};
+
 impl Tx<'_> {
+    /// Registers devices of one product; answers those that are new, by name. Names that the product has already
+    /// are left out.
+    pub fn devices_insert(
+        &mut self,
+        product: ProductNo,
+        new: &[NewDevice],
+        now: Timestamp,
+    ) -> Result<Vec<(String, DeviceNo)>, StoreError> {
+        let rows: Vec<Vec<Value<'_>>> = new
+            .iter()
+            .map(|NewDevice { name, iot_id, secret_sealed, nickname, .. }| {
+                let (sealed, nickname) = (Value::Blob(secret_sealed), nickname.as_ref().into());
+                vec![product.0.into(), name.into(), iot_id.into(), sealed, nickname, now.0.into()]
+            })
+            .collect();
+        let added = self.query_set(&ADD, &rows, |row| Ok((row.text(1)?, DeviceNo(row.int(0)?))))?;
+        self.exec(
+            "UPDATE product SET device_count = device_count + ?2 WHERE id = ?1",
+            &[product.0.into(), (added.len() as i64).into()],
+        )?;
+        // A dynamic group may ask for them. A note too many does no harm, so whose group it is is not looked at.
+        let asked =
+            self.query_one("SELECT 1 FROM device_group WHERE dynamic <> 0 LIMIT 1", &[], |_| Ok(()))?;
+        if asked.is_some() {
+            self.reviews_add(&added.iter().map(|(_, device)| *device).collect::<Vec<_>>())?;
+        }
+        Ok(added)
+    }
+
     /// Registers a device; `None` if the product has one of that name.
     pub fn device_insert(&mut self, new: &NewDevice, now: Timestamp) -> Result<Option<DeviceNo>, StoreError> {
         let no = self.query_one(

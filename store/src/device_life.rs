@@ -121,6 +121,7 @@ impl Tx<'_> {
         self.exec("DELETE FROM device_version WHERE device = ?1", &[device.0.into()])?;
         self.device_tags_forget(&[device])?;
         self.group_members_forget(&[device])?;
+        self.apply_device_forget(device)?;
         self.exec("DELETE FROM device_review WHERE device = ?1", &[device.0.into()])?;
         self.exec("UPDATE product SET device_count = device_count - 1 WHERE id = ?1", &[product.0.into()])?;
         Ok(())

@@ -16,6 +16,7 @@
 
 mod access_key;
 mod account;
+mod apply;
 mod audit;
 mod browse;
 mod claim;
@@ -50,6 +51,7 @@ mod value;
 mod writer;
 
 pub use access_key::{AccessKey, KeyHolder, ListedKey};
+pub use apply::{Apply, ApplyDevice, ApplyName, NewApply};
 pub use audit::{AuditFilter, AuditLine, AuditWorth, ScannedLine};
 pub use browse::{
     BrowseFilter, BrowsedDevice, BrowsedFirmware, BrowsedJob, BrowsedProduct, BrowsedTask, DeviceFilter,

@@ -31,6 +31,7 @@ pub(crate) struct Hot {
 pub(crate) enum Column {
     Int,
     Text,
+    Blob,
 }
 
 impl Tx<'_> {

@@ -21,7 +21,7 @@ use updraft_core::time::{MINUTE_MS, Timestamp};
 use updraft_store::{AuditLine, Lane, Tx};
 
 /// What is told of a call, if its parameters or its answer have it. Nothing else is: no secret can slip in.
-const TOLD: [&str; 11] = [
+const TOLD: [&str; 12] = [
     "ProductKey",
     "ProductName",
     "DeviceName",
@@ -33,6 +33,7 @@ const TOLD: [&str; 11] = [
     "TaskId",
     "GroupId",
     "GroupName",
+    "ApplyId",
 ];
 /// Most bytes of one value, and most values of a repeated parameter.
 const VALUE_BYTES_MAX: usize = 128;

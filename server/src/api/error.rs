@@ -191,6 +191,27 @@ codes! {
     InvalidDevicePropValue = Kind::Business, "iot.device.InvalidFormattedDevicePropertyValue",
         "A tag's value must be 1 to 128 characters (a Chinese one counts 2) of Chinese, letters, digits and _ - . :";
 
+    /// BatchCheckDeviceNames without a name.
+    NoneDeviceName = Kind::Business, "iot.device.NoneDeviceNameElement",
+        "Give DeviceName.N or DeviceNameList.N.DeviceName.";
+    /// A name stands twice in one call.
+    RepeatedDeviceName = Kind::Business, "iot.device.RepeatedDeviceName",
+        "A device name stands twice in the call.";
+    /// More devices than one call may register.
+    DeviceCountExceeded = Kind::Business, "iot.device.DeviceCountExceeded",
+        "These are more devices than one call may register.";
+    /// No such registration in bulk.
+    ApplyNotFound = Kind::Business, "iot.device.DeviceApplyIsNotFound", "The specified ApplyId does not exist.";
+    /// Another registration of the product is running.
+    CreateDeviceTaskIsRunning = Kind::Business, "iot.device.CreateDeviceTaskIsRunning",
+        "Devices of the product are being registered in bulk already; wait for the end of that.";
+    /// The registration cannot be carried out, or was already.
+    IncorrectApply = Kind::Business, "iot.device.IncorrentDeviceApplyInfo",
+        "Nothing can be registered with this ApplyId.";
+    /// The product has as many devices as it may.
+    ProductDeviceCountExceeded = Kind::Business, "iot.prod.DeviceCountExceedMax",
+        "The product has as many devices as it may have.";
+
     /// No such group, or it is of the other kind.
     GroupNotFound = Kind::Business, "iot.group.NotExistedGroup", "The specified device group does not exist.";
     /// A group of this name exists.

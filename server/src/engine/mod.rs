@@ -5,6 +5,7 @@
 //! simulation calls [`turn`] itself and moves the clock.
 
 pub mod advance;
+mod applies;
 mod dynamic;
 pub mod expand;
 pub mod groups;
@@ -70,7 +71,7 @@ pub async fn run(app: Arc<App>, mut shutdown: watch::Receiver<bool>) {
     }
 }
 
-/// One bounded round: starts and finishes batches, cancels, makes tasks, tends groups, pushes and times out what is due.
+/// One bounded round: starts and finishes batches, cancels, makes tasks and devices, tends groups, pushes and times out what is due.
 ///
 /// Each kind of work is done whatever became of the others, so that a row that one of them cannot stomach does
 /// not stop all batches; the first error is answered.
@@ -79,6 +80,7 @@ pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
         cancel_chunk(app).await,
         select::select_one(app).await,
         expand_chunk(app).await,
+        applies::work_chunk(app).await,
         groups::clear_chunk(app).await,
         groups::walk_chunk(app).await,
         review::review_chunk(app).await,

@@ -330,3 +330,21 @@ async fn a_dynamic_batch_follows_a_group_which_it_keeps_from_deletion() {
     server.engine().await;
     assert_eq!(tasks(&server, &job).await, ["lamp-1 QUEUED ", "lamp-2 QUEUED "]);
 }
+
+#[tokio::test]
+async fn devices_registered_in_bulk_come_into_their_groups() {
+    let server = TestServer::new().await;
+    let shop = Shop::open(&server).await;
+    let lamps = group(&server, "lamps", "name like 'lamp%'").await;
+    let names = [
+        ("ProductKey", shop.product_key.as_str()),
+        ("DeviceName.1", "lamp_1"),
+        ("DeviceName.2", "other"),
+        ("DeviceName.3", "lamp_2"),
+    ];
+    let checked = server.ok("BatchCheckDeviceNames", &names).await;
+    let apply = checked["Data"]["ApplyId"].as_i64().unwrap().to_string();
+    let wanted = [("ProductKey", shop.product_key.as_str()), ("ApplyId", &apply)];
+    server.ok("BatchRegisterDeviceWithApplyId", &wanted).await;
+    assert_eq!(devices(&server, &lamps, &[]).await, ["lamp_2", "lamp_1"]);
+}

@@ -315,7 +315,7 @@ async fn spoilt_requests_are_refused_in_the_format_that_can_be_made_out() {
     assert_eq!((answer.status, tree::from_xml(&answer.body).text("Code")), (400, "InvalidA"));
     let answer = server.send(Request::get("/elsewhere")).await;
     assert_eq!((answer.status, tree::from_xml(&answer.body).text("Code")), (404, "InvalidApi.NotFound"));
-    let large = vec![b'x'; 1_048_577];
+    let large = vec![b'x'; server.app.config.api_body_bytes_max as usize + 1];
     let answer = server.send_with(Request::post("/"), large).await;
     assert_eq!((answer.status, tree::from_xml(&answer.body).text("Code")), (400, "InvalidParameter.Body"));
 }

@@ -27,13 +27,15 @@ mod story_lifecycle;
 mod story_products;
 
 /// Fields of the platform that no answer of this release has, and why.
-const NEVER_ANSWERED: [(&str, &[&str], &str); 8] = [
+const NEVER_ANSWERED: [(&str, &[&str], &str); 10] = [
     ("RegisterDevice", &["Data.DevEui", "Data.JoinEui"], "LoRa is refused"),
     ("QueryOTAJob", &["Data.GroupId", "Data.GroupName"], "the batches asked for are not of groups"),
     ("QueryOTAJob", &["Data.JobDesc"], "nothing describes a batch"),
     ("QueryProduct", &["Data.CategoryName"], "categories are only known by their keys"),
     ("CreateProductTags", &story_products::REFUSED_TAGS, "only failures have them"),
     ("UpdateProductTags", &story_products::REFUSED_TAGS, "only failures have them"),
+    ("BatchCheckDeviceNames", &story_lifecycle::REFUSED_NAMES, "only failures have them"),
+    ("QueryPageByApplyId", &["ApplyDeviceList.ApplyDeviceInfo[].DeviceId"], "the page calls it obsolete"),
     ("QueryDevice", &["Data.DeviceInfo[].DeviceId"], "the page calls it obsolete"),
     ("BatchGetDeviceState", &["DeviceStatusList.DeviceStatus[].DeviceId"], "the page calls it obsolete"),
 ];
@@ -122,6 +124,7 @@ async fn tell(format: &'static str) -> Vec<Told> {
     story_devices::tell(&mut story, &key).await;
     story_products::tell(&mut story).await;
     story_lifecycle::lives(&mut story, &key).await;
+    story_lifecycle::bulk(&mut story, &key).await;
     story.call("QueryProduct", &[("ProductKey", &key)]).await;
     story.call("QueryProductList", &[("CurrentPage", "1"), ("PageSize", "200")]).await;
     story.call("QueryDevice", &[("ProductKey", &key), ("PageSize", "2")]).await;

@@ -25,7 +25,8 @@ const NOBODYS: [&str; 9] = [
     "audit",
 ];
 /// Columns that name the owner of a row, the nearest first, with the tables that they point to.
-const OWNERS: [(&str, &str); 5] = [
+const OWNERS: [(&str, &str); 6] = [
+    ("apply", "device_apply"),
     ("product", "product"),
     ("device", "device"),
     ("job", "job"),

@@ -86,6 +86,7 @@ impl PgConn {
 enum Array<'a> {
     Int(Vec<Option<i64>>),
     Text(Vec<Option<&'a str>>),
+    Blob(Vec<Option<&'a [u8]>>),
 }
 
 impl Array<'_> {
@@ -93,6 +94,7 @@ impl Array<'_> {
         match self {
             Self::Int(values) => values,
             Self::Text(values) => values,
+            Self::Blob(values) => values,
         }
     }
 }
@@ -115,6 +117,14 @@ fn arrays<'a>(columns: &[Column], rows: &[Vec<Value<'a>>]) -> Vec<Array<'a>> {
                     .map(|row| match row[index] {
                         Value::Text(value) => Some(value),
                         Value::Null | Value::Int(_) | Value::Blob(_) => None,
+                    })
+                    .collect(),
+            ),
+            Column::Blob => Array::Blob(
+                rows.iter()
+                    .map(|row| match row[index] {
+                        Value::Blob(value) => Some(value),
+                        Value::Null | Value::Int(_) | Value::Text(_) => None,
                     })
                     .collect(),
             ),

@@ -5,6 +5,7 @@
 //! warns of a case that is in no list.
 
 mod account;
+mod apply;
 mod browse;
 mod count;
 mod device;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         browse::CASES,
         policy::CASES,
         product::CASES,
+        apply::CASES,
         device::CASES,
         device_count::CASES,
         device_tag::CASES,

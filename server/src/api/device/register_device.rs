@@ -2,7 +2,9 @@
 
 use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
+use crate::api::lifecycle::apply;
 use crate::api::{Call, Operation};
+use std::sync::Arc;
 use updraft_core::{id, text};
 use updraft_store::{Lane, NewDevice};
 
@@ -48,12 +50,13 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .text("DeviceSecret", secret)
         .text("IotId", &iot_id)
         .opt_text("Nickname", nickname.as_deref());
-    let (instance, now) = (call.instance, app.now());
+    let (instance, now, limits) = (call.instance, app.now(), Arc::clone(app));
     app.store
         .write(Lane::Interactive, move |tx| {
             let product = tx
                 .product_find(instance, &product_key)?
                 .ok_or_else(|| ApiError::new(Code::ProductNotFound))?;
+            apply::refuse_full(&limits, &product, 1)?;
             let new = NewDevice {
                 product: product.no,
                 name: name.clone(),

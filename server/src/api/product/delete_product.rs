@@ -4,6 +4,7 @@
 
 use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
+use crate::api::lifecycle::apply;
 use crate::api::{Call, Operation};
 use std::sync::Arc;
 use updraft_store::{Lane, Tx};
@@ -29,6 +30,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
                 format!("The product has {} devices: delete them before the product.", product.device_count),
             ));
         }
+        apply::refuse_running(tx, &product)?;
         Ok(tx.product_delete(product.no, now)?)
     };
     let wake = Arc::clone(&call.app);
