@@ -36,6 +36,8 @@ pub const PER_MINUTE_MIN: i64 = 10;
 pub const PER_MINUTE_MAX: i64 = 10_000;
 /// Most tasks that one device gets of one dynamic batch.
 pub const DYNAMIC_MATCHES_MAX: usize = 10;
+/// How often the terms for further tasks of a dynamic batch (time-out, source versions) may be changed.
+pub const JOB_TERMS_MAX: usize = 50;
 /// Most source versions of a batch.
 pub const SRC_VERSIONS_MAX: usize = 10;
 /// The waits that RetryInterval may name, in minutes.

@@ -25,6 +25,8 @@ mod files;
 mod gateway;
 #[path = "api/groups.rs"]
 mod groups;
+#[path = "api/job_update.rs"]
+mod job_update;
 #[path = "api/lifecycle.rs"]
 mod lifecycle;
 #[path = "api/limits.rs"]

@@ -10,6 +10,11 @@ ALTER TABLE job ADD COLUMN policy INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE job ADD COLUMN device_group INTEGER;
 ALTER TABLE job ADD COLUMN download INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX job_policy ON job (product, id) WHERE policy <> 0;
+-- What held for the tasks that a batch had before it was changed: [last ordinal, time-out, source versions], …
+ALTER TABLE job ADD COLUMN former_terms TEXT NOT NULL DEFAULT '[]';
+-- The rate was changed: queued tasks after this ordinal are to get other slots.
+ALTER TABLE job ADD COLUMN repace_after INTEGER;
+CREATE INDEX job_repacing ON job (id) WHERE repace_after IS NOT NULL;
 
 -- Devices of which something changed that a group or a dynamic batch may ask for. What is to be done follows from
 -- what is stored when the row is looked at, so one row stands for any number of changes.

@@ -1,6 +1,7 @@
 //! Update batches.
 
 use crate::error::StoreError;
+use crate::job_update::{FormerTerms, former_decode};
 use crate::tx::{Column, Hot, Tx};
 use crate::value::{Row, Value};
 use updraft_core::id::{DeviceNo, FirmwareNo, GroupNo, InstanceNo, JobNo, ProductNo};
@@ -59,6 +60,10 @@ pub struct Job {
     pub conduct: Conduct,
     /// A dynamic batch: whether it still takes devices in.
     pub policy: bool,
+    /// What held for its first tasks before it was changed, oldest first.
+    pub former: Vec<FormerTerms>,
+    /// While its tasks get other push slots, since its rate was changed: the last one that has.
+    pub repace_after: Option<i64>,
     /// Whether its devices are still to be chosen.
     pub selecting: bool,
     /// Its tags.
@@ -165,7 +170,7 @@ pub struct NewJob {
     pub expand_upto: DeviceNo,
 }
 
-fn tags_encode(tags: &[Tag]) -> String {
+pub(crate) fn tags_encode(tags: &[Tag]) -> String {
     let pairs: Vec<(&str, &str)> = tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_str())).collect();
     // Pairs of texts always serialise.
     serde_json::to_string(&pairs).unwrap_or_else(|_| "[]".to_owned())
@@ -180,7 +185,7 @@ fn tags_decode(text: &str) -> Result<Vec<Tag>, StoreError> {
     Ok(pairs.into_iter().map(|(key, value)| Tag { key, value }).collect())
 }
 
-fn versions_encode(versions: &[String]) -> String {
+pub(crate) fn versions_encode(versions: &[String]) -> String {
     // Texts always serialise.
     serde_json::to_string(versions).unwrap_or_else(|_| "[]".to_owned())
 }
@@ -215,7 +220,7 @@ macro_rules! jobs {
             "timeout_minutes, tags, pace_next_us, expanded, expand_after, expand_upto, task_count, cancel_mask, ",
             "created_at, modified_at, start_at, end_at, need_confirm, src_versions, gray_percent, ",
             "retry_minutes, retry_count, schedule_at, finish_at, selecting, overwrite_mode, multi_module, ",
-            "dynamic_mode, device_group, download, policy FROM job ",
+            "dynamic_mode, device_group, download, policy, former_terms, repace_after FROM job ",
             $rest
         )
     };
@@ -288,6 +293,8 @@ pub(crate) fn job(row: &Row<'_>) -> Result<Job, StoreError> {
         selecting: row.flag(28)?,
         conduct: conduct(row, 29)?,
         policy: row.flag(34)?,
+        former: former_decode(&row.text(35)?)?,
+        repace_after: row.opt_int(36)?,
     })
 }
 

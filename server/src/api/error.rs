@@ -347,6 +347,11 @@ codes! {
     /// The group's running dynamic batches have other modes.
     GroupModesDiffer = Kind::Business, "iot.ota.GroupJobModesDiffer",
         "OverwriteMode and MultiModuleMode must equal those of the group's running dynamic jobs.";
+    /// A change that the batch does not allow.
+    InvalidJobUpdate = Kind::Business, "iot.ota.InvalidJobUpdate", "The job cannot be changed like this.";
+    /// The batch does not run, or is a verification.
+    JobStatusForbids = Kind::Business, "iot.ota.JobStatusForbids",
+        "Only an upgrade job that is IN_PROGRESS can be changed.";
     /// The batch is static.
     NotDynamicJob = Kind::Business, "iot.ota.NotDynamicJob",
         "The specified job is static: it has no strategy to cancel.";

@@ -125,6 +125,7 @@ pub const OPERATIONS: &[&Operation] = &[
     &job::query_ota_job::OPERATION,
     &job::list_ota_job_by_firmware::OPERATION,
     &job::list_ota_job_by_device::OPERATION,
+    &job::update_ota_job::OPERATION,
     &job::cancel_ota_strategy_by_job::OPERATION,
     &task::list_ota_task_by_job::OPERATION,
     &task::list_ota_unfinished_task_by_device::OPERATION,

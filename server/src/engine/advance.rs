@@ -208,7 +208,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let (Some(held), Some(batch)) = (self.tasks.get_mut(&no), self.batches.get_mut(&no.job)) else {
             return Ok(false);
         };
-        match step(&held.task, &terms(batch, held.task.status, self.app), event, self.now) {
+        match step(&held.task, &terms(batch, no, held.task.status, self.app), event, self.now) {
             Ok(Step::Same) => Ok(true),
             Ok(Step::Next(after)) => {
                 if after.status == TaskStatus::Canceled {
@@ -260,7 +260,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
             let slot = reserve(batch, self.now.plus_ms(HOLD_MS));
             return self.apply(no, &Event::Slot(slot)).map(|_| ());
         }
-        let terms = terms(batch, held.task.status, self.app);
+        let terms = terms(batch, no, held.task.status, self.app);
         let started = terms.started;
         match push_need(&held.task, &terms, self.now) {
             PushNeed::Nothing | PushNeed::WaitForSlot => Ok(()),
@@ -283,10 +283,9 @@ impl<'a, 'tx> Door<'a, 'tx> {
         match task.status {
             TaskStatus::Queued => {
                 let listening = self.app.link.listening(device);
-                let started = self
-                    .batches
-                    .get(&no.job)
-                    .is_some_and(|batch| terms(batch, task.status, self.app).started);
+                let started = self.batches.get(&no.job).is_some_and(|batch| {
+                    terms(batch, no, task.status, self.app).started && !batch.job.slot_is_void(no.ordinal)
+                });
                 if listening && started && slot.is_some_and(|slot| pace::is_usable(slot, self.now)) {
                     return self.push(no);
                 }
@@ -472,17 +471,17 @@ fn held_up(batch: &Batch, status: TaskStatus) -> bool {
         && !batch.job.cancel.reaches(status)
 }
 
-fn terms<'b>(batch: &'b Batch, status: TaskStatus, app: &App) -> Terms<'b> {
+fn terms<'b>(batch: &'b Batch, no: TaskNo, status: TaskStatus, app: &App) -> Terms<'b> {
     let job = &batch.job;
     let ms = |minutes: i64| minutes.saturating_mul(app.config.minute_ms);
     let canceling = job.cancel != Cancel::default();
     Terms {
         dest_version: &batch.firmware.dest_version,
-        src_versions: batch.firmware.sources(job),
+        src_versions: batch.firmware.sources_of(job, no.ordinal),
         differential: batch.firmware.differs_from().is_some(),
         need_push: job.need_push,
         need_confirm: job.need_confirm,
-        timeout_ms: job.timeout_minutes.map(ms),
+        timeout_ms: job.timeout_minutes_of(no.ordinal).map(ms),
         retry: job.retry.map(|rule| Retry { interval_ms: ms(rule.interval_minutes), count: rule.count }),
         planned_at: job.schedule.start.filter(|_| job.status == JobStatus::Planned && !canceling),
         finish_at: job.schedule.finish,

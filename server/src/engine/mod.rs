@@ -11,6 +11,7 @@ pub mod expand;
 pub mod groups;
 pub mod ingest;
 mod package;
+mod repace;
 pub mod review;
 pub mod select;
 
@@ -84,6 +85,7 @@ pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
         groups::clear_chunk(app).await,
         groups::walk_chunk(app).await,
         review::review_chunk(app).await,
+        repace::repace_chunk(app).await,
         due_chunk(app).await,
     ];
     let mut more = false;

@@ -18,7 +18,7 @@ fn request(shop: &Shop<'_>, firmware: &str, source: &str) -> Pairs {
 
 /// A dynamic batch for devices that run 1.0.0, with more parameters; answers its JobId. The engine has looked at all
 /// devices.
-async fn dynamic(shop: &Shop<'_>, firmware: &str, more: &[(&str, &str)]) -> String {
+pub async fn dynamic(shop: &Shop<'_>, firmware: &str, more: &[(&str, &str)]) -> String {
     let request = changed(&request(shop, firmware, "1.0.0"), more);
     shop.server.later_ms(10);
     let job = text(&shop.server.ok(CREATE, &request).await, "/Data/JobId");
@@ -27,14 +27,14 @@ async fn dynamic(shop: &Shop<'_>, firmware: &str, more: &[(&str, &str)]) -> Stri
 }
 
 /// A device that runs this.
-async fn running(shop: &Shop<'_>, name: &str, version: &str) -> String {
+pub async fn running(shop: &Shop<'_>, name: &str, version: &str) -> String {
     let device = shop.device(name).await;
     tell(shop.server, &device, version).await;
     device
 }
 
 /// The device reports its version, and the engine looks.
-async fn tell(server: &TestServer, device: &str, version: &str) {
+pub async fn tell(server: &TestServer, device: &str, version: &str) {
     server.later_ms(10);
     server.device(device, report(version)).await;
     server.engine().await;

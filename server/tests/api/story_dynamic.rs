@@ -20,6 +20,17 @@ pub async fn dynamic(story: &mut Story, key: &str, package: &str, device: &str) 
     story.server.engine().await;
     story.call("QueryOTAJob", &[("JobId", &batch)]).await;
     story.call("ListOTATaskByJob", &[("JobId", &batch)]).await;
+    let changes = [
+        ("JobId", batch.as_str()),
+        ("MaximumPerMinute", "120"),
+        ("TargetSelection", "ALL"),
+        ("UpgradeType", "DYNAMIC"),
+        ("TimeoutInMinutes", "30"),
+        ("SrcVersionList.1", "1.3.0"),
+        ("Tags.1.Key", "campaign"),
+        ("Tags.1.Value", "autumn"),
+    ];
+    story.call("UpdateOTAJob", &changes).await;
     story.call("CancelOTAStrategyByJob", &[("JobId", &batch)]).await;
     let list = [("FirmwareId", package), ("CurrentPage", "1"), ("PageSize", "10")];
     story.call("ListOTAJobByFirmware", &list).await;

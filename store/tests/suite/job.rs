@@ -99,6 +99,8 @@ fn a_new_batch_runs_and_comes_back_as_it_was_added(store: &Store) {
         schedule: new.schedule,
         conduct: new.conduct,
         policy: true,
+        former: Vec::new(),
+        repace_after: None,
         selecting: true,
         tags: Vec::new(),
         pace: Pace::default(),

@@ -8,4 +8,5 @@ pub mod list_ota_job_by_device;
 pub mod list_ota_job_by_firmware;
 pub mod query_ota_job;
 pub(crate) mod request;
+pub mod update_ota_job;
 pub mod wording;

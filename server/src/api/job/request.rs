@@ -31,17 +31,13 @@ pub struct BatchRequest {
 
 impl BatchRequest {
     pub fn read(params: &Params) -> Result<Self, ApiError> {
-        let timeout_minutes = params.int("TimeoutInMinutes")?;
-        if timeout_minutes.is_some_and(|minutes| !TIMEOUT_MINUTES.contains(&minutes)) {
-            return Err(Code::InvalidJobLimit.into());
-        }
         Ok(Self {
             firmware_id: params.need("FirmwareId")?.to_owned(),
             product_key: params.need("ProductKey")?.to_owned(),
             need_push: params.flag("NeedPush")?.unwrap_or(true),
             need_confirm: params.flag("NeedConfirm")?.unwrap_or(false),
-            timeout_minutes,
-            tags: tags(params)?,
+            timeout_minutes: timeout_minutes(params)?,
+            tags: tags_of(params, "Tag")?,
         })
     }
 
@@ -68,6 +64,15 @@ pub fn find_job(
     let firmware = tx.firmwares_load(&[job.firmware])?.pop().ok_or_else(missing)?;
     let product = tx.product_load(job.product)?.ok_or_else(missing)?;
     Ok((job, firmware, product))
+}
+
+/// `TimeoutInMinutes`.
+pub fn timeout_minutes(params: &Params) -> Result<Option<i64>, ApiError> {
+    let minutes = params.int("TimeoutInMinutes")?;
+    if minutes.is_some_and(|minutes| !TIMEOUT_MINUTES.contains(&minutes)) {
+        return Err(Code::InvalidJobLimit.into());
+    }
+    Ok(minutes)
 }
 
 /// `MaximumPerMinute`, or its default.
@@ -118,7 +123,12 @@ pub fn schedule(params: &Params, now: Timestamp, minute_ms: i64) -> Result<Sched
 
 /// `SrcVersion.N`: each once.
 pub fn src_versions(params: &Params) -> Result<Vec<String>, ApiError> {
-    let versions = params.list("SrcVersion", SRC_VERSIONS_MAX)?;
+    versions_of(params, "SrcVersion")
+}
+
+/// A list of versions: each once.
+pub fn versions_of(params: &Params, parameter: &str) -> Result<Vec<String>, ApiError> {
+    let versions = params.list(parameter, SRC_VERSIONS_MAX)?;
     let mut seen = BTreeSet::new();
     if versions.iter().all(|version| text::version(version) && seen.insert(*version)) {
         Ok(versions.into_iter().map(str::to_owned).collect())
@@ -211,10 +221,11 @@ pub fn target_devices(
     Ok(devices)
 }
 
-fn tags(params: &Params) -> Result<Vec<Tag>, ApiError> {
+/// A list of tags, each with a key that no other has.
+pub fn tags_of(params: &Params, parameter: &str) -> Result<Vec<Tag>, ApiError> {
     let mut tags: Vec<Tag> = Vec::new();
     let mut chars = 0;
-    for item in params.structs("Tag", TAGS_MAX)? {
+    for item in params.structs(parameter, TAGS_MAX)? {
         let (Some(key), Some(value)) = (item.get("Key"), item.get("Value")) else {
             return Err(ApiError::with(Code::InvalidTag, "A tag needs both Key and Value."));
         };
@@ -239,7 +250,7 @@ mod tests {
     use super::*;
 
     fn of(pairs: &[(&str, &str)]) -> Result<Vec<Tag>, ApiError> {
-        tags(&Params::from_pairs(pairs.iter().copied()))
+        tags_of(&Params::from_pairs(pairs.iter().copied()), "Tag")
     }
 
     #[test]

@@ -132,7 +132,10 @@ fn row(found: &Found, listed: &ListedTask) -> Node {
             .text("TaskStatus", task.status.name())
             .text("Progress", format!("{}.00", task.progress))
             .text("TaskDesc", desc)
-            .opt_text("Timeout", found.job.timeout_minutes.map(|minutes| minutes.to_string()))
+            .opt_text(
+                "Timeout",
+                found.job.timeout_minutes_of(task.no.ordinal).map(|minutes| minutes.to_string()),
+            )
             .utc("UtcCreate", task.created_at)
             .utc("UtcModified", task.modified_at),
     )

@@ -36,6 +36,18 @@ pub const REFUSALS: &[Refusals] = &[
             ("TimeoutInMinutes", "0", LIMIT),
         ],
     ),
+    (
+        "UpdateOTAJob",
+        &[
+            ("JobId", "unknown", "iot.ota.JobNotFound"),
+            ("MaximumPerMinute", "10001", LIMIT),
+            ("SrcVersionList.1", "2.0.0", "iot.ota.InvalidSrcVersion"),
+            ("Tags.1.Value", "alone", "iot.ota.InvalidTag"),
+            ("TargetSelection", "SPECIFIC", "iot.ota.InvalidJobUpdate"),
+            ("TimeoutInMinutes", "1441", LIMIT),
+            ("UpgradeType", "STATIC", "iot.ota.InvalidJobUpdate"),
+        ],
+    ),
     ("CancelOTAStrategyByJob", &[("JobId", "unknown", "iot.ota.JobNotFound")]),
 ];
 
@@ -45,14 +57,22 @@ async fn dynamic(shop: &Shop<'_>) -> Pairs {
     pairs(&[("FirmwareId", &package), ("ProductKey", &shop.product_key), ("SrcVersion.1", "1.0.0")])
 }
 
+/// A dynamic batch; answers its JobId.
+async fn made(shop: &Shop<'_>) -> String {
+    text(&shop.server.ok("CreateOTADynamicUpgradeJob", &dynamic(shop).await).await, "/Data/JobId")
+}
+
 /// Parameters with which an operation succeeds, on things made for this call only; `None`: not of this family.
 pub async fn valid(shop: &Shop<'_>, action: &str, _device: &str) -> Option<Pairs> {
     Some(match action {
         "CreateOTADynamicUpgradeJob" => dynamic(shop).await,
-        "CancelOTAStrategyByJob" => {
-            let answer = shop.server.ok("CreateOTADynamicUpgradeJob", &dynamic(shop).await).await;
-            pairs(&[("JobId", &text(&answer, "/Data/JobId"))])
-        }
+        "CancelOTAStrategyByJob" => pairs(&[("JobId", &made(shop).await)]),
+        "UpdateOTAJob" => pairs(&[
+            ("JobId", &made(shop).await),
+            ("MaximumPerMinute", "20"),
+            ("TargetSelection", "ALL"),
+            ("UpgradeType", "DYNAMIC"),
+        ]),
         _ => return None,
     })
 }
