@@ -21,6 +21,7 @@ mod harness;
 mod health;
 mod help;
 mod job;
+mod job_update;
 mod migration;
 mod module;
 mod parity;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         group_dynamic::CASES,
         module::CASES,
         job::CASES,
+        job_update::CASES,
         count::CASES,
         task::CASES,
         value::CASES,
