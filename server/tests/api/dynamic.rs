@@ -253,6 +253,27 @@ async fn another_task_follows_another_report_ten_times_at_most() {
 }
 
 #[tokio::test]
+async fn of_a_devices_tasks_in_a_batch_one_at_a_time_is_put_back_in_line() {
+    let server = TestServer::on_disk().await;
+    let shop = Shop::open(&server).await;
+    let device = running(&shop, "lamp-1", "1.0.0").await;
+    let batch = dynamic(&shop, &shop.package().await, &[]).await;
+    fail(&server, &device).await;
+    tell(&server, &device, "1.0.0").await;
+    fail(&server, &device).await;
+    let list = server.ok("ListOTATaskByJob", &[("JobId", &batch)]).await;
+    let ids = [0, 1].map(|at| text(&list, &format!("/Data/SimpleOTATaskInfo/{at}/TaskId")));
+    let both = pairs(&[("JobId", &batch), ("TaskId.1", &ids[0]), ("TaskId.2", &ids[1])]);
+    refused(&server, "ReupgradeOTATask", &both, "iot.ota.TaskStatusForbids").await;
+    server.ok("ReupgradeOTATask", &both[..2]).await;
+    let second = pairs(&[("JobId", &batch), ("TaskId.1", &ids[1])]);
+    refused(&server, "ReupgradeOTATask", &second, "iot.ota.TaskStatusForbids").await;
+    // It counts as unfinished: its end, not the other one's, is what the next report must follow.
+    tell(&server, &device, "1.0.0").await;
+    assert_eq!(tasks(&server, &batch).await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_cancelled_task_is_not_made_again() {
     let server = TestServer::on_disk().await;
     let shop = Shop::open(&server).await;

@@ -90,6 +90,10 @@ fn free_devices(
         if !tx.devices_deleted(&[task.device])?.is_empty() {
             return Err(ids::forbidden(id, task.status.name(), "its device was deleted"));
         }
+        // A dynamic batch may have several tasks of a device, of which one at most is open.
+        if devices.contains(&task.device) {
+            return Err(ids::forbidden(id, task.status.name(), "another task of its device is named too"));
+        }
         devices.push(task.device);
     }
     Ok(devices)
