@@ -134,7 +134,7 @@ impl Checker {
     pub(crate) fn shot(&mut self) -> Camera {
         self.rounds = self.rounds.wrapping_add(1);
         let asked = |job: &Job| self.asked.iter().any(|task| task.job == job.no);
-        let ended = |job: &&Job| job.status.is_ended() && !self.is_thorough() && !asked(job);
+        let ended = |job: &&Job| job.is_over() && !self.is_thorough() && !asked(job);
         let settled = self.jobs.values().filter(ended).map(|job| job.no).collect();
         Camera { firmwares: self.firmwares.clone(), settled }
     }
@@ -245,6 +245,9 @@ impl Checker {
                 ))
             })?;
         }
+        if job.conduct.dynamic.is_some() {
+            return self.rule_fits(of);
+        }
         let over = job.expanded && kept.open() == 0;
         ensure(job.status.is_ended() == over, || at(format!("{:?} with {kept:?}", job.status)))?;
         let finished = job.end_at.is_some_and(|end| job.schedule.is_finished(end));
@@ -261,6 +264,29 @@ impl Checker {
         ensure(!revived, || at(format!("was ended, is {:?}", job.status)))?;
         let shrank = was.is_some_and(|was| was.task_count > job.task_count || was.expanded && !job.expanded);
         ensure(!shrank, || at("lost tasks".to_owned()))
+    }
+
+    /// A dynamic batch runs while its rule stands, whatever its tasks do, and gives a device ten tasks at most.
+    fn rule_fits(&self, of: &JobShot) -> Result<(), Violation> {
+        let job = &of.job;
+        let at = |why: String| format!("batch {}: {why}", job.no);
+        let status = if job.policy { JobStatus::InProgress } else { JobStatus::Canceled };
+        ensure(job.status == status && job.end_at.is_none() == job.policy, || {
+            at(format!("is {:?}", job.status))
+        })?;
+        let mut times: BTreeMap<DeviceNo, usize> = BTreeMap::new();
+        for task in of.rows.iter().flat_map(|(_, tasks)| tasks) {
+            let count = times.entry(task.device).or_default();
+            *count += 1;
+            ensure(*count <= 10, || at(format!("device {} has {count} tasks", task.device)))?;
+            let born = task.revision == 1 && !self.tasks.contains_key(&task.no);
+            let fits = task.src_version.as_ref().is_some_and(|version| job.src_versions.contains(version));
+            ensure(!born || fits, || at(format!("device {} runs {:?}", task.device, task.src_version)))?;
+        }
+        let was = self.jobs.get(&job.no);
+        ensure(was.is_none_or(|was| was.policy || !job.policy), || at("takes devices in again".to_owned()))?;
+        let grew = was.is_some_and(|was| !was.policy && was.task_count != job.task_count);
+        ensure(!grew, || at("takes devices in after its end".to_owned()))
     }
 
     fn task_moves_forward(&mut self, task: &Task, sent: bool) -> Result<Option<String>, Violation> {
@@ -317,10 +343,15 @@ impl Checker {
             }
         }
         for (job, pushes) in &mut self.pushes {
+            let rate = |job: Option<&Job>| job.and_then(|job| job.per_minute);
+            let limit = rate(shot.jobs.iter().find(|of| of.job.no == *job).map(|of| &of.job));
+            // Another rate holds from its change on.
+            if rate(self.jobs.get(job)) != limit {
+                pushes.clear();
+            }
             while pushes.front().is_some_and(|at| now.since_ms(*at) >= MINUTE_MS) {
                 pushes.pop_front();
             }
-            let limit = shot.jobs.iter().find(|of| of.job.no == *job).and_then(|of| of.job.per_minute);
             ensure(limit.is_none_or(|limit| pushes.len() as i64 <= limit), || {
                 format!("batch {job}: {} first pushes within a minute, {limit:?} allowed", pushes.len())
             })?;

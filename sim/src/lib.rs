@@ -23,6 +23,7 @@ mod lives;
 mod net;
 mod operator;
 mod quiet;
+mod rules;
 mod server;
 pub mod story;
 mod transcript;

@@ -249,7 +249,8 @@ impl World {
         let package = self.operator.below(self.packages.len());
         let jobs: Vec<JobNo> = self.checker.jobs().map(|job| job.no).collect();
         match self.operator.below(100) {
-            0..45 if jobs.len() < JOBS_MAX => self.draw_batch(package),
+            0..34 if jobs.len() < JOBS_MAX => self.draw_batch(package),
+            34..45 if jobs.len() < JOBS_MAX => self.draw_rule(package),
             45..60 if jobs.len() < JOBS_MAX => {
                 let names = self.draw_names(package, 3);
                 // A product may have no device.
@@ -273,8 +274,12 @@ impl World {
                 let job = self.operator.pick(&jobs);
                 if flags.is_empty() { Ok(()) } else { self.cancel(job, &flags) }
             }
-            86..92 => self.list_is_right(package),
-            92..95 => self.unfinished_is_right(),
+            86..89 if !jobs.is_empty() => {
+                let job = self.operator.pick(&jobs);
+                if self.operator.percent(40) { self.end_rule(job) } else { self.draw_change(job) }
+            }
+            89..93 => self.list_is_right(package),
+            93..96 => self.unfinished_is_right(),
             _ if !jobs.is_empty() => {
                 let job = self.operator.pick(&jobs);
                 self.task_list_is_right(job)
@@ -332,7 +337,7 @@ impl World {
         }
     }
 
-    fn draw_job(
+    pub(crate) fn draw_job(
         &mut self,
         action: &str,
         package: usize,
@@ -451,6 +456,10 @@ impl World {
     /// ListOTAUnfinishedTaskByDevice shows what a device still has to do.
     fn unfinished_is_right(&mut self) -> Result<(), Violation> {
         let node = self.operator.below(self.nodes.len());
+        // Its name may be another device's by now.
+        if self.deleted.contains(&self.nodes[node].no) {
+            return Ok(());
+        }
         let (key, name) =
             (self.products[self.nodes[node].product].key.clone(), self.nodes[node].name.clone());
         let params = pairs(&[("ProductKey", &key), ("DeviceName", &name)]);

@@ -42,6 +42,7 @@ impl World {
         }
         let late = self.unfinished();
         ensure(late.is_empty(), || format!("these tasks do not end: {}", late.join("; ")))?;
+        self.rules_are_carried_out()?;
         self.cancel_the_rest()?;
         self.enable_all()?;
         self.reconnect_all();
@@ -89,9 +90,11 @@ impl World {
     }
 
     fn cancel_the_rest(&mut self) -> Result<(), Violation> {
-        let open: Vec<JobNo> =
-            self.checker.jobs().filter(|job| !job.status.is_ended()).map(|job| job.no).collect();
+        let open: Vec<JobNo> = self.checker.jobs().filter(|job| !job.is_over()).map(|job| job.no).collect();
         for job in open {
+            if self.checker.job(job).is_some_and(|job| job.policy) {
+                self.end_rule(job)?;
+            }
             let flags =
                 ["CancelScheduledTask", "CancelQueuedTask", "CancelNotifiedTask", "CancelInProgressTask"];
             self.cancel(job, &flags)?;

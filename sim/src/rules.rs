@@ -1,0 +1,112 @@
+//! Operators who make dynamic batches, change batches while they run, and end the rules.
+
+use crate::api::{Answer, pairs};
+use crate::world::World;
+use crate::{Violation, ensure};
+use updraft_core::id::{DeviceNo, JobNo};
+use updraft_core::job::{JobStatus, JobType};
+use updraft_server::engine;
+use updraft_store::{Job, Lane, StoreError};
+
+/// Rounds in which the engine must have nothing left to do.
+const ROUNDS_MAX: usize = 1_000;
+
+impl World {
+    /// A dynamic batch of a package, of any kind.
+    pub(crate) fn draw_rule(&mut self, package: usize) -> Result<(), Violation> {
+        let source = self.operator.pick(&["1.0.0", "2.0.0", "2.1.0", "0.0.1-rescue"]);
+        let mut more = vec![("SrcVersion.1", source)];
+        if source != "1.0.0" && self.operator.percent(50) {
+            more.push(("SrcVersion.2", "1.0.0"));
+        }
+        more.push(("MaximumPerMinute", self.operator.pick(&["10", "25", "100"])));
+        if self.operator.percent(30) {
+            more.push(("DynamicMode", "2"));
+        }
+        match self.operator.below(100) {
+            0..30 => more.push(("OverwriteMode", "2")),
+            30..45 => more.push(("MultiModuleMode", "true")),
+            _ => {}
+        }
+        self.draw_job("CreateOTADynamicUpgradeJob", package, &[], &more)
+    }
+
+    /// Ends a dynamic batch, or tries it on a static one.
+    pub(crate) fn end_rule(&mut self, job: JobNo) -> Result<(), Violation> {
+        let Some(job) = self.checker.job(job).cloned() else { return Ok(()) };
+        self.note(format!("operator: CancelOTAStrategyByJob {}", job.no));
+        let dynamic = job.conduct.dynamic.is_some();
+        match self.call("CancelOTAStrategyByJob", &pairs(&[("JobId", &job.job_id)]))? {
+            Answer::Done(_) => ensure(dynamic, || format!("batch {} has no strategy to end", job.no)),
+            Answer::Refused(code) => ensure(!dynamic, || format!("the end of a rule was refused: {code}")),
+            Answer::Lost => Ok(()),
+        }
+    }
+
+    /// Changes a batch, which may not allow it.
+    pub(crate) fn draw_change(&mut self, job: JobNo) -> Result<(), Violation> {
+        let Some(job) = self.checker.job(job).cloned() else { return Ok(()) };
+        let rate = self.operator.pick(&["10", "15", "60", "100"]);
+        let mut more: Vec<(&str, &str)> = Vec::new();
+        if job.conduct.dynamic.is_some() {
+            if self.operator.percent(40) {
+                more.push(("TimeoutInMinutes", self.operator.pick(&["15", "30"])));
+            }
+            if self.operator.percent(50) {
+                more.push(("SrcVersionList.1", self.operator.pick(&["1.0.0", "2.0.0", "0.0.1-rescue"])));
+            }
+        }
+        self.change(&job, rate, &more)
+    }
+
+    /// Changes a batch's rate, and more.
+    pub(crate) fn change(&mut self, job: &Job, rate: &str, more: &[(&str, &str)]) -> Result<(), Violation> {
+        let kind = if job.conduct.dynamic.is_some() { "DYNAMIC" } else { "STATIC" };
+        let mut params = vec![
+            ("JobId", job.job_id.as_str()),
+            ("MaximumPerMinute", rate),
+            ("UpgradeType", kind),
+            ("TargetSelection", job.target_selection.name()),
+        ];
+        params.extend(more);
+        self.note(format!("operator: UpdateOTAJob {} MaximumPerMinute={rate} {more:?}", job.no));
+        let runs = job.status == JobStatus::InProgress && job.job_type == JobType::Upgrade;
+        match self.call("UpdateOTAJob", &pairs(&params))? {
+            Answer::Done(_) => ensure(runs, || format!("batch {} does not run and was changed", job.no)),
+            // The source version may be the package's own, the time-out too short for the retries.
+            Answer::Refused(_) | Answer::Lost => Ok(()),
+        }
+    }
+
+    /// Once things are quiet every device that a dynamic batch may have now has its task: whoever looks at all
+    /// devices again finds nothing to do.
+    pub(crate) fn rules_are_carried_out(&mut self) -> Result<(), Violation> {
+        self.let_engine_work()?;
+        let before = self.checker.tasks().count();
+        let devices: Vec<DeviceNo> = self.nodes.iter().map(|node| node.no).collect();
+        self.operate(|running| {
+            let app = running.app.clone();
+            async move {
+                let write = app.store.write(Lane::Bulk, move |tx| tx.reviews_add(&devices));
+                write.await.map_err(|error: StoreError| error.to_string())
+            }
+        })?;
+        self.let_engine_work()?;
+        let after = self.checker.tasks().count();
+        ensure(before == after, || format!("{} devices were overlooked by dynamic batches", after - before))
+    }
+
+    fn let_engine_work(&mut self) -> Result<(), Violation> {
+        for _ in 0..ROUNDS_MAX {
+            let worked = self.operate(|running| {
+                let app = running.app.clone();
+                async move { engine::turn(&app).await }
+            })?;
+            let Some(turn) = worked.value else { return Ok(()) };
+            if !turn.map_err(|error| Violation(format!("the engine could not work: {error}")))?.more {
+                return Ok(());
+            }
+        }
+        Err(Violation("the engine goes round and round".to_owned()))
+    }
+}
