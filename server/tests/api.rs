@@ -13,6 +13,8 @@ mod catalogue;
 mod devices;
 #[path = "api/dynamic.rs"]
 mod dynamic;
+#[path = "api/dynamic_by_group.rs"]
+mod dynamic_by_group;
 #[path = "api/dynamic_groups.rs"]
 mod dynamic_groups;
 #[path = "api/enumeration.rs"]
