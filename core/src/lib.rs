@@ -16,6 +16,7 @@ pub mod group;
 pub mod id;
 pub mod job;
 pub mod limits;
+pub mod list_file;
 pub mod pace;
 pub mod page;
 pub mod policy;

@@ -194,7 +194,12 @@ config! {
     upload_ticket_seconds: i64 = 60;
     /// Largest uploaded file, in bytes.
     file_bytes_max: i64 = updraft_core::limits::FILE_BYTES_MAX;
-    /// How long an upload may wait to become a package, in seconds; then it is purged.
+    /// Largest list of devices (`DnListFileUrl`), in bytes: a million names of 32 characters fit.
+    list_file_bytes_max: i64 = 41_943_040;
+    /// Most names in such a list, and so most devices of one batch by list file.
+    list_names_max: u32 = 1_000_000;
+    /// How long an upload may wait to become a package, and how long a list of devices can be used, in seconds; then it
+    /// is purged.
     upload_unused_seconds: i64 = 3_600;
     /// Bytes of the data folder's disk that uploads leave free, for the database above all: an upload that would
     /// take of them is refused. 0: no reserve.

@@ -33,6 +33,8 @@ mod job_update;
 mod lifecycle;
 #[path = "api/limits.rs"]
 mod limits;
+#[path = "api/list_files.rs"]
+mod list_files;
 #[path = "api/list_jobs.rs"]
 mod list_jobs;
 #[path = "api/overwrite.rs"]

@@ -173,6 +173,14 @@ CREATE TABLE product_module (
 ) STRICT, WITHOUT ROWID;
 
 -- List files.
+-- The devices of a batch by list file of which no task exists yet: sorted numbers, in packed parts that the engine
+-- makes tasks of one after the other.
+CREATE TABLE job_list (
+  job INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  devices BLOB NOT NULL,
+  PRIMARY KEY (job, part)
+) STRICT, WITHOUT ROWID;
 
 -- Temporary keys.
 -- A temporary key works with its token only, of which the hash is kept. It goes with its user.

@@ -36,6 +36,7 @@ mod group_member;
 mod health;
 mod instance;
 mod job;
+mod job_list;
 mod job_update;
 mod job_work;
 mod migrate;

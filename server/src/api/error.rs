@@ -315,6 +315,9 @@ codes! {
     InvalidTargets = Kind::Business, "iot.ota.InvalidTargetDevices", "The target devices do not fit.";
     /// Some target devices do not exist.
     TargetNotFound = Kind::Business, "iot.ota.TargetDeviceNotFound", "Some target devices do not exist.";
+    /// DnListFileUrl is no list that was uploaded lately.
+    InvalidListFile = Kind::Business, "iot.ota.InvalidDnListFileUrl",
+        "DnListFileUrl must be a FileUrl given by GenerateDeviceNameListURL, uploaded not long ago.";
     /// A tag breaks its rule.
     InvalidTag = Kind::Business, "iot.ota.InvalidTag",
         "At most 10 tags; keys of 1 to 30 letters, digits and dots, each once; values of 1 to 1024 characters; \

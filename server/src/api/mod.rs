@@ -119,6 +119,7 @@ pub const OPERATIONS: &[&Operation] = &[
     &module::delete_ota_module::OPERATION,
     &module::list_ota_module_by_product::OPERATION,
     &module::list_ota_module_versions_by_device::OPERATION,
+    &job::generate_device_name_list_url::OPERATION,
     &job::create_ota_verify_job::OPERATION,
     &job::create_ota_static_upgrade_job::OPERATION,
     &job::create_ota_dynamic_upgrade_job::OPERATION,

@@ -1,5 +1,5 @@
-//! Makes the tasks of a batch: at once for named devices, in bounded chunks for a whole product, a share of it, or
-//! a group.
+//! Makes the tasks of a batch: at once for named devices, in bounded chunks for a whole product, a share of it, a
+//! group, or a list file.
 
 use crate::app::App;
 use crate::engine::advance::{Door, Effects, end_jobs};
@@ -28,7 +28,7 @@ pub fn create_all(
     Ok(effects)
 }
 
-/// Makes the next tasks of a batch whose devices are not named one by one, and notes how far it came.
+/// Makes the next tasks of a batch whose devices are not named in its call, and notes how far it came.
 pub fn create_chunk(
     tx: &mut Tx<'_>,
     app: &App,
@@ -59,11 +59,17 @@ pub fn create_chunk(
             let (after, upto) = (job.expand_after, job.expand_upto);
             tx.candidates_of_group(group, job.product, &firmware.module, after, upto, rows)?
         }
-        // Made whole with the batch; nothing is left to do but to say so.
-        TargetSelection::Specific => Vec::new(),
+        // Of a list file; what is named in the call was made whole with the batch.
+        TargetSelection::Specific => {
+            let devices = tx.job_list_take(job.no)?;
+            tx.candidates_of(&devices, &firmware.module)?
+        }
     };
     let effects = create(tx, app, &mut job, &firmware, &candidates, now)?;
-    job.expanded = (candidates.len() as i64) < rows;
+    job.expanded = match job.target_selection {
+        TargetSelection::Specific => tx.job_list_is_empty(job.no)?,
+        _ => (candidates.len() as i64) < rows,
+    };
     if let Some(last) = candidates.last() {
         job.expand_after = last.device;
     }
@@ -93,7 +99,9 @@ pub fn take_in(
 
 /// The batch's package is deleted: no further task is made, and the devices that were chosen are forgotten.
 fn cut_off(tx: &mut Tx<'_>, mut job: Job, rows: i64, now: Timestamp) -> Result<(), StoreError> {
-    job.expanded = (tx.job_targets_delete(job.no, DeviceNo(i64::MAX), rows)? as i64) < rows;
+    tx.job_list_take(job.no)?;
+    let forgotten = tx.job_targets_delete(job.no, DeviceNo(i64::MAX), rows)? as i64;
+    job.expanded = forgotten < rows && tx.job_list_is_empty(job.no)?;
     tx.job_expansion_set(job.no, job.expand_after, job.expanded, job.task_count)?;
     if job.expanded && job.task_count == 0 && !job.status.is_ended() {
         return tx.job_end(job.no, JobStatus::Canceled, now);

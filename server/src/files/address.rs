@@ -15,7 +15,6 @@ pub struct Addresses {
     download_key: [u8; 32],
     ticket_ms: i64,
     download_ms: i64,
-    file_bytes_max: i64,
 }
 
 /// What GenerateOTAUploadURL hands out, besides the key: an OSS form policy.
@@ -50,15 +49,14 @@ impl Addresses {
             download_key: master.derive("download"),
             ticket_ms: config.upload_ticket_seconds * SECOND_MS,
             download_ms: config.download_url_seconds * SECOND_MS,
-            file_bytes_max: config.file_bytes_max,
         }
     }
 
-    /// A ticket to upload one file under `object_key`.
-    pub fn upload_ticket(&self, object_key: &str, now: Timestamp) -> UploadTicket {
+    /// A ticket to upload one file of at most `bytes_max` bytes under `object_key`.
+    pub fn upload_ticket(&self, object_key: &str, bytes_max: i64, now: Timestamp) -> UploadTicket {
         let policy = json!({
             "expiration": utc(now.plus_ms(self.ticket_ms)),
-            "conditions": [["eq", "$key", object_key], ["content-length-range", 0, self.file_bytes_max]],
+            "conditions": [["eq", "$key", object_key], ["content-length-range", 0, bytes_max]],
         });
         let policy = STANDARD.encode(policy.to_string());
         let signature = STANDARD.encode(hmac_sha1(&self.upload_key, policy.as_bytes()));
@@ -126,15 +124,27 @@ impl Addresses {
 
 /// The key in an address that GenerateOTAUploadURL gave; whatever host the caller saw in front of it.
 pub fn object_key_of(url: &str) -> Option<&str> {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
-    let key = rest.split_once('/')?.1;
-    let key = key.split(['?', '#']).next()?;
-    is_object_key(key).then_some(key)
+    key_of(url).filter(|key| is_object_key(key))
 }
 
-/// Whether a text has the form of our keys.
+/// The key in an address that GenerateDeviceNameListURL gave.
+pub fn list_key_of(url: &str) -> Option<&str> {
+    key_of(url).filter(|key| is_key_below(key, "list/"))
+}
+
+fn key_of(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+    let key = rest.split_once('/')?.1;
+    key.split(['?', '#']).next()
+}
+
+/// Whether a text has the form of the keys of packages' files.
 pub fn is_object_key(key: &str) -> bool {
-    key.starts_with("ota/")
+    is_key_below(key, "ota/")
+}
+
+fn is_key_below(key: &str, folder: &str) -> bool {
+    key.starts_with(folder)
         && key.len() <= 128
         && key.chars().all(|c| c.is_ascii_alphanumeric() || "/.".contains(c))
         && !key.contains("..")
@@ -154,11 +164,11 @@ mod tests {
     #[test]
     fn a_ticket_is_good_for_its_key_and_time() {
         let a = addresses();
-        let t = a.upload_ticket(KEY, NOW);
+        let t = a.upload_ticket(KEY, 7_000, NOW);
         let check = |key: &str, id: &str, policy: &str, signature: &str, at: Timestamp| {
             a.check_ticket(key, id, policy, signature, at)
         };
-        assert_eq!(check(KEY, &t.access_key_id, &t.policy, &t.signature, NOW), Ok(1_048_576_000));
+        assert_eq!(check(KEY, &t.access_key_id, &t.policy, &t.signature, NOW), Ok(7_000));
         let late = NOW.plus_ms(61_000);
         assert_eq!(check(KEY, &t.access_key_id, &t.policy, &t.signature, late), Err(TicketRefusal::Expired));
         assert_eq!(
@@ -190,6 +200,10 @@ mod tests {
         assert_eq!(object_key_of("https://h/ota/a/b.bin?x=1"), Some("ota/a/b.bin"));
         for bad in ["ota/a/b.bin", "http://h/other/b.bin", "http://h/ota/../x", "http://h", "ftp://h/ota/a"] {
             assert_eq!(object_key_of(bad), None, "{bad}");
+            assert_eq!(list_key_of(bad), None, "{bad}");
         }
+        assert_eq!(list_key_of("http://h:1/list/a/b.csv"), Some("list/a/b.csv"));
+        assert_eq!(list_key_of("http://h/ota/a/b.bin"), None, "no package's file is a list");
+        assert_eq!(object_key_of("http://h/list/a/b.csv"), None, "and no list a package's file");
     }
 }

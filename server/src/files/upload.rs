@@ -1,4 +1,5 @@
-//! Uploads: the form target that GenerateOTAUploadURL's answer points to (an OSS PostObject).
+//! Uploads: the form target that the answers of GenerateOTAUploadURL and GenerateDeviceNameListURL point to (an OSS
+//! PostObject).
 //!
 //! The ticket is checked when the upload starts; the size while it streams. The file is acknowledged only
 //! when its bytes and its row are durable.
@@ -84,8 +85,8 @@ where
     let allowed = Arc::new(AtomicU64::new(HEAD_BYTES_MAX));
     let patience = Duration::from_secs(app.config.http_seconds.into());
     let body = metered(body, Arc::clone(&allowed), patience);
-    let limits =
-        multer::SizeLimit::new().per_field(app.config.file_bytes_max.unsigned_abs().saturating_add(1));
+    let longest = app.config.file_bytes_max.max(app.config.list_file_bytes_max);
+    let limits = multer::SizeLimit::new().per_field(longest.unsigned_abs().saturating_add(1));
     let mut form = Multipart::with_constraints(body, boundary, multer::Constraints::new().size_limit(limits));
     let mut fields: BTreeMap<String, String> = BTreeMap::new();
     while let Some(field) = form.next_field().await.map_err(|error| malformed(&error))? {
@@ -279,9 +280,12 @@ fn check(app: &App, fields: &BTreeMap<String, String>) -> Result<(String, i64), 
         })
     };
     let object_key = field("key")?;
+    // A ticket for a list has another name for it.
+    let access_key_id =
+        field("ossaccesskeyid").or_else(|refusal| field("accesskeyid").map_err(|_| refusal))?;
     let bytes_max = app
         .addresses
-        .check_ticket(object_key, field("ossaccesskeyid")?, field("policy")?, field("signature")?, app.now())
+        .check_ticket(object_key, access_key_id, field("policy")?, field("signature")?, app.now())
         .map_err(|refusal| {
             let (code, words) = match refusal {
                 TicketRefusal::NotOurs => {

@@ -21,6 +21,7 @@ mod harness;
 mod health;
 mod help;
 mod job;
+mod job_list;
 mod job_update;
 mod migration;
 mod module;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         group_dynamic::CASES,
         module::CASES,
         job::CASES,
+        job_list::CASES,
         job_update::CASES,
         count::CASES,
         task::CASES,

@@ -38,7 +38,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             tx.file_ticket_insert(instance, &stored, now).map_err(ApiError::from)
         })
         .await?;
-    let ticket = app.addresses.upload_ticket(&object_key, now);
+    let ticket = app.addresses.upload_ticket(&object_key, app.config.file_bytes_max, now);
     let data = Object::new()
         .text("Key", &object_key)
         .text("Host", &call.base)

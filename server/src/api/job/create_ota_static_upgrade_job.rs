@@ -2,11 +2,12 @@
 //! by name; at once or at a given time.
 //!
 //! The set of devices is fixed at creation: a device registered later is not in the batch. Unless the devices are
-//! named, the call returns at once and the engine makes the tasks in bounded chunks.
+//! named in the call, it returns at once and the engine makes the tasks in bounded chunks.
 
 use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
 use crate::api::group::kind;
+use crate::api::job::list_file;
 use crate::api::job::request::{
     BatchRequest, check_named, check_sources, conduct, per_minute, retry, schedule, src_versions,
     target_devices, target_names,
@@ -16,11 +17,11 @@ use crate::api::{Call, Operation};
 use crate::engine::advance::Effects;
 use crate::engine::{self, expand};
 use std::sync::Arc;
-use updraft_core::id::DeviceNo;
+use updraft_core::id::{DeviceNo, InstanceNo};
 use updraft_core::job::{JobType, TargetSelection};
 use updraft_core::target::GrayPercent;
 use updraft_core::{id, limits};
-use updraft_store::{Lane, NewJob, Tx};
+use updraft_store::{Firmware, Lane, NewJob, Tx};
 
 /// The table's entry.
 pub const OPERATION: Operation = Operation {
@@ -28,7 +29,7 @@ pub const OPERATION: Operation = Operation {
     qps: 20,
     changes: true,
     required: &["FirmwareId", "ProductKey", "TargetSelection"],
-    not_served: &[("DnListFileUrl", None), ("DownloadProtocol", Some("HTTPS"))],
+    not_served: &[("DownloadProtocol", Some("HTTPS"))],
     run: |call| Box::pin(run(call)),
 };
 
@@ -36,6 +37,8 @@ pub const OPERATION: Operation = Operation {
 struct Targets {
     selection: TargetSelection,
     names: Vec<String>,
+    /// `DnListFileUrl`.
+    list: Option<String>,
     group_id: Option<String>,
     gray_percent: Option<GrayPercent>,
     src_versions: Vec<String>,
@@ -52,12 +55,11 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let schedule = schedule(&call.params, now, app.config.minute_ms)?;
     let job_id = id::job_id(&app.random.bytes("job_id"));
     let answer = Object::new().text("JobId", &job_id).utc("UtcCreate", now);
+    let listed = listed(&call, &request, &targets).await?;
+    let part_devices = app.config.engine_chunk_rows as usize;
     let engine_app = Arc::clone(app);
     let create = move |tx: &mut Tx<'_>| {
-        let firmware = request.firmware(tx, instance)?;
-        if !firmware.status.may_upgrade() {
-            return Err(ApiError::new(Code::FirmwareNotVerified));
-        }
+        let firmware = upgradable(tx, &request, instance)?;
         if matches!(targets.selection, TargetSelection::All | TargetSelection::Gray) {
             check_sources(&firmware, &targets.src_versions)?;
         }
@@ -90,6 +92,11 @@ async fn run(call: Call) -> Result<Object, ApiError> {
                 tx.job_insert(&new, now)?;
                 Effects::default()
             }
+            TargetSelection::Specific if listed.is_some() => {
+                let job = tx.job_insert(&new, now)?;
+                tx.job_list_insert(job, listed.as_deref().unwrap_or_default(), part_devices)?;
+                Effects::default()
+            }
             TargetSelection::Specific => {
                 let devices = target_devices(tx, &firmware, &targets.names)?;
                 let numbers: Vec<DeviceNo> = devices.iter().map(|device| device.no).collect();
@@ -106,6 +113,25 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     Ok(Object::new().object("Data", answer))
 }
 
+/// The devices of the list file, if there is one.
+async fn listed(
+    call: &Call,
+    request: &BatchRequest,
+    targets: &Targets,
+) -> Result<Option<Vec<DeviceNo>>, ApiError> {
+    let Some(url) = &targets.list else { return Ok(None) };
+    // What else is wrong is told before a large file is read.
+    let (asked, instance) = (request.clone(), call.instance);
+    call.app.store.read(move |tx| upgradable(tx, &asked, instance)).await?;
+    list_file::devices(&call.app, instance, &request.product_key, url).await.map(Some)
+}
+
+/// The package, if devices may be upgraded to it.
+fn upgradable(tx: &mut Tx<'_>, request: &BatchRequest, instance: InstanceNo) -> Result<Firmware, ApiError> {
+    let firmware = request.firmware(tx, instance)?;
+    if firmware.status.may_upgrade() { Ok(firmware) } else { Err(Code::FirmwareNotVerified.into()) }
+}
+
 fn targets(params: &Params) -> Result<Targets, ApiError> {
     let names = target_names(params, limits::STATIC_TARGETS_MAX)?;
     let src_versions = src_versions(params)?;
@@ -118,12 +144,16 @@ fn targets(params: &Params) -> Result<Targets, ApiError> {
         "GROUP" => TargetSelection::Group,
         _ => return Err(ApiError::invalid("TargetSelection", "It must be ALL, SPECIFIC, GRAY or GROUP.")),
     };
-    match (selection, names.is_empty()) {
-        (TargetSelection::Specific, true) => {
-            return wrong("TargetSelection SPECIFIC needs TargetDeviceName.1 to TargetDeviceName.200.");
+    let list = params.text("DnListFileUrl").map(str::to_owned);
+    match (selection == TargetSelection::Specific, names.is_empty(), list.is_none()) {
+        (true, true, true) => {
+            return wrong(
+                "TargetSelection SPECIFIC needs TargetDeviceName.1 to TargetDeviceName.200, or DnListFileUrl.",
+            );
         }
-        (TargetSelection::All | TargetSelection::Gray | TargetSelection::Group, false) => {
-            return wrong("TargetDeviceName goes with TargetSelection SPECIFIC only.");
+        (true, false, false) => return wrong("TargetDeviceName and DnListFileUrl exclude each other."),
+        (false, false, _) | (false, _, false) => {
+            return wrong("TargetDeviceName and DnListFileUrl go with TargetSelection SPECIFIC only.");
         }
         _ => {}
     }
@@ -138,7 +168,7 @@ fn targets(params: &Params) -> Result<Targets, ApiError> {
         (TargetSelection::Gray, None) | (_, Some(_)) => return Err(Code::InvalidGrayPercent.into()),
         (_, None) => None,
     };
-    Ok(Targets { selection, names, group_id, gray_percent, src_versions })
+    Ok(Targets { selection, names, list, group_id, gray_percent, src_versions })
 }
 
 /// `GroupId` and `GroupType`, which go with TargetSelection GROUP and with it only.

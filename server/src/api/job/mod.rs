@@ -4,6 +4,8 @@ pub mod cancel_ota_strategy_by_job;
 pub mod create_ota_dynamic_upgrade_job;
 pub mod create_ota_static_upgrade_job;
 pub mod create_ota_verify_job;
+pub mod generate_device_name_list_url;
+mod list_file;
 pub mod list_ota_job_by_device;
 pub mod list_ota_job_by_firmware;
 pub mod query_ota_job;

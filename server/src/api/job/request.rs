@@ -20,6 +20,7 @@ pub const NOT_SERVED: [(&str, Option<&str>); 1] = [("DownloadProtocol", Some("HT
 const OFFENDERS_TOLD: usize = 5;
 
 /// What a caller says of any batch.
+#[derive(Clone)]
 pub struct BatchRequest {
     pub firmware_id: String,
     pub product_key: String,
