@@ -244,6 +244,7 @@ async fn several_files(story: &mut Story, key: &str) {
 
 /// A package comes and proves itself; answers its FirmwareId.
 async fn verified_package(story: &mut Story, key: &str, device: &str) -> String {
+    story.call("GenerateDeviceNameListURL", &[]).await;
     let ticket = story.call("GenerateOTAUploadURL", &[("FileSuffix", "tar.gz")]).await;
     story.server.upload(|field| ticket.text(&format!("Data/{field}")).to_owned(), IMAGE).await;
     let package = story
