@@ -227,13 +227,10 @@ def test_spoilt_parameters_are_refused(call, world, nothing_changes, action, spo
     "action, name, value",
     [
         ("CreateOTAStaticUpgradeJob", "TargetSelection", "GROUP"),
-        ("CreateOTAStaticUpgradeJob", "DnListFileUrl", "http://127.0.0.1/list"),
         ("CreateOTAStaticUpgradeJob", "GroupId", "group"),
         ("CreateOTAStaticUpgradeJob", "GroupType", "LINK_PLATFORM"),
         ("CreateOTAStaticUpgradeJob", "OverwriteMode", "2"),
         ("CreateOTAStaticUpgradeJob", "MultiModuleMode", "true"),
-        ("CreateOTAStaticUpgradeJob", "DownloadProtocol", "MQTT"),
-        ("CreateOTAVerifyJob", "DownloadProtocol", "MQTT"),
         ("CreateOTAFirmware", "Type", "1"),
     ],
 )

@@ -244,6 +244,13 @@ config! {
     mqtt_connect_seconds: u32 = 10;
     /// Messages that one device may send in a second; more are dropped. 0: no limit.
     mqtt_uplink_per_second: u32 = 30;
+    /// Blocks that one device may download by MQTT in a second; further ones wait. 0: no limit.
+    mqtt_blocks_per_second: u32 = 100;
+    /// Bytes of blocks that all devices together have not taken yet; further blocks wait, and are refused after
+    /// five seconds.
+    mqtt_block_bytes_max: i64 = 268_435_456;
+    /// Largest package of a batch with `DownloadProtocol=MQTT`, in bytes.
+    mqtt_file_bytes_max: i64 = 16_777_216;
     /// `ListOTAJobByFirmware` says `COMPLETE` and `VERFIY_FIRMWARE`, as its page does. True: it says
     /// `COMPLETED` and `VERIFY_FIRMWARE`, as QueryOTAJob and the newer pages do.
     modern_spelling: bool = false;

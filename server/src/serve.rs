@@ -165,6 +165,9 @@ impl Server {
         let device_limits = DeviceLimits {
             connect_within: Duration::from_secs(config.mqtt_connect_seconds.into()),
             uplinks_per_second: config.mqtt_uplink_per_second,
+            blocks_per_second: config.mqtt_blocks_per_second,
+            block_bytes: usize::try_from(config.mqtt_block_bytes_max).unwrap_or(0),
+            ..DeviceLimits::default()
         };
         let gate = Gate::new(
             "mqtt",

@@ -37,6 +37,8 @@ mod limits;
 mod list_files;
 #[path = "api/list_jobs.rs"]
 mod list_jobs;
+#[path = "api/mqtt_downloads.rs"]
+mod mqtt_downloads;
 #[path = "api/overwrite.rs"]
 mod overwrite;
 #[path = "api/packages.rs"]

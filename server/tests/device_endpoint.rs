@@ -1,5 +1,7 @@
 //! The device endpoint over real connections.
 
+#[path = "device_endpoint/blocks.rs"]
+mod blocks;
 #[path = "device_endpoint/limits.rs"]
 mod limits;
 #[path = "device_endpoint/nonsense.rs"]

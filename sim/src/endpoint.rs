@@ -153,7 +153,8 @@ impl World {
         let node = &self.nodes[node];
         let owner = Owner { product_key: &self.products[node.product].key, device_name: &node.name };
         let decoded = match owner.uplink(topic)? {
-            Uplink::Unknown => return None,
+            // Devices here download nothing.
+            Uplink::Unknown | Uplink::FileDownload => return None,
             Uplink::Inform => inform::decode(payload),
             Uplink::Progress => progress::decode(payload),
             Uplink::FirmwareGet => firmware_get::decode(payload),

@@ -3,7 +3,7 @@
 use crate::error::StoreError;
 use crate::tx::{Column, Hot, Tx};
 use crate::value::Value;
-use updraft_core::id::{FileNo, FirmwareNo, InstanceNo};
+use updraft_core::id::{DeviceNo, FileNo, FirmwareNo, InstanceNo, JobNo};
 use updraft_core::time::Timestamp;
 
 /// A file whose upload is complete.
@@ -114,6 +114,25 @@ impl Tx<'_> {
              WHERE object_key = ?1 AND instance = ?2 AND blob IS NOT NULL",
             &[object_key.into(), instance.0.into()],
             uploaded,
+        )
+    }
+
+    /// Blob and size of the file at a place, from 1, of a batch's package, if the batch is for downloads by MQTT and
+    /// the device was told of its task in it, which has not ended. A point look-up.
+    pub fn file_of_task(
+        &mut self,
+        device: DeviceNo,
+        job: JobNo,
+        place: i64,
+    ) -> Result<Option<(String, i64)>, StoreError> {
+        self.query_one(
+            "SELECT f.blob, f.size FROM task t JOIN job j ON j.id = t.job
+             JOIN firmware w ON w.id = j.firmware AND w.deleted_at IS NULL
+             JOIN file f ON f.firmware = w.id AND f.ordinal = ?3
+             WHERE t.device = ?1 AND t.job = ?2 AND t.status IN (2, 3) AND j.download = 1 AND f.blob IS NOT NULL
+             LIMIT 1",
+            &[device.0.into(), job.0.into(), place.saturating_sub(1).into()],
+            |row| Ok((row.text(0)?, row.int(1)?)),
         )
     }
 

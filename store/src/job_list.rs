@@ -9,9 +9,10 @@ use crate::value::Value;
 use updraft_core::id::{DeviceNo, JobNo, ProductNo};
 
 const BY_NAMES: Hot = Hot {
-    row: "SELECT name, id FROM device WHERE product = ?1 AND name = ?2",
-    set: "SELECT d.name, d.id FROM unnest($1::bigint[], $2::text[]) AS n(product, name)
-          JOIN device d ON d.product = n.product AND d.name = n.name ORDER BY d.name",
+    row: "SELECT name, id FROM device WHERE product = ?1 AND name = ?2 AND deleted_at IS NULL",
+    set:
+        "SELECT d.name, d.id FROM unnest($1::bigint[], $2::text[]) AS n(product, name)
+          JOIN device d ON d.product = n.product AND d.name = n.name AND d.deleted_at IS NULL ORDER BY d.name",
     columns: &[Column::Int, Column::Text],
 };
 
@@ -109,7 +110,8 @@ impl Tx<'_> {
         limit: i64,
     ) -> Result<Vec<(String, DeviceNo)>, StoreError> {
         self.query(
-            "SELECT name, id FROM device WHERE product = ?1 AND name > ?2 AND name <= ?3 ORDER BY name LIMIT ?4",
+            "SELECT name, id FROM device
+             WHERE product = ?1 AND name > ?2 AND name <= ?3 AND deleted_at IS NULL ORDER BY name LIMIT ?4",
             &[product.0.into(), after.into(), upto.into(), limit.into()],
             |row| Ok((row.text(0)?, DeviceNo(row.int(1)?))),
         )

@@ -16,7 +16,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use updraft_core::id::DeviceNo;
 use updraft_server::device::connection::{Endpoint, Limits};
-use updraft_server::device::link::{Backend, DeviceEvent, Happened, KnownDevice, Named, Unavailable};
+use updraft_server::device::link::{
+    Backend, Block, DeviceEvent, Happened, KnownDevice, Named, NoBlock, Unavailable, Wanted,
+};
 use updraft_server::device::session::{BaseUrl, Sessions};
 use updraft_server::gate::Gate;
 use updraft_server::net;
@@ -47,6 +49,15 @@ impl Backend for Memory {
         self.news.notify_all();
         Ok(())
     }
+
+    async fn block(&self, _: DeviceNo, wanted: Wanted) -> Result<Block, NoBlock> {
+        let bytes = vec![0; usize::try_from(wanted.size.clamp(1, 4_096)).unwrap_or(1)];
+        if wanted.stream == 7 {
+            Ok(Block { bytes, crc: 0, file_bytes: 4_096 })
+        } else {
+            Err(NoBlock::NotYours)
+        }
+    }
 }
 
 /// The target.
@@ -72,7 +83,7 @@ impl Mqtt {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let memory = Arc::new(Memory::default());
         let sessions = Arc::new(Sessions::new(1, BaseUrl::Connection { port: 8080 }));
-        let limits = Limits { uplinks_per_second: 0, ..Limits::default() };
+        let limits = Limits { uplinks_per_second: 0, blocks_per_second: 0, ..Limits::default() };
         let endpoint = Arc::new(Endpoint::new(Arc::clone(&memory), sessions, limits, Gate::open()));
         let (stop, stopped) = watch::channel(false);
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;

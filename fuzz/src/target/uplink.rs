@@ -47,6 +47,11 @@ impl Uplink {
             "\"step\":",
             "\"module\":\"",
             "\"id\":",
+            "\"fileToken\":\"",
+            "\"fileInfo\":{\"streamId\":",
+            "\"fileId\":1,}",
+            "\"fileBlock\":{\"size\":256,\"offset\":",
+            "\\x1edownload 0\\n",
             "\"desc\":\"",
             "\\\\u0000",
             "\\\\ud800",
@@ -79,6 +84,7 @@ impl Uplink {
             let topic = match kind {
                 "inform" | "progress" => own(&format!("/ota/device/{kind}/"), ""),
                 "get" => own("/sys/", "/thing/ota/firmware/get"),
+                "download" => own("/sys/", "/thing/file/download"),
                 "raw" => {
                     sent.bytes.extend(payload);
                     sent.may_close = true;
@@ -158,6 +164,9 @@ impl Uplink {
 
 /// Judges a message of the server; answers its kind.
 fn downlink(topic: &str, payload: &[u8]) -> Result<String, Broken> {
+    if topic.ends_with("/thing/file/download_reply") {
+        return block(payload);
+    }
     let json: Value = serde_json::from_slice(payload)
         .map_err(|error| Broken::new("a downlink is not JSON", format!("{error}: {}", shown(payload))))?;
     // Older SDKs ask on /ota/device/request and are answered there, in the form of a push.
@@ -172,6 +181,20 @@ fn downlink(topic: &str, payload: &[u8]) -> Result<String, Broken> {
         return Ok(format!("reply with {some}"));
     }
     Err(Broken::new("a strange downlink", format!("{topic}: {}", shown(payload))))
+}
+
+/// Judges an answer to a question for a block: the length of its text, the text, and nothing else, as the batch is
+/// not for downloads by MQTT.
+fn block(payload: &[u8]) -> Result<String, Broken> {
+    let text = payload
+        .split_first_chunk()
+        .and_then(|(length, rest)| (usize::from(u16::from_be_bytes(*length)) == rest.len()).then_some(rest));
+    let json: Option<Value> = text.and_then(|text| serde_json::from_slice(text).ok());
+    let code = json.as_ref().and_then(|json| json["code"].as_i64());
+    match code {
+        Some(404) => Ok("no block".to_owned()),
+        _ => Err(Broken::new("a strange block", shown(payload))),
+    }
 }
 
 impl Target for Uplink {

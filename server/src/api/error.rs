@@ -318,6 +318,9 @@ codes! {
     /// DnListFileUrl is no list that was uploaded lately.
     InvalidListFile = Kind::Business, "iot.ota.InvalidDnListFileUrl",
         "DnListFileUrl must be a FileUrl given by GenerateDeviceNameListURL, uploaded not long ago.";
+    /// The package cannot be downloaded by MQTT.
+    DownloadNotByMqtt = Kind::Business, "iot.ota.DownloadProtocolNotAllowed",
+        "DownloadProtocol MQTT is for packages of one file, which must not be too large.";
     /// A tag breaks its rule.
     InvalidTag = Kind::Business, "iot.ota.InvalidTag",
         "At most 10 tags; keys of 1 to 30 letters, digits and dots, each once; values of 1 to 1024 characters; \

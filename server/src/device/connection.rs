@@ -3,13 +3,14 @@
 //! No session outlives its connection, so SessionPresent is always 0; what a device missed is pushed again
 //! after its next login. Whatever a device sends becomes durable before it is acknowledged.
 
-use super::link::{Backend, DeviceEvent, Downlink, Happened, Named, Question, Unavailable};
+use super::fetches::Fetches;
+use super::link::{Backend, DeviceEvent, Downlink, Happened, Named, NoBlock, Question, Unavailable};
 use super::login::{Login, Refusal};
-use super::push;
 use super::session::{Ending, NewSession, Session, Sessions};
 use super::talk::Talk;
 use super::topic::{DownTopic, Owner};
 use super::wire::{Malformed, Wire};
+use super::{file_download, push};
 use crate::gate::{Gate, Pass};
 use crate::net::{Peer, Stream};
 use bytes::Bytes;
@@ -19,13 +20,15 @@ use rmqtt_codec::types::{Publish, QoS};
 use rmqtt_codec::v3::{Connect, ConnectAck, ConnectAckReason, Packet};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::num::NonZeroU16;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use updraft_core::limits::{MQTT_PAYLOAD_BYTES_MAX, MQTT_TOPIC_BYTES_MAX};
+use updraft_core::limits::{MQTT_BLOCK_BYTES_MAX, MQTT_PAYLOAD_BYTES_MAX, MQTT_TOPIC_BYTES_MAX};
 use updraft_core::text::clip;
 
 /// The first byte of a CONNECT.
@@ -44,11 +47,23 @@ pub struct Limits {
     pub connect_within: Duration,
     /// Messages per second that a device may send; further ones are acknowledged and dropped. 0: no limit.
     pub uplinks_per_second: u32,
+    /// Blocks per second that a device may download; further ones wait. 0: no limit.
+    pub blocks_per_second: u32,
+    /// Bytes of blocks that all devices together have not taken yet; further ones wait. One block at least.
+    pub block_bytes: usize,
+    /// How long a block may wait for that; then it is refused.
+    pub room_within: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connect_within: Duration::from_secs(10), uplinks_per_second: 30 }
+        Self {
+            connect_within: Duration::from_secs(10),
+            uplinks_per_second: 30,
+            blocks_per_second: 100,
+            block_bytes: 256 << 20,
+            room_within: Duration::from_secs(5),
+        }
     }
 }
 
@@ -58,6 +73,8 @@ pub struct Endpoint<B> {
     sessions: Arc<Sessions>,
     limits: Limits,
     gate: Arc<Gate>,
+    /// The bytes that blocks may have in memory.
+    room: Arc<Semaphore>,
 }
 
 /// Why a connection ended.
@@ -89,7 +106,8 @@ pub enum End {
 impl<B: Backend> Endpoint<B> {
     /// An endpoint for the devices that `backend` knows.
     pub fn new(backend: Arc<B>, sessions: Arc<Sessions>, limits: Limits, gate: Arc<Gate>) -> Self {
-        Self { backend, sessions, limits, gate }
+        let room = limits.block_bytes.clamp(MQTT_BLOCK_BYTES_MAX as usize, Semaphore::MAX_PERMITS);
+        Self { backend, sessions, limits, gate, room: Arc::new(Semaphore::new(room)) }
     }
 
     /// Serves one connection until it ends. Once it has logged in, it needs its pass no more.
@@ -228,7 +246,7 @@ impl<B: Backend> Endpoint<B> {
     }
 
     async fn talk(&self, wire: &mut Wire, session: &Session) -> Result<std::convert::Infallible, End> {
-        let mut talk = Talk::new(session, self.limits.uplinks_per_second);
+        let mut talk = Talk::new(session, self.limits.uplinks_per_second, self.limits.blocks_per_second);
         loop {
             if let Some(ending) = session.ending() {
                 return Err(End::Ours(ending));
@@ -244,10 +262,49 @@ impl<B: Backend> Endpoint<B> {
             // After the answers, so that a SUBACK comes before what it lets through, and after the reading,
             // so that a PUBACK makes room at once.
             self.write_downlinks(wire, session, &mut talk);
+            // One block at a time, and the next when the last is out: a device that does not read, or asks for more
+            // than it takes, costs one block of memory. Meanwhile nothing is read from it.
+            if wire.is_drained()
+                && let Some(fetches) = &mut talk.fetches
+            {
+                fetches.room = None;
+                if !fetches.is_empty() {
+                    Box::pin(self.serve_fetch(wire, session, fetches)).await;
+                    continue;
+                }
+            }
             if wait(wire, session).await? {
                 self.sessions.heard(session, Instant::now());
             }
         }
+    }
+
+    /// Answers the next question for a block, or waits for its time or for room; a message for the device ends the
+    /// wait.
+    async fn serve_fetch(&self, wire: &mut Wire, session: &Session, fetches: &mut Fetches) {
+        let wait = fetches.wait(Instant::now());
+        if !wait.is_zero() {
+            let _ = timeout(wait, session.woken()).await;
+            return;
+        }
+        if fetches.room.is_none() {
+            let room = Arc::clone(&self.room).acquire_many_owned(fetches.next_bytes());
+            tokio::select! {
+                // The semaphore is never closed.
+                room = timeout(self.limits.room_within, room) => fetches.room = room.ok().and_then(Result::ok),
+                () = session.woken() => return,
+            }
+        }
+        let Some(request) = fetches.next(Instant::now()) else { return };
+        if !session.answers(DownTopic::FileReply) {
+            return;
+        }
+        let answer = match &fetches.room {
+            Some(_) => self.backend.block(session.device, request.wanted).await,
+            None => Err(NoBlock::Unavailable),
+        };
+        // At QoS 0: who misses a block asks again.
+        put(wire, session, DownTopic::FileReply, None, file_download::reply(&request, &answer));
     }
 
     fn write_downlinks(&self, wire: &mut Wire, session: &Session, talk: &mut Talk<'_>) {
@@ -273,19 +330,7 @@ impl<B: Backend> Endpoint<B> {
                     }
                 }
             };
-            let qos = if packet_id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-            let publish = Publish {
-                dup: false,
-                retain: false,
-                qos,
-                topic: session.owner().downlink(topic).into(),
-                packet_id,
-                payload: Bytes::from(payload),
-                properties: None,
-            };
-            if let Err(error) = wire.put(Packet::Publish(Box::new(publish))) {
-                tracing::error!(?error, "a message cannot be encoded");
-            }
+            put(wire, session, topic, packet_id, payload);
         }
     }
 
@@ -301,17 +346,46 @@ impl<B: Backend> Endpoint<B> {
     }
 }
 
+/// Appends a message to the output; with a packet id, at QoS 1.
+fn put(
+    wire: &mut Wire,
+    session: &Session,
+    topic: DownTopic,
+    packet_id: Option<NonZeroU16>,
+    payload: Vec<u8>,
+) {
+    let publish = Publish {
+        dup: false,
+        retain: false,
+        qos: if packet_id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce },
+        topic: session.owner().downlink(topic).into(),
+        packet_id,
+        payload: Bytes::from(payload),
+        properties: None,
+    };
+    if let Err(error) = wire.put(Packet::Publish(Box::new(publish))) {
+        tracing::error!(?error, "a message cannot be encoded");
+    }
+}
+
 /// Waits until something can be done: bytes have come (`true`), the output is out, or the registry called.
 /// While output waits nothing is read, so that a device that does not read cannot make us work.
 async fn wait(wire: &mut Wire, session: &Session) -> Result<bool, End> {
     let mut woken = pin!(session.woken());
+    // Once the system takes no more, it takes something again only when the device has: a sign of life, of a device
+    // that is not read from meanwhile.
+    let mut full_at = None;
     poll_fn(|cx| {
         if woken.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(false));
         }
         if !wire.is_drained() {
-            ready!(wire.poll_drain(cx))?;
-            return Poll::Ready(Ok(false));
+            let drained = wire.poll_drain(cx)?.is_ready();
+            if full_at.is_some_and(|backlog| wire.backlog() < backlog) {
+                return Poll::Ready(Ok(true));
+            }
+            full_at = Some(wire.backlog());
+            return if drained { Poll::Ready(Ok(false)) } else { Poll::Pending };
         }
         match ready!(wire.poll_fill(cx))? {
             0 => Poll::Ready(Err(End::Closed)),

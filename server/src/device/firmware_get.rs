@@ -38,16 +38,19 @@ pub fn decode_request(payload: &[u8]) -> Result<DeviceEvent, Ignored> {
 fn question(payload: &[u8], by: Question) -> Result<DeviceEvent, Ignored> {
     let message: Message<'_> = serde_json::from_str(payload_text(payload)?).map_err(|_| Ignored::NotJson)?;
     let id = message.id.map_or("", RawValue::get);
-    // An id is a number or a text; anything longer or nested is not ours to carry around.
-    if id.len() > ID_BYTES_MAX || id.starts_with(['{', '[', 't', 'f']) {
-        return Err(Ignored::Id);
-    }
-    // Raw JSON text may hold half a surrogate pair, which is no text: the echo would make the answer unreadable.
-    if id.starts_with('"') && serde_json::from_str::<String>(id).is_err() {
+    if !is_echoed(id) {
         return Err(Ignored::Id);
     }
     let module = module_or_default(message.params.and_then(|params| params.module).as_deref())?;
     Ok(DeviceEvent::Pull { module, asked: Asked { by, id: id.to_owned() } })
+}
+
+/// Whether an answer can repeat this JSON text: a number or a text; anything longer or nested is not ours to carry
+/// around. Raw JSON text may hold half a surrogate pair, which is no text: the echo would make the answer unreadable.
+pub fn is_echoed(raw: &str) -> bool {
+    raw.len() <= ID_BYTES_MAX
+        && !raw.starts_with(['{', '[', 't', 'f'])
+        && !(raw.starts_with('"') && serde_json::from_str::<String>(raw).is_err())
 }
 
 #[cfg(test)]

@@ -27,6 +27,44 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Takes what devices did and returns once it is durable: a QoS 1 message is acknowledged only then.
     fn happened(&self, events: Vec<Happened>) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Reads a block of a file that a task of the device is for. Must not block.
+    fn block(&self, device: DeviceNo, wanted: Wanted) -> impl Future<Output = Result<Block, NoBlock>> + Send;
+}
+
+/// A block that a device asks for, in the numbers that it was told; nothing is checked yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// The stream: the batch's row number.
+    pub stream: i64,
+    /// The file's place in the package, from 1.
+    pub file: i64,
+    /// Its first byte.
+    pub offset: i64,
+    /// Bytes; fewer come at the file's end.
+    pub size: i64,
+}
+
+/// A block of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Its bytes, one at least.
+    pub bytes: Vec<u8>,
+    /// Their CRC-16/ARC.
+    pub crc: u16,
+    /// Bytes of the whole file.
+    pub file_bytes: i64,
+}
+
+/// Why a device gets no block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoBlock {
+    /// No unfinished task of which the device was told is for this stream and file.
+    NotYours,
+    /// The block is not within the file, or too large.
+    OutOfRange,
+    /// The file cannot be read now.
+    Unavailable,
 }
 
 /// The way down to connected devices: the session registry, or a simulated world.
@@ -184,6 +222,8 @@ pub struct Package {
     pub sign_method: SignMethod,
     /// Its files in order, one at least.
     pub files: Vec<PackageFile>,
+    /// The number under which its only file is downloaded by MQTT, instead of from an address.
+    pub stream: Option<i64>,
     /// The batch's tags.
     pub tags: Vec<Tag>,
     /// The package's custom information.

@@ -71,6 +71,11 @@ impl Mailbox {
             })
     }
 
+    /// Whether answers go out on this topic: who asks wants one, subscribed or not, but for who has unsubscribed.
+    pub fn answers(&self, owner: Owner<'_>, topic: DownTopic) -> bool {
+        !self.unsubscribed[topic as usize] || self.delivers(owner, topic)
+    }
+
     /// Takes a subscription of the device.
     pub fn subscribe(&mut self, owner: Owner<'_>, filter: &str) -> Subscribed {
         let refused = Subscribed { granted: false, listening_began: false };
@@ -128,8 +133,7 @@ impl Mailbox {
                     Question::Get => DownTopic::GetReply,
                     Question::Request => DownTopic::RequestReply,
                 };
-                // Who asks wants the answer, subscribed or not.
-                if self.unsubscribed[topic as usize] && !self.delivers(owner, topic) {
+                if !self.answers(owner, topic) {
                     return Sent::NotListening;
                 }
                 if package.as_ref().is_some_and(|(task, revision, _)| self.is_withdrawn(*task, *revision)) {
@@ -203,6 +207,7 @@ mod tests {
             differential: false,
             sign_method: SignMethod::Md5,
             files: Vec::new(),
+            stream: None,
             tags: Vec::new(),
             udi: None,
         })

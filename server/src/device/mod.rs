@@ -1,8 +1,8 @@
 //! The device endpoint: MQTT on one side, [`link`] on the other.
 //!
 //! Reading order: [`link`] (the seam), [`login`] and [`topic`] (who is it, what may it touch), one file per
-//! kind of message ([`inform`], [`progress`], [`firmware_get`], [`push`]), then [`mailbox`] (what a
-//! device hears), [`session`] (who is connected), [`wire`] (bytes), [`talk`] (what a device says) and
+//! kind of message ([`inform`], [`progress`], [`firmware_get`], [`file_download`], [`push`]), then [`mailbox`] (what a
+//! device hears), [`session`] (who is connected), [`wire`] (bytes), [`talk`] and [`fetches`] (what a device says and asks) and
 //! [`connection`] (one connection's life).
 //!
 //! This is not a broker: nothing is routed between devices, nothing is retained, and no session outlives
@@ -10,6 +10,8 @@
 //! next login.
 
 pub mod connection;
+pub mod fetches;
+pub mod file_download;
 pub mod firmware_get;
 pub mod inform;
 pub mod link;
@@ -41,8 +43,11 @@ pub enum Ignored {
     #[error("the step is neither 0 to 100 nor -1 to -4")]
     Step,
     /// The id is too long or no single value.
-    #[error("the id is no number or text of at most 256 bytes")]
+    #[error("the id, or the file's token, is no number or text of at most 256 bytes")]
     Id,
+    /// A block is not named by whole numbers.
+    #[error("stream, file, size and offset are not whole numbers")]
+    Block,
 }
 
 pub use updraft_core::device::DEFAULT_MODULE;

@@ -54,7 +54,13 @@ fn data(out: &mut String, package: &Package, base: &str) {
         text(out, "sign", &file.sign);
         text(out, "version", &package.version);
         difference(out, package);
-        text(out, "url", &format!("{base}{}", file.path));
+        match package.stream {
+            None => text(out, "url", &format!("{base}{}", file.path)),
+            Some(stream) => {
+                let _ = write!(out, r#","streamId":{stream},"streamFileId":1"#);
+                text(out, "dProtocol", "mqtt");
+            }
+        }
         text(out, "signMethod", package.sign_method.device_name());
         text(out, "md5", &file.md5);
     } else {
@@ -171,6 +177,7 @@ mod tests {
             differential: false,
             sign_method: SignMethod::Md5,
             files: vec![file("a.bin", MD5)],
+            stream: None,
             tags: Vec::new(),
             udi: None,
         }
@@ -210,6 +217,14 @@ mod tests {
                 r#"{"code":"1000","data":{"size":84,"sign":"93230c3bde425a9d7984a594ac55ea1e","version":"2.0.0","#,
                 r#""url":"http://127.0.0.1:8080/d/f1?Expires=1&Signature=ab/c","signMethod":"Md5","#,
                 r#""md5":"93230c3bde425a9d7984a594ac55ea1e"},"id":1777439217705,"message":"success"}"#
+            )
+        );
+        assert_eq!(
+            String::from_utf8(push(&Package { stream: Some(27_367), ..package() }, BASE, 1)).unwrap(),
+            concat!(
+                r#"{"code":"1000","data":{"size":84,"sign":"93230c3bde425a9d7984a594ac55ea1e","version":"2.0.0","#,
+                r#""streamId":27367,"streamFileId":1,"dProtocol":"mqtt","signMethod":"Md5","#,
+                r#""md5":"93230c3bde425a9d7984a594ac55ea1e"},"id":1,"message":"success"}"#
             )
         );
         assert_eq!(

@@ -133,6 +133,11 @@ impl Session {
         self.state.lock().mailbox.unsubscribe(self.owner(), filter);
     }
 
+    /// Whether answers on this topic reach the device.
+    pub fn answers(&self, topic: DownTopic) -> bool {
+        self.state.lock().mailbox.answers(self.owner(), topic)
+    }
+
     /// Whether pushes reach the device.
     pub fn listening(&self) -> bool {
         let state = self.state.lock();

@@ -3,17 +3,18 @@
 //! Nothing here waits; [`super::connection`] makes the events durable before it writes the answers.
 
 use super::connection::End;
+use super::fetches::Fetches;
 use super::link::{DeviceEvent, Happened};
 use super::session::Session;
 use super::topic::{Owner, Uplink};
 use super::wire::{Wire, encode};
-use super::{firmware_get, inform, progress};
+use super::{file_download, firmware_get, inform, progress};
 use bytes::BytesMut;
 use rmqtt_codec::types::{Publish, QoS};
 use rmqtt_codec::v3::{Packet, SubscribeReturnCode};
 use std::fmt::Display;
 use std::num::NonZeroU16;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use updraft_core::limits::MQTT_TOPIC_BYTES_MAX;
 use updraft_core::text::clip;
 
@@ -37,15 +38,25 @@ pub struct Talk<'a> {
     /// The slots for pushes.
     pub window: Window,
     budget: Budget,
+    blocks_per_second: u32,
+    /// Blocks asked for; in a box, since most sessions never ask for one.
+    pub fetches: Option<Box<Fetches>>,
     /// Whether the log knows already that this device sends what is dropped.
     noted: bool,
 }
 
 impl<'a> Talk<'a> {
     /// The start of a conversation.
-    pub fn new(session: &'a Session, uplinks_per_second: u32) -> Self {
-        let budget = Budget::new(uplinks_per_second, Instant::now());
-        Self { session, window: Window::default(), budget, noted: false }
+    pub fn new(session: &'a Session, uplinks_per_second: u32, blocks_per_second: u32) -> Self {
+        let now = Instant::now();
+        Self {
+            session,
+            window: Window::default(),
+            budget: Budget::new(uplinks_per_second, now),
+            blocks_per_second,
+            fetches: None,
+            noted: false,
+        }
     }
 
     /// Takes all whole packets that have come.
@@ -125,12 +136,17 @@ impl<'a> Talk<'a> {
     }
 
     fn publish(&mut self, publish: &Publish, heard: &mut Heard) {
+        let uplink = self.session.owner().uplink(&publish.topic);
+        // Blocks have a pace of their own, which makes a device wait: one that is dropped would cost it ten seconds.
+        if uplink == Some(Uplink::FileDownload) {
+            return self.fetch(publish);
+        }
         if !self.budget.allows(Instant::now()) {
             return self.note(&publish.topic, &"too many messages");
         }
-        let decoded = match self.session.owner().uplink(&publish.topic) {
+        let decoded = match uplink {
             None => return self.note(&publish.topic, &"not the device's own topic"),
-            Some(Uplink::Unknown) => return,
+            Some(Uplink::Unknown | Uplink::FileDownload) => return,
             Some(Uplink::Inform) => inform::decode(&publish.payload),
             Some(Uplink::Progress) => progress::decode(&publish.payload),
             Some(Uplink::FirmwareGet) => firmware_get::decode(&publish.payload),
@@ -138,6 +154,18 @@ impl<'a> Talk<'a> {
         };
         match decoded {
             Ok(event) => heard.events.push(Happened { device: self.session.device, event }),
+            Err(reason) => self.note(&publish.topic, &reason),
+        }
+    }
+
+    fn fetch(&mut self, publish: &Publish) {
+        let new = || Box::new(Fetches::new(self.blocks_per_second, Instant::now()));
+        let fetches = self.fetches.get_or_insert_with(new);
+        if fetches.is_full() {
+            return self.note(&publish.topic, &"too many blocks are asked for at a time");
+        }
+        match file_download::decode(&publish.payload) {
+            Ok(request) => fetches.ask(request),
             Err(reason) => self.note(&publish.topic, &reason),
         }
     }
@@ -188,7 +216,7 @@ impl Window {
 }
 
 /// A device's allowance of messages: a second's worth at once, refilled evenly.
-struct Budget {
+pub(super) struct Budget {
     per_second: u32,
     /// Thousandths of a message.
     left: u64,
@@ -196,20 +224,33 @@ struct Budget {
 }
 
 impl Budget {
-    fn new(per_second: u32, now: Instant) -> Self {
+    /// A full one; `per_second` 0: no limit.
+    pub fn new(per_second: u32, now: Instant) -> Self {
         Self { per_second, left: u64::from(per_second) * 1_000, at: now }
     }
 
-    fn allows(&mut self, now: Instant) -> bool {
-        if self.per_second == 0 {
-            return true;
-        }
+    fn refill(&mut self, now: Instant) {
         let rate = u64::from(self.per_second);
         let elapsed_ms = now.saturating_duration_since(self.at).as_millis() as u64;
         if elapsed_ms > 0 {
             self.left = elapsed_ms.saturating_mul(rate).saturating_add(self.left).min(rate * 1_000);
             self.at = now;
         }
+    }
+
+    /// How long it takes until the next message is allowed.
+    pub fn wait(&mut self, now: Instant) -> Duration {
+        self.refill(now);
+        let missing = if self.per_second == 0 { 0 } else { 1_000_u64.saturating_sub(self.left) };
+        Duration::from_millis(missing.div_ceil(u64::from(self.per_second).max(1)))
+    }
+
+    /// Whether a message is allowed, which counts then.
+    pub fn allows(&mut self, now: Instant) -> bool {
+        if self.per_second == 0 {
+            return true;
+        }
+        self.refill(now);
         let allowed = self.left >= 1_000;
         if allowed {
             self.left -= 1_000;
@@ -247,5 +288,19 @@ mod tests {
         assert_eq!(allowed(&mut budget, 100), 3);
         assert_eq!(allowed(&mut budget, 60_000), 30);
         assert_eq!(allowed(&mut Budget::new(0, start), 0), 100);
+    }
+
+    #[test]
+    fn the_pace_says_how_long_to_wait() {
+        let start = Instant::now();
+        let mut pace = Budget::new(30, start);
+        assert_eq!(pace.wait(start), Duration::ZERO);
+        assert!((0..30).all(|_| pace.allows(start)));
+        let wait = pace.wait(start);
+        assert_eq!(wait, Duration::from_millis(34));
+        assert!(!pace.allows(start));
+        assert_eq!(pace.wait(start + wait), Duration::ZERO);
+        assert!(pace.allows(start + wait));
+        assert_eq!(Budget::new(0, start).wait(start), Duration::ZERO);
     }
 }

@@ -14,6 +14,8 @@ pub enum Uplink {
     FirmwareGet,
     /// The same on the topic of older SDKs.
     Request,
+    /// A question for a block of a file.
+    FileDownload,
     /// The device's own topic, of which the server knows nothing: accepted and ignored.
     Unknown,
 }
@@ -27,17 +29,20 @@ pub enum DownTopic {
     GetReply,
     /// The same on the topic of older SDKs; the device's own question is never echoed there.
     RequestReply,
+    /// A block of a file.
+    FileReply,
 }
 
 impl DownTopic {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Upgrade, Self::GetReply, Self::RequestReply];
+    pub const ALL: [Self; 4] = [Self::Upgrade, Self::GetReply, Self::RequestReply, Self::FileReply];
 
     fn around(self) -> (&'static str, &'static str) {
         match self {
             Self::Upgrade => ("/ota/device/upgrade/", ""),
             Self::GetReply => ("/sys/", "/thing/ota/firmware/get_reply"),
             Self::RequestReply => ("/ota/device/request/", ""),
+            Self::FileReply => ("/sys/", "/thing/file/download_reply"),
         }
     }
 }
@@ -59,6 +64,7 @@ impl Owner<'_> {
             ("/ota/device/progress/", "", Uplink::Progress),
             ("/sys/", "/thing/ota/firmware/get", Uplink::FirmwareGet),
             ("/ota/device/request/", "", Uplink::Request),
+            ("/sys/", "/thing/file/download", Uplink::FileDownload),
         ] {
             if self.is(topic, before, after) {
                 return Some(kind);
@@ -146,6 +152,8 @@ mod tests {
             ("/ota/device/progress/a1TestPk001/dev01", Some(Uplink::Progress)),
             ("/sys/a1TestPk001/dev01/thing/ota/firmware/get", Some(Uplink::FirmwareGet)),
             ("/ota/device/request/a1TestPk001/dev01", Some(Uplink::Request)),
+            ("/sys/a1TestPk001/dev01/thing/file/download", Some(Uplink::FileDownload)),
+            ("/sys/a1TestPk001/dev02/thing/file/download", None),
             ("/sys/a1TestPk001/dev01/thing/event/property/post", Some(Uplink::Unknown)),
             ("/sys/a1TestPk001/dev01/thing/ota/firmware/get_reply", Some(Uplink::Unknown)),
             ("/ota/device/inform/a1TestPk001/dev01/", Some(Uplink::Unknown)),

@@ -6,9 +6,12 @@
 
 use crate::api::device::register_device::SEAL_PURPOSE;
 use crate::app::App;
-use crate::device::link::{Backend, DeviceEvent, Happened, KnownDevice, Named, Unavailable};
+use crate::device::link::{
+    Backend, Block, DeviceEvent, Happened, KnownDevice, Named, NoBlock, Unavailable, Wanted,
+};
 use crate::engine;
 use crate::engine::advance::{Door, Effects};
+use crate::files::block;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -71,6 +74,10 @@ impl Backend for Ingest {
         let (done, answer) = oneshot::channel();
         self.queue.send(Delivery { events, done }).await.map_err(|_| Unavailable)?;
         answer.await.map_err(|_| Unavailable)?
+    }
+
+    async fn block(&self, device: DeviceNo, wanted: Wanted) -> Result<Block, NoBlock> {
+        block::read(&self.app, device, wanted).await
     }
 }
 

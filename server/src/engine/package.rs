@@ -2,6 +2,7 @@
 
 use crate::device::link::{Package, PackageFile};
 use crate::files::address::Addresses;
+use updraft_core::job::DownloadProtocol;
 use updraft_core::time::Timestamp;
 use updraft_store::{Firmware, Job};
 
@@ -24,6 +25,7 @@ pub fn of(firmware: &Firmware, job: &Job, addresses: &Addresses, now: Timestamp)
                 md5: file.md5.clone(),
             })
             .collect(),
+        stream: (job.conduct.download == DownloadProtocol::Mqtt).then_some(job.no.0),
         tags: job.tags.clone(),
         udi: firmware.udi.clone(),
     }

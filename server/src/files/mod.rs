@@ -2,6 +2,7 @@
 
 pub mod address;
 mod blobs;
+pub mod block;
 mod body;
 mod busy;
 pub mod download;

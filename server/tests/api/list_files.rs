@@ -4,6 +4,7 @@ use crate::server::{HOST, TestServer, form};
 use crate::shop::{Pairs, Shop, changed, pairs, text};
 use http::Request;
 use serde_json::json;
+use updraft_server::device::link::DeviceEvent;
 use updraft_server::engine;
 use updraft_store::Location;
 
@@ -99,10 +100,7 @@ async fn devices_on_the_version_are_skipped() {
     let shop = Shop::open(&server).await;
     let (firmware, ready) = (shop.package().await, shop.device("ready").await);
     shop.device("other").await;
-    let report = updraft_server::device::link::DeviceEvent::Report {
-        module: "default".to_owned(),
-        version: "2.0.0".to_owned(),
-    };
+    let report = DeviceEvent::Report { module: "default".to_owned(), version: "2.0.0".to_owned() };
     server.device(&ready, report).await;
     let list = upload(&server, b"ready,other").await;
     let job = server.ok("CreateOTAStaticUpgradeJob", &request(&shop, &firmware, &list)).await;
@@ -114,6 +112,26 @@ async fn devices_on_the_version_are_skipped() {
     settle(&server).await;
     let job = server.ok("QueryOTAJob", &[("JobId", &text(&job, "/Data/JobId"))]).await;
     assert_eq!(job["Data"]["JobStatus"], "COMPLETED");
+}
+
+#[tokio::test]
+async fn devices_that_a_difference_does_not_fit_are_skipped() {
+    let server = TestServer::new().await;
+    let shop = Shop::open(&server).await;
+    for (name, version) in [("older", "0.9.0"), ("fits", "1.0.0"), ("silent", "")] {
+        let device = shop.device(name).await;
+        if !version.is_empty() {
+            let (module, version) = ("default".to_owned(), version.to_owned());
+            server.device(&device, DeviceEvent::Report { module, version }).await;
+        }
+    }
+    let mut package = shop.package_request().await;
+    package.extend(pairs(&[("Type", "1"), ("SrcVersion", "1.0.0"), ("NeedToVerify", "false")]));
+    let firmware = text(&server.ok("CreateOTAFirmware", &package).await, "/Data/FirmwareId");
+    let list = upload(&server, b"older,fits,silent").await;
+    let job = server.ok("CreateOTAStaticUpgradeJob", &request(&shop, &firmware, &list)).await;
+    settle(&server).await;
+    assert_eq!(devices_of(&server, &text(&job, "/Data/JobId")).await, ["fits"]);
 }
 
 #[tokio::test]

@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use updraft_core::firmware::SignMethod;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
 use updraft_server::device::connection::{Endpoint, Limits};
 use updraft_server::device::link::{
-    Backend, DeviceEvent, Downlink, Happened, KnownDevice, Named, Package, PackageFile, Unavailable,
+    Backend, Block, DeviceEvent, Downlink, Happened, KnownDevice, Named, NoBlock, Package, PackageFile,
+    Unavailable, Wanted,
 };
 use updraft_server::device::session::{BaseUrl, Sessions};
 use updraft_server::gate::Gate;
@@ -30,6 +31,9 @@ pub const PROGRESS: &str = "/ota/device/progress/a1TestPk001/dev01";
 pub const GET: &str = "/sys/a1TestPk001/dev01/thing/ota/firmware/get";
 pub const GET_REPLY: &str = "/sys/a1TestPk001/dev01/thing/ota/firmware/get_reply";
 pub const REQUEST: &str = "/ota/device/request/a1TestPk001/dev01";
+pub const DOWNLOAD: &str = "/sys/a1TestPk001/dev01/thing/file/download";
+/// The size of the file behind stream 7.
+pub const FILE_BYTES: i64 = 1_000_000;
 
 #[derive(Default)]
 pub struct Memory {
@@ -45,6 +49,10 @@ pub struct Memory {
     pub bars_logins: Mutex<Option<Arc<Sessions>>>,
     /// How often a device was looked up.
     pub looked_up: AtomicUsize,
+    /// Blocks asked for.
+    pub blocks: Mutex<Vec<Wanted>>,
+    /// Held by who wants the reading of blocks to hang.
+    pub stuck: RwLock<()>,
 }
 
 impl Backend for Memory {
@@ -77,6 +85,22 @@ impl Backend for Memory {
         self.news.send_modify(|n| *n += 1);
         if self.broken.load(Ordering::SeqCst) { Err(Unavailable) } else { Ok(()) }
     }
+
+    /// A file of zeros.
+    async fn block(&self, device: DeviceNo, wanted: Wanted) -> Result<Block, NoBlock> {
+        self.blocks.lock().push(wanted);
+        self.news.send_modify(|n| *n += 1);
+        drop(self.stuck.read().await);
+        match wanted {
+            Wanted { stream: 7, file: 1, .. } if device != DEV01 => Err(NoBlock::NotYours),
+            Wanted { stream: 7, file: 1, offset, size } if offset < FILE_BYTES => {
+                let bytes = vec![0; size.min(FILE_BYTES - offset) as usize];
+                Ok(Block { crc: 0, bytes, file_bytes: FILE_BYTES })
+            }
+            Wanted { stream: 7, file: 1, .. } => Err(NoBlock::OutOfRange),
+            _ => Err(NoBlock::NotYours),
+        }
+    }
 }
 
 impl Memory {
@@ -101,6 +125,17 @@ impl Memory {
         let in_time = found.await.is_ok();
         assert!(in_time, "{seen:?}");
         seen
+    }
+
+    /// Waits until so many blocks were asked for.
+    pub async fn wait_for_blocks(&self, count: usize) {
+        let mut news = self.news.subscribe();
+        let asked = async {
+            while self.blocks.lock().len() < count {
+                news.changed().await.unwrap();
+            }
+        };
+        timeout(PATIENCE, asked).await.unwrap();
     }
 
     pub fn of(&self, device: DeviceNo) -> Vec<DeviceEvent> {
@@ -314,6 +349,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// A message of the server: topic, id, payload. An id means QoS 1.
     pub async fn message(&mut self) -> (String, Option<u16>, String) {
+        let (topic, id, payload) = self.message_of_bytes().await;
+        (topic, id, String::from_utf8(payload).unwrap())
+    }
+
+    /// The same, if the payload is no text.
+    pub async fn message_of_bytes(&mut self) -> (String, Option<u16>, Vec<u8>) {
         let (first, body) = self.receive().await;
         assert!(matches!(first, 0x30 | 0x32), "{first:#x} {body:?}");
         let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
@@ -324,7 +365,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             rest = &rest[2..];
             id
         });
-        (topic, id, String::from_utf8(rest.to_vec()).unwrap())
+        (topic, id, rest.to_vec())
     }
 
     /// Proves that nothing else was on its way: the answer to a ping comes next.
@@ -359,6 +400,7 @@ pub fn package() -> Arc<Package> {
             sign: "93230c3bde425a9d7984a594ac55ea1e".to_owned(),
             md5: "93230c3bde425a9d7984a594ac55ea1e".to_owned(),
         }],
+        stream: None,
         tags: Vec::new(),
         udi: None,
     })

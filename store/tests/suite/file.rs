@@ -2,10 +2,12 @@
 
 use crate::harness::cases;
 use crate::help::{NOW, read, try_write, write};
-use crate::shop::Shop;
+use crate::shop::{Shop, insert, task};
 use updraft_core::id::FileNo;
+use updraft_core::job::{Conduct, DownloadProtocol};
+use updraft_core::task::TaskStatus;
 use updraft_core::time::Timestamp;
-use updraft_store::{NewFirmware, Store, StoreError, UploadNoted, UploadedFile};
+use updraft_store::{NewFirmware, NewJob, Store, StoreError, UploadNoted, UploadedFile};
 
 cases! {
     Store:
@@ -19,7 +21,8 @@ cases! {
         a_blob_exists_while_a_file_names_it,
         what_no_package_uses_is_found_oldest_first_and_purged,
         a_new_upload_is_not_purged_with_its_old_ticket,
-        what_a_package_uses_is_never_purged;
+        what_a_package_uses_is_never_purged,
+        a_file_by_mqtt_is_for_who_was_told_of_it;
 }
 
 fn uploaded(store: &Store, key: &'static str, blob: &'static str) -> bool {
@@ -170,4 +173,30 @@ fn what_a_package_uses_is_never_purged(store: &Store) {
     assert_eq!(unused(store, Timestamp(i64::MAX), 9), Vec::<String>::new());
     assert_eq!(write(store, move |tx| tx.files_purge(&files, Timestamp(i64::MAX))), (0, Vec::new()));
     assert!(read(store, |tx| tx.file_find_any("second")).is_some());
+}
+
+fn a_file_by_mqtt_is_for_who_was_told_of_it(store: &Store) {
+    let shop = Shop::open(store);
+    let firmware = shop.firmware(store, "package");
+    let https = shop.job(store, firmware, "https");
+    let conduct = Conduct { download: DownloadProtocol::Mqtt, ..Conduct::default() };
+    let new = NewJob { conduct, ..shop.new_job(firmware, "mqtt") };
+    let mqtt = write(store, move |tx| tx.job_insert(&new, NOW));
+    let devices = shop.devices(store, TaskStatus::ALL.len() + 2);
+    let of = |device: usize| devices.get(device).copied().expect("there are enough");
+    let mut tasks: Vec<_> =
+        (1..).zip(TaskStatus::ALL).map(|(n, status)| task(mqtt, n, of(n as usize), status)).collect();
+    tasks.push(task(https, 1, of(0), TaskStatus::Notified));
+    insert(store, tasks);
+    let found = |device: usize, job, place| {
+        let device = of(device);
+        read(store, move |tx| tx.file_of_task(device, job, place)).is_some()
+    };
+    for (device, status) in (1..).zip(TaskStatus::ALL) {
+        let told = matches!(status, TaskStatus::Notified | TaskStatus::InProgress);
+        assert_eq!(found(device, mqtt, 1), told, "{status:?}");
+        assert!(!found(device, mqtt, 0) && !found(device, mqtt, 2) && !found(device, mqtt, i64::MIN));
+    }
+    assert!(!found(0, https, 1), "a batch with addresses");
+    assert!(!found(0, mqtt, 1) && !found(devices.len() - 1, mqtt, 1), "no task in it");
 }

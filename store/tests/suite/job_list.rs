@@ -43,11 +43,14 @@ fn names_are_found_in_the_order_of_their_bytes(store: &Store) {
     // Registered in another order; `_` lies between the capital and the small letters.
     let [dev2, dev1, capital, line, _stranger] = ["dev2", "dev1", "Dev1", "_dev", "dev3"]
         .map(|name| add(if name == "dev3" { elsewhere } else { shop.product }, name));
+    let gone = add(shop.product, "dev4");
+    write(store, move |tx| tx.device_delete(shop.product, gone, NOW));
     let named = |all: &[(&str, DeviceNo)]| -> Vec<(String, DeviceNo)> {
         all.iter().map(|(name, no)| ((*name).to_owned(), *no)).collect()
     };
     let product = shop.product;
-    let found = read(store, move |tx| tx.device_numbers(product, &["Dev1", "_dev", "dev1", "dev3", "dev9"]));
+    let found =
+        read(store, move |tx| tx.device_numbers(product, &["Dev1", "_dev", "dev1", "dev3", "dev4", "dev9"]));
     assert_eq!(found, named(&[("Dev1", capital), ("_dev", line), ("dev1", dev1)]));
     let walk = |after: &'static str, upto: &'static str, limit| {
         read(store, move |tx| tx.device_numbers_between(product, after, upto, limit))

@@ -20,7 +20,7 @@ pub const OPERATION: Operation = Operation {
     qps: 20,
     changes: true,
     required: &["FirmwareId", "ProductKey"],
-    not_served: &[("DownloadProtocol", Some("HTTPS"))],
+    not_served: &[],
     run: |call| Box::pin(run(call)),
 };
 
@@ -35,7 +35,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let (instance, now) = (call.instance, app.now());
     let job_id = id::job_id(&app.random.bytes("job_id"));
     let answer = Object::new().text("JobId", &job_id).utc("UtcCreate", now);
-    let wake = Arc::clone(app);
+    let (wake, rules) = (Arc::clone(app), Arc::clone(app));
     // Also if the caller is gone by then: the engine has work.
     let begin = move |(): &()| wake.wake.notify_one();
     let create = move |tx: &mut Tx<'_>| {
@@ -70,7 +70,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             gray_percent: None,
             retry,
             schedule: Schedule::default(),
-            conduct: Conduct { group, ..conduct },
+            conduct: Conduct { group, download: request.download(&firmware, &rules)?, ..conduct },
             tags: request.tags.clone(),
             // Nobody can have reported since.
             expanded: mode == DynamicMode::Later,

@@ -18,7 +18,7 @@ use crate::engine::advance::Effects;
 use crate::engine::{self, expand};
 use std::sync::Arc;
 use updraft_core::id::{DeviceNo, InstanceNo};
-use updraft_core::job::{JobType, TargetSelection};
+use updraft_core::job::{Conduct, JobType, TargetSelection};
 use updraft_core::target::GrayPercent;
 use updraft_core::{id, limits};
 use updraft_store::{Firmware, Lane, NewJob, Tx};
@@ -29,7 +29,7 @@ pub const OPERATION: Operation = Operation {
     qps: 20,
     changes: true,
     required: &["FirmwareId", "ProductKey", "TargetSelection"],
-    not_served: &[("DownloadProtocol", Some("HTTPS"))],
+    not_served: &[],
     run: |call| Box::pin(run(call)),
 };
 
@@ -78,7 +78,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             gray_percent: targets.gray_percent,
             retry,
             schedule,
-            conduct,
+            conduct: Conduct { download: request.download(&firmware, &engine_app)?, ..conduct },
             tags: request.tags.clone(),
             expanded: false,
             expand_upto: DeviceNo(0),

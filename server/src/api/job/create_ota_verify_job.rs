@@ -2,7 +2,7 @@
 
 use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
-use crate::api::job::request::{BatchRequest, NOT_SERVED, check_named, target_devices, target_names};
+use crate::api::job::request::{BatchRequest, check_named, target_devices, target_names};
 use crate::api::{Call, Operation};
 use crate::engine::advance::Effects;
 use crate::engine::{self, expand};
@@ -19,7 +19,7 @@ pub const OPERATION: Operation = Operation {
     qps: 10,
     changes: true,
     required: &["FirmwareId", "ProductKey", "TargetDeviceName"],
-    not_served: &NOT_SERVED,
+    not_served: &[],
     run: |call| Box::pin(run(call)),
 };
 
@@ -61,7 +61,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             gray_percent: None,
             retry: None,
             schedule: Schedule::default(),
-            conduct: Conduct::default(),
+            conduct: Conduct { download: request.download(&firmware, &engine_app)?, ..Conduct::default() },
             tags: request.tags.clone(),
             expanded: true,
             expand_upto: DeviceNo(0),

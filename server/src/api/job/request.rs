@@ -2,9 +2,10 @@
 
 use crate::api::error::{ApiError, Code};
 use crate::api::params::Params;
+use crate::app::App;
 use std::collections::BTreeSet;
 use updraft_core::id::InstanceNo;
-use updraft_core::job::{Conduct, OverwriteMode, Schedule, Tag};
+use updraft_core::job::{Conduct, DownloadProtocol, OverwriteMode, Schedule, Tag};
 use updraft_core::limits::{
     PER_MINUTE_MAX, PER_MINUTE_MIN, RETRY_COUNTS, RETRY_INTERVALS_MINUTES, SRC_VERSIONS_MAX,
     TAG_VALUE_CHARS_MAX, TAGS_CHARS_MAX, TAGS_MAX, TIMEOUT_MINUTES,
@@ -12,9 +13,6 @@ use updraft_core::limits::{
 use updraft_core::text;
 use updraft_core::time::Timestamp;
 use updraft_store::{Candidate, Device, Firmware, Job, Product, RetryRule, Tx};
-
-/// Parameters of the platform that no batch of this release serves; see `Operation::not_served`.
-pub const NOT_SERVED: [(&str, Option<&str>); 1] = [("DownloadProtocol", Some("HTTPS"))];
 
 /// Most devices that a refusal names.
 const OFFENDERS_TOLD: usize = 5;
@@ -27,6 +25,7 @@ pub struct BatchRequest {
     pub need_push: bool,
     pub need_confirm: bool,
     pub timeout_minutes: Option<i64>,
+    download: DownloadProtocol,
     pub tags: Vec<Tag>,
 }
 
@@ -38,6 +37,7 @@ impl BatchRequest {
             need_push: params.flag("NeedPush")?.unwrap_or(true),
             need_confirm: params.flag("NeedConfirm")?.unwrap_or(false),
             timeout_minutes: timeout_minutes(params)?,
+            download: download(params)?,
             tags: tags_of(params, "Tag")?,
         })
     }
@@ -52,6 +52,33 @@ impl BatchRequest {
             .ok_or_else(|| ApiError::new(Code::ProductNotFound))?;
         if product.no == firmware.product { Ok(firmware) } else { Err(Code::FirmwareOfOtherProduct.into()) }
     }
+
+    /// How the package is downloaded, if it can be so: by MQTT only one file that is not too large.
+    pub fn download(&self, firmware: &Firmware, app: &App) -> Result<DownloadProtocol, ApiError> {
+        let bytes_max = app.config.mqtt_file_bytes_max;
+        let refuse = |why: String| Err(ApiError::with(Code::DownloadNotByMqtt, why));
+        if self.download == DownloadProtocol::Https {
+            return Ok(self.download);
+        }
+        match firmware.files.as_slice() {
+            [file] if file.size <= bytes_max => Ok(self.download),
+            [file] => refuse(format!(
+                "The package has {} bytes, and DownloadProtocol MQTT is for {bytes_max} at most \
+                 (mqtt_file_bytes_max): use HTTPS.",
+                file.size
+            )),
+            files => refuse(format!(
+                "The package has {} files, and DownloadProtocol MQTT is for one file: use HTTPS.",
+                files.len()
+            )),
+        }
+    }
+}
+
+fn download(params: &Params) -> Result<DownloadProtocol, ApiError> {
+    let Some(name) = params.text("DownloadProtocol") else { return Ok(DownloadProtocol::default()) };
+    let found = DownloadProtocol::ALL.into_iter().find(|protocol| protocol.name().eq_ignore_ascii_case(name));
+    found.ok_or_else(|| ApiError::invalid("DownloadProtocol", "It must be HTTPS or MQTT."))
 }
 
 /// The instance's batch of this id, with its package and product.

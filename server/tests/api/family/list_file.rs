@@ -7,8 +7,13 @@ pub const REFUSALS: &[Refusals] = &[
     // The other parameters are those of a batch for a named device, beside which no list may stand.
     (
         "CreateOTAStaticUpgradeJob",
-        &[("DnListFileUrl", "http://elsewhere/list/a/b.csv", "iot.ota.InvalidTargetDevices")],
+        &[
+            ("DnListFileUrl", "http://elsewhere/list/a/b.csv", "iot.ota.InvalidTargetDevices"),
+            ("DownloadProtocol", "FTP", "InvalidDownloadProtocol"),
+        ],
     ),
+    ("CreateOTADynamicUpgradeJob", &[("DownloadProtocol", "FTP", "InvalidDownloadProtocol")]),
+    ("CreateOTAVerifyJob", &[("DownloadProtocol", "FTP", "InvalidDownloadProtocol")]),
 ];
 
 /// Parameters with which an operation succeeds, on things made for this call only; `None`: not of this family.

@@ -1,0 +1,39 @@
+//! A block of a package's file, for devices that download by MQTT.
+
+use crate::app::App;
+use crate::device::file_download::crc16;
+use crate::device::link::{Block, NoBlock, Wanted};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use updraft_core::id::{DeviceNo, JobNo};
+use updraft_core::limits::MQTT_BLOCK_BYTES_MAX;
+
+/// Reads a block, if an unfinished task that the device was told of is for its file. The stream is the batch, so
+/// that no other file can be meant; and the task is looked up for each block, so that a cancellation ends the
+/// download too.
+pub async fn read(app: &App, device: DeviceNo, wanted: Wanted) -> Result<Block, NoBlock> {
+    let Wanted { stream, file, offset, size } = wanted;
+    let found = app.store.read(move |tx| tx.file_of_task(device, JobNo(stream), file)).await;
+    let (blob, file_bytes) = found
+        .map_err(|error| {
+            tracing::error!(%error, "a block could not be looked up");
+            NoBlock::Unavailable
+        })?
+        .ok_or(NoBlock::NotYours)?;
+    if !(1..=MQTT_BLOCK_BYTES_MAX).contains(&size) || !(0..file_bytes).contains(&offset) {
+        return Err(NoBlock::OutOfRange);
+    }
+    let length = size.min(file_bytes - offset);
+    let (blobs, name) = (app.blobs.clone(), blob.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        blobs.read(&name)?.read_exact_at(&mut bytes, offset.unsigned_abs())?;
+        io::Result::Ok(Block { crc: crc16(&bytes), bytes, file_bytes })
+    });
+    let block = read.await.map_err(io::Error::other).flatten().map_err(|error| {
+        tracing::error!(%error, blob, "a block cannot be read");
+        NoBlock::Unavailable
+    })?;
+    metrics::counter!("updraft_mqtt_blocks_total").increment(1);
+    Ok(block)
+}
