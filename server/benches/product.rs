@@ -1,7 +1,7 @@
 //! The benchmark of the whole product: the real server process under load from this machine.
 //!
 //! Run it with `cargo bench -p updraft-server --bench product`; add `-- --quick` for a short run and
-//! `-- --only api` (or `memory`, `devices`, `downloads`, `batch`, `inside`) for a part. Every figure stands beside a baseline that is
+//! `-- --only api` (or `memory`, `devices`, `downloads`, `batch`, `list`, `inside`) for a part. Every figure stands beside a baseline that is
 //! measured in the same run. `docs/performance.md` explains the figures and keeps the last full run.
 
 #[path = "product/api.rs"]
@@ -44,6 +44,8 @@ pub struct Scale {
     pub pushed: usize,
     /// Devices of the product that gets batches as a whole.
     pub crowd: usize,
+    /// The same, for a batch by list file; 7,919 must not divide it.
+    pub listed: usize,
     /// The file that is downloaded, in bytes.
     pub image_bytes: usize,
     /// Seconds of each kind of download.
@@ -62,6 +64,7 @@ const FULL: Scale = Scale {
     report_seconds: 10,
     pushed: 2_000,
     crowd: 100_000,
+    listed: 1_000_000,
     image_bytes: 64 << 20,
     download_seconds: 5,
 };
@@ -73,6 +76,7 @@ const QUICK: Scale = Scale {
     report_seconds: 2,
     pushed: 500,
     crowd: 10_000,
+    listed: 50_000,
     image_bytes: 16 << 20,
     download_seconds: 1,
 };
@@ -90,6 +94,18 @@ fn main() -> anyhow::Result<()> {
 
     let mut report = Report::begin(&arguments);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if chosen("list") {
+        // A folder of its own: its size should not weigh on the other figures.
+        let alone =
+            Scale { batches: 10_000, idle: 1, reporting: 1, crowd: scale.listed, image_bytes: 1, ..scale };
+        let seeded = runtime.block_on(Seeded::make(alone))?;
+        let process = Process::start(&seeded)?;
+        runtime.block_on(batch::measure_list(&process, &seeded, &mut report))?;
+    }
+    if only.as_deref() == Some("list") {
+        report.end();
+        return Ok(());
+    }
     let seeded = runtime.block_on(Seeded::make(scale))?;
     report.note(&format!(
         "seeded {} batches of one package and {} devices",

@@ -1,10 +1,12 @@
-//! A static batch over every device of a large product, and one over half of them, beside calls of the API.
+//! A static batch over every device of a large product, one over half of them, and one by list file, beside calls of
+//! the API.
 
 use crate::api::{Caller, Connection};
 use crate::process::Process;
 use crate::report::{Report, millis, number};
 use crate::seed::Seeded;
 use anyhow::Context as _;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +59,65 @@ pub async fn measure(process: &Process, seeded: &Seeded, report: &mut Report) ->
     let half = batch(process, seeded, &caller, 1, &gray, share).await?;
     rows(report, "GRAY 50 %", share, &half, &calm);
     Ok(())
+}
+
+/// Measures a batch by list file over every device of the product.
+pub async fn measure_list(process: &Process, seeded: &Seeded, report: &mut Report) -> anyhow::Result<()> {
+    let devices = seeded.crowd.devices;
+    report.part(&format!(
+        "A static batch by list file over {} devices, none connected",
+        number(devices as f64)
+    ));
+    let caller = Arc::new(Caller::new(process.api.to_string())?);
+    let database = seeded.dir.path().join("updraft.db");
+    let (url, bytes, uploaded) = upload(process, &caller, devices).await?;
+    report.row("its upload", &millis(uploaded), &format!("{} bytes", number(bytes as f64)));
+    let calm = listed(process, seeded, &caller, tokio::time::sleep(Duration::from_secs(1))).await?.1;
+    let before = bytes_used(&database)?;
+    let target = [("TargetSelection", "SPECIFIC"), ("DnListFileUrl", url.as_str())];
+    let took = batch(process, seeded, &caller, 0, &target, devices).await?;
+    let bytes = (bytes_used(&database)? - before) as f64 / devices as f64;
+    rows(report, "list file", devices, &took, &calm);
+    report.row("  bytes on disk for each device", &number(bytes), "as above, when all tasks are there");
+    let peak = process.peak_bytes()? as f64 / f64::from(1 << 20);
+    report.row("  most memory of the server", &format!("{peak:.0} MiB"), "VmHWM, since its start");
+    Ok(())
+}
+
+/// Uploads a list of the whole product; answers its FileUrl, its bytes, and how long the upload took.
+async fn upload(
+    process: &Process,
+    caller: &Caller,
+    devices: usize,
+) -> anyhow::Result<(String, usize, Duration)> {
+    let mut connection = Connection::open(process.api).await?;
+    connection.call(&caller.request("GenerateDeviceNameListURL", "JSON", &[]), "\"Success\":true").await?;
+    let ticket = connection.body()?;
+    let text = |name: &str| ticket["Data"][name].as_str().context("the ticket is incomplete");
+    let mut form = String::new();
+    for (field, of) in
+        [("key", "Key"), ("policy", "Policy"), ("AccessKeyId", "AccessKeyId"), ("signature", "Signature")]
+    {
+        let value = text(of)?;
+        write!(form, "--edge\r\nContent-Disposition: form-data; name=\"{field}\"\r\n\r\n{value}\r\n")?;
+    }
+    form += "--edge\r\nContent-Disposition: form-data; name=\"success_action_status\"\r\n\r\n200\r\n";
+    form += "--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"list.csv\"\r\n\r\n";
+    let before = form.len();
+    // Not in the order of the index: a list that is exported by another system is in any order.
+    for number in 0..devices {
+        writeln!(form, "crowd-{:06}", number * 7_919 % devices)?;
+    }
+    let bytes = form.len() - before;
+    form += "\r\n--edge--\r\n";
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: {}\r\nContent-Type: multipart/form-data; boundary=edge\r\nContent-Length: {}\r\n\r\n",
+        process.api,
+        form.len()
+    );
+    let start = Instant::now();
+    connection.call((head + &form).as_bytes(), "200").await?;
+    Ok((text("FileUrl")?.to_owned(), bytes, start.elapsed()))
 }
 
 fn rows(report: &mut Report, what: &str, tasks: usize, took: &Took, calm: &[Duration]) {

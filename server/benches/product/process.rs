@@ -57,9 +57,19 @@ impl Process {
 
     /// Memory that belongs to the process alone (`RssAnon`), in bytes.
     pub fn anonymous_bytes(&self) -> anyhow::Result<u64> {
+        self.memory("RssAnon:")
+    }
+
+    /// The most memory that the process had so far (`VmHWM`), in bytes.
+    pub fn peak_bytes(&self) -> anyhow::Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, line: &str) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
-        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        let found = status.lines().find_map(|text| text.strip_prefix(line));
+        let kib: u64 =
+            found.with_context(|| format!("no {line}"))?.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kib * 1_024)
     }
 
