@@ -226,15 +226,12 @@ def test_spoilt_parameters_are_refused(call, world, nothing_changes, action, spo
 @pytest.mark.parametrize(
     "action, name, value",
     [
-        ("CreateOTAStaticUpgradeJob", "TargetSelection", "GROUP"),
-        ("CreateOTAStaticUpgradeJob", "GroupId", "group"),
-        ("CreateOTAStaticUpgradeJob", "GroupType", "LINK_PLATFORM"),
-        ("CreateOTAStaticUpgradeJob", "OverwriteMode", "2"),
-        ("CreateOTAStaticUpgradeJob", "MultiModuleMode", "true"),
-        ("CreateOTAFirmware", "Type", "1"),
+        ("CreateProduct", "AuthType", "x509"),
+        ("CreateProduct", "Id2", "true"),
+        ("RegisterDevice", "PinCode", "1234"),
     ],
 )
-def test_what_is_not_built_yet_is_refused_by_name(call, nothing_changes, action, name, value):
+def test_what_is_not_served_is_refused_by_name(call, nothing_changes, action, name, value):
     answer = call(action, {name: value})
     assert code(answer) == "iot.common.ParameterNotSupported"
     assert name.split(".")[0] in answer.json["ErrorMessage"]
@@ -251,7 +248,7 @@ def test_what_is_not_built_yet_is_refused_by_name(call, nothing_changes, action,
         ("NoSuchParameter", "is ignored"),
     ],
 )
-def test_the_defaults_of_what_is_not_built_are_accepted(backend, caller, name, value):
+def test_defaults_may_be_spelled_out(backend, caller, name, value):
     product_key = backend.product()
     parameters = {"ProductKey": product_key, "FirmwareId": backend.package(product_key), "TargetSelection": "ALL"}
     assert caller.ok("CreateOTAStaticUpgradeJob", parameters | {name: value})["Data"]["JobId"]
