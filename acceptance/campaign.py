@@ -48,7 +48,7 @@ MUST_BE_EMPTY = {
         SELECT job.id FROM job JOIN task ON task.job = job.id WHERE job.end_at IS NOT NULL AND task.status < 4""",
     "a product counts its devices wrongly": """
         SELECT id FROM product
-        WHERE device_count <> (SELECT COUNT(*) FROM device WHERE device.product = product.id)""",
+        WHERE device_count <> (SELECT COUNT(*) FROM device WHERE device.product = product.id AND deleted_at IS NULL)""",
 }
 
 

@@ -38,7 +38,17 @@ const MUST_BE_EMPTY: &[(&str, &str)] = &[
     (
         "a product counts its devices wrongly",
         "SELECT id, device_count, 0 FROM product
-         WHERE device_count <> (SELECT COUNT(*) FROM device WHERE device.product = product.id)",
+         WHERE device_count <> (SELECT COUNT(*) FROM device WHERE device.product = product.id AND deleted_at IS NULL)",
+    ),
+    (
+        "a group counts its devices wrongly",
+        "SELECT id, device_count, 0 FROM device_group WHERE deleted_at IS NULL
+         AND device_count <> (SELECT COUNT(*) FROM group_member m WHERE m.device_group = device_group.id)",
+    ),
+    (
+        "a deleted device is in a group",
+        "SELECT m.device, m.device_group, 0 FROM group_member m JOIN device ON device.id = m.device
+         WHERE device.deleted_at IS NOT NULL",
     ),
     (
         "a device has two open tasks for a module",
