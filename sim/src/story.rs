@@ -53,6 +53,24 @@ impl Story {
         self.job("CreateOTAStaticUpgradeJob", &[], &more)
     }
 
+    /// Starts a dynamic batch for devices that run this version.
+    pub fn rule(&mut self, version: &str, more: &[(&str, &str)]) -> Result<Option<i64>, Violation> {
+        let mut more = more.to_vec();
+        more.push(("SrcVersion.1", version));
+        self.job("CreateOTADynamicUpgradeJob", &[], &more)
+    }
+
+    /// Ends a dynamic batch.
+    pub fn end_rule(&mut self, job: i64) -> Result<(), Violation> {
+        self.world.end_rule(JobNo(job))
+    }
+
+    /// Lets a batch serve so many devices in a minute from now on.
+    pub fn change_rate(&mut self, job: i64, rate: &str) -> Result<(), Violation> {
+        let job = self.world.checker.job(JobNo(job)).cloned();
+        job.map_or(Ok(()), |job| self.world.change(&job, rate, &[]))
+    }
+
     /// A moment so far from now, as the API takes it.
     pub fn in_ms(&self, ms: i64) -> String {
         self.world.now.plus_ms(ms).0.to_string()

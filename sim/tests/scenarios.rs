@@ -238,3 +238,43 @@ fn a_newer_batch_takes_over() {
     }
     compare("a_newer_batch_takes_over", tell());
 }
+
+/// A standing rule takes in whoever comes to fit; after its end who was told goes on, and nobody else is told.
+#[test]
+fn a_rule_takes_in_whoever_comes() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        story.device("lamp-1", Behaviour::Good)?;
+        story.device("reverts-2", Behaviour::RevertsToOld)?;
+        story.pass(5 * SECOND_MS)?;
+        let rule = story.rule("1.0.0", &[])?.expect("a batch");
+        story.pass(MINUTE_MS)?;
+        story.device("late-3", Behaviour::Slow { download_ms: 30 * SECOND_MS })?;
+        story.pass(10 * SECOND_MS)?;
+        story.end_rule(rule)?;
+        story.device("too-late-4", Behaviour::Good)?;
+        story.pass(2 * MINUTE_MS)?;
+        story.end()
+    }
+    compare("a_rule_takes_in_whoever_comes", tell());
+}
+
+/// A batch that is too slow is made faster, and one that is too fast slower: the slots are given anew.
+#[test]
+fn another_rate_holds_at_once() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        for number in 1..=8 {
+            story.device(&format!("lamp-{number}"), Behaviour::Good)?;
+        }
+        story.pass(5 * SECOND_MS)?;
+        let job = story.batch(&[("MaximumPerMinute", "10")])?.expect("a batch");
+        story.pass(10 * SECOND_MS)?;
+        story.change_rate(job, "60")?;
+        story.pass(3 * SECOND_MS)?;
+        story.change_rate(job, "10")?;
+        story.pass(MINUTE_MS)?;
+        story.end()
+    }
+    compare("another_rate_holds_at_once", tell());
+}
