@@ -58,6 +58,9 @@ ALTER TABLE device ADD COLUMN deleted_at BIGINT;
 ALTER TABLE device ADD COLUMN registered_at BIGINT;
 DROP INDEX device_name;
 CREATE UNIQUE INDEX device_name ON device (product, name) WHERE deleted_at IS NULL;
+-- Lists pass no deleted device, however many there were.
+DROP INDEX device_product;
+CREATE INDEX device_product ON device (product, id) WHERE deleted_at IS NULL;
 -- A login tells a deleted device from one that never was.
 CREATE INDEX device_deleted ON device (product, name) WHERE deleted_at IS NOT NULL;
 -- Statistics count in these two and look at no device: SQLite wants the columns of the conditions in them for that.

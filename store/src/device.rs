@@ -274,10 +274,10 @@ impl Tx<'_> {
         self.query_set(&BY_NAMES, &keys, device)
     }
 
-    /// The largest device number so far; a batch that targets all devices stops there.
+    /// The largest number of a device that there is; a batch that targets all devices stops there.
     pub fn device_last(&mut self, product: ProductNo) -> Result<DeviceNo, StoreError> {
         let last = self.query_one(
-            "SELECT COALESCE(MAX(id), 0) FROM device WHERE product = ?1",
+            "SELECT COALESCE(MAX(id), 0) FROM device WHERE product = ?1 AND deleted_at IS NULL",
             &[product.0.into()],
             |row| Ok(DeviceNo(row.int(0)?)),
         )?;

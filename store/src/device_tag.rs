@@ -6,7 +6,6 @@ use crate::value::Value;
 use std::collections::BTreeMap;
 use updraft_core::id::{DeviceNo, InstanceNo};
 use updraft_core::limits::TAGS_ASKED_MAX;
-use updraft_core::page::Page;
 
 /// Behind every tag value: no value has this character.
 const VALUES_END: &str = "\u{10ffff}";
@@ -33,6 +32,16 @@ pub struct TaggedDevice {
     pub iot_id: String,
 }
 
+/// How far a search by tags has come: the last device looked at, and its value of the first tag.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TagPlace {
+    value: String,
+    device: DeviceNo,
+}
+
+/// Where the smallest value of the first tag stands among the parameters of a search.
+const FIRST_VALUE: usize = 2;
+
 const PUT: Hot = Hot {
     row: "INSERT INTO device_tag (instance, device, tag_key, tag_value) VALUES (?1, ?2, ?3, ?4)
           ON CONFLICT (device, tag_key) DO UPDATE SET tag_value = excluded.tag_value",
@@ -56,23 +65,28 @@ const FORGET: Hot = Hot {
     columns: &[Column::Int],
 };
 
-/// A query for the devices that have all of up to ten tags: the first is looked up in its index, the others are
-/// asked of each device found. Unused places are NULL.
-macro_rules! tagged {
-    ($head:literal, $tail:literal) => {
+const LOAD: Hot = Hot {
+    row: "SELECT p.product_key, p.name, d.name, d.iot_id FROM device d JOIN product p ON p.id = d.product
+          WHERE d.id = ?1 AND d.deleted_at IS NULL",
+    set: "SELECT p.product_key, p.name, d.name, d.iot_id FROM device d JOIN product p ON p.id = d.product
+          WHERE d.id = ANY($1::bigint[]) AND d.deleted_at IS NULL ORDER BY d.id DESC",
+    columns: &[Column::Int],
+};
+
+/// Whether a device that has the first of up to ten tags has the others, too. Unused places are NULL.
+macro_rules! has_the_others {
+    () => {
         concat!(
-            $head,
-            " WHERE t.instance = ?1 AND t.tag_key = ?2 AND t.tag_value >= ?3 AND t.tag_value <= ?4",
-            tagged!("?5", "?6", "?7"),
-            tagged!("?8", "?9", "?10"),
-            tagged!("?11", "?12", "?13"),
-            tagged!("?14", "?15", "?16"),
-            tagged!("?17", "?18", "?19"),
-            tagged!("?20", "?21", "?22"),
-            tagged!("?23", "?24", "?25"),
-            tagged!("?26", "?27", "?28"),
-            tagged!("?29", "?30", "?31"),
-            $tail
+            "1 = 1",
+            has_the_others!("?5", "?6", "?7"),
+            has_the_others!("?8", "?9", "?10"),
+            has_the_others!("?11", "?12", "?13"),
+            has_the_others!("?14", "?15", "?16"),
+            has_the_others!("?17", "?18", "?19"),
+            has_the_others!("?20", "?21", "?22"),
+            has_the_others!("?23", "?24", "?25"),
+            has_the_others!("?26", "?27", "?28"),
+            has_the_others!("?29", "?30", "?31"),
         )
     };
     ($key:literal, $from:literal, $upto:literal) => {
@@ -150,35 +164,52 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// One page of the instance's devices that have all of these tags (the first ten count), newest first, and how
-    /// many there are. Costs a pass over the devices that have the first tag.
-    pub fn devices_by_tags(
+    /// Looks at the next `limit` devices of the instance behind `after` that have the first of these tags: those of
+    /// them that have all (the first ten count), and where to go on; `None`: there are no more. A fleet may have a tag
+    /// in common, so nobody looks at all of its devices at once.
+    pub fn devices_tagged(
         &mut self,
         instance: InstanceNo,
         tags: &[TagAsked],
-        page: Page,
-    ) -> Result<(Vec<TaggedDevice>, i64), StoreError> {
+        after: Option<&TagPlace>,
+        limit: i64,
+    ) -> Result<(Vec<DeviceNo>, Option<TagPlace>), StoreError> {
         let mut params: Vec<Value<'_>> = vec![instance.0.into()];
         params.extend(tag_params(tags));
-        let total =
-            self.query_one(tagged!("SELECT COUNT(*) FROM device_tag t", ""), &params, |row| row.int(0))?;
-        params.extend([Value::from(page.size()), Value::from(page.skip())]);
-        let found = self.query(
-            tagged!(
-                "SELECT p.product_key, p.name, d.name, d.iot_id FROM device_tag t
-                 JOIN device d ON d.id = t.device JOIN product p ON p.id = d.product",
-                " ORDER BY t.device DESC LIMIT ?32 OFFSET ?33"
+        if let Some(place) = after {
+            params[FIRST_VALUE] = (&place.value).into();
+        }
+        params.extend([Value::from(after.map_or(0, |place| place.device.0)), Value::from(limit)]);
+        let rows = self.query(
+            concat!(
+                "SELECT t.tag_value, t.device, CAST(CASE WHEN ",
+                has_the_others!(),
+                " THEN 1 ELSE 0 END AS BIGINT)
+                 FROM (SELECT tag_value, device FROM device_tag
+                       WHERE instance = ?1 AND tag_key = ?2 AND (tag_value, device) > (?3, ?32) AND tag_value <= ?4
+                       ORDER BY tag_value, device LIMIT ?33) t"
             ),
             &params,
-            |row| {
-                Ok(TaggedDevice {
-                    product_key: row.text(0)?,
-                    product_name: row.text(1)?,
-                    name: row.text(2)?,
-                    iot_id: row.text(3)?,
-                })
-            },
+            |row| Ok((row.text(0)?, DeviceNo(row.int(1)?), row.flag(2)?)),
         )?;
-        Ok((found, total.unwrap_or_default()))
+        let found = rows.iter().filter(|(_, _, has)| *has).map(|(_, device, _)| *device).collect();
+        if (rows.len() as i64) < limit {
+            return Ok((found, None));
+        }
+        let last = rows.into_iter().map(|(value, device, _)| TagPlace { value, device }).max();
+        Ok((found, last))
+    }
+
+    /// These devices as such a list shows them, in the order given on SQLite and newest first on PostgreSQL.
+    pub fn devices_tagged_load(&mut self, devices: &[DeviceNo]) -> Result<Vec<TaggedDevice>, StoreError> {
+        let keys: Vec<Vec<Value<'_>>> = devices.iter().map(|device| vec![device.0.into()]).collect();
+        self.query_set(&LOAD, &keys, |row| {
+            Ok(TaggedDevice {
+                product_key: row.text(0)?,
+                product_name: row.text(1)?,
+                name: row.text(2)?,
+                iot_id: row.text(3)?,
+            })
+        })
     }
 }

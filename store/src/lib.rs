@@ -63,7 +63,7 @@ pub use claim::Claim;
 pub use device::{Candidate, Device, NewDevice, OnlineDevice};
 pub use device_count::{Counted, PieceCounts};
 pub use device_life::DeviceLogin;
-pub use device_tag::{TagAsked, TaggedDevice};
+pub use device_tag::{TagAsked, TagPlace, TaggedDevice};
 pub use error::StoreError;
 pub use file::{UnusedFile, UploadNoted, UploadedFile};
 pub use firmware::{Firmware, FirmwareChanges, FirmwareFile, NewFirmware};

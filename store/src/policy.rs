@@ -175,7 +175,8 @@ impl Tx<'_> {
     pub fn policies_older_walk(&mut self, of: &Job) -> Result<(), StoreError> {
         self.exec(
             "UPDATE job SET expand_after = 0, expanded = 0,
-                            expand_upto = COALESCE((SELECT MAX(id) FROM device WHERE product = ?1), 0)
+                            expand_upto = COALESCE((SELECT MAX(id) FROM device
+                                                    WHERE product = ?1 AND deleted_at IS NULL), 0)
              WHERE product = ?1 AND policy <> 0 AND id < ?2
                AND (SELECT f.module FROM firmware f WHERE f.id = job.firmware) =
                    (SELECT f.module FROM firmware f WHERE f.id = ?3)",

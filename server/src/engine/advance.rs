@@ -46,6 +46,7 @@ impl Effects {
     pub fn add(&mut self, other: Self) {
         self.downlinks.extend(other.downlinks);
         self.withdrawn.extend(other.withdrawn);
+        self.kicked.extend(other.kicked);
         self.refused.extend(other.refused);
         self.wake |= other.wake;
     }

@@ -1,9 +1,12 @@
 //! Tags of devices, and questions about many devices.
 
-use crate::server::TestServer;
+use crate::server::{START, TestServer};
 use crate::shop::{Shop, pairs, text};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use updraft_core::id::InstanceNo;
 use updraft_server::device::link::DeviceEvent;
+use updraft_store::{Lane, NewDevice, StoreError};
 
 fn props(count: usize, prefix: &str) -> String {
     let all: serde_json::Map<String, Value> =
@@ -28,6 +31,47 @@ async fn a_device_has_a_hundred_tags_at_most() {
     assert_eq!(save(&props(1, "c")).await["Code"], "iot.device.DevicePropertyCountExceeded");
     server.ok("DeleteDeviceProp", &[("IotId", id.as_str()), ("PropKey", "a0")]).await;
     assert_eq!(save(&props(1, "c")).await["Success"], true);
+}
+
+#[tokio::test]
+async fn a_tag_of_a_whole_fleet_is_searched_in_pieces() {
+    let server = TestServer::new().await;
+    let shop = Shop::open(&server).await;
+    // The smallest number and the largest value.
+    let id = shop.device("lamp-1").await;
+    server.ok("SaveDeviceProp", &[("IotId", id.as_str()), ("Props", r#"{"site": "z"}"#)]).await;
+    let key = shop.product_key.clone();
+    let fleet = server.app.store.write(Lane::Bulk, move |tx| {
+        let product = tx.product_find(InstanceNo(1), &key)?.expect("it was made");
+        let device = |n: usize| NewDevice {
+            product: product.no,
+            name: format!("fleet-{n}"),
+            iot_id: format!("fleet-{n}"),
+            secret_sealed: Vec::new(),
+            nickname: None,
+        };
+        let new: Vec<NewDevice> = (2..=10_002).map(device).collect();
+        let tags = BTreeMap::from([("site".to_owned(), "hall".to_owned())]);
+        for (_, device) in tx.devices_insert(product.no, &new, START)? {
+            tx.device_tags_put(product.instance, device, &tags)?;
+        }
+        Ok::<_, StoreError>(())
+    });
+    fleet.await.unwrap();
+    let page = async |number: &str, tag: &[(&str, &str)]| {
+        let request = [tag, &[("CurrentPage", number), ("PageSize", "50")]].concat();
+        let answer = server.ok("QueryDeviceByTags", &request).await;
+        let rows = answer["Data"]["SimpleDeviceInfo"].as_array().unwrap().clone();
+        let names = rows.iter().map(|row| text(row, "/DeviceName")).collect::<Vec<_>>();
+        (answer["Total"].as_i64().unwrap(), names.first().cloned(), names.last().cloned())
+    };
+    let named = |name: &str| Some(name.to_owned());
+    let any = [("Tag.1.TagKey", "site")];
+    assert_eq!(page("1", &any).await, (10_002, named("fleet-10002"), named("fleet-9953")));
+    assert_eq!(page("201", &any).await, (10_002, named("fleet-2"), named("lamp-1")));
+    let hall = [any[0], ("Tag.1.TagValue", "hall")];
+    assert_eq!(page("200", &hall).await, (10_001, named("fleet-52"), named("fleet-3")));
+    assert_eq!(page("202", &hall).await, (10_001, None, None));
 }
 
 #[tokio::test]

@@ -5,15 +5,14 @@ use crate::help::{NOW, read, write};
 use crate::shop::{Shop, new_device, new_product, stranger};
 use std::collections::BTreeMap;
 use updraft_core::id::{DeviceNo, InstanceNo};
-use updraft_core::page::Page;
-use updraft_store::{Store, TagAsked};
+use updraft_store::{Store, TagAsked, TagPlace};
 
 cases! {
     Store:
         tags_are_kept_replaced_and_taken_away,
         tags_of_many_devices_come_at_once,
         devices_are_found_by_all_of_their_tags,
-        pages_of_tagged_devices_are_newest_first,
+        a_deleted_device_is_not_shown,
         another_instances_tags_find_nothing;
 }
 
@@ -26,8 +25,8 @@ fn put(store: &Store, instance: InstanceNo, device: DeviceNo, all: &[(&str, &str
     write(store, move |tx| tx.device_tags_put(instance, device, &all));
 }
 
-/// The names of the devices with these tags on a page of three, and how many there are.
-fn found(store: &Store, instance: InstanceNo, asked: &[(&str, &str)], number: i64) -> (String, i64) {
+/// The names of the devices with these tags, newest first, looked for in pieces of this size.
+fn found_in_pieces(store: &Store, instance: InstanceNo, asked: &[(&str, &str)], piece: i64) -> String {
     let asked: Vec<TagAsked> = asked
         .iter()
         .map(|(key, value)| TagAsked {
@@ -35,9 +34,29 @@ fn found(store: &Store, instance: InstanceNo, asked: &[(&str, &str)], number: i6
             value: (!value.is_empty()).then(|| (*value).to_owned()),
         })
         .collect();
-    let page = Page::new(number, 3, 3).expect("in range");
-    let (devices, total) = read(store, move |tx| tx.devices_by_tags(instance, &asked, page));
-    (devices.into_iter().map(|device| device.name).collect::<Vec<_>>().join(" "), total)
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let (asked, place) = (asked.clone(), after);
+        let (devices, next): (Vec<DeviceNo>, Option<TagPlace>) =
+            read(store, move |tx| tx.devices_tagged(instance, &asked, place.as_ref(), piece));
+        assert!(devices.len() as i64 <= piece);
+        found.extend(devices);
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    found.sort_unstable_by(|one, other| other.cmp(one));
+    let devices = read(store, move |tx| tx.devices_tagged_load(&found));
+    devices.into_iter().map(|device| device.name).collect::<Vec<_>>().join(" ")
+}
+
+fn found(store: &Store, instance: InstanceNo, asked: &[(&str, &str)]) -> String {
+    let all = found_in_pieces(store, instance, asked, 100);
+    for piece in 1..=3 {
+        assert_eq!(found_in_pieces(store, instance, asked, piece), all, "in pieces of {piece}");
+    }
+    all
 }
 
 fn tags_are_kept_replaced_and_taken_away(store: &Store) {
@@ -71,27 +90,25 @@ fn devices_are_found_by_all_of_their_tags(store: &Store) {
     put(store, shop.instance, devices[0], &[("colour", "red"), ("site", "a")]);
     put(store, shop.instance, devices[1], &[("colour", "red"), ("site", "b")]);
     put(store, shop.instance, devices[2], &[("colour", "reddish"), ("site", "b")]);
-    let found = |asked: &[(&str, &str)]| found(store, shop.instance, asked, 1);
-    assert_eq!(found(&[("colour", "red")]), ("dev2 dev1".to_owned(), 2));
-    assert_eq!(found(&[("colour", "red"), ("site", "b")]), ("dev2".to_owned(), 1));
-    assert_eq!(found(&[("colour", "")]), ("dev3 dev2 dev1".to_owned(), 3));
-    assert_eq!(found(&[("colour", ""), ("site", "b")]), ("dev3 dev2".to_owned(), 2));
-    assert_eq!(found(&[("site", "b"), ("site", "a")]), (String::new(), 0));
-    assert_eq!(found(&[("Colour", "red")]), (String::new(), 0));
+    let found = |asked: &[(&str, &str)]| found(store, shop.instance, asked);
+    assert_eq!(found(&[("colour", "red")]), "dev2 dev1");
+    assert_eq!(found(&[("colour", "red"), ("site", "b")]), "dev2");
+    assert_eq!(found(&[("colour", "")]), "dev3 dev2 dev1");
+    assert_eq!(found(&[("colour", ""), ("site", "b")]), "dev3 dev2");
+    assert_eq!(found(&[("site", "b"), ("site", "a")]), "");
+    assert_eq!(found(&[("Colour", "red")]), "");
     let mut ten = vec![("colour", "red"); 9];
     ten.push(("site", "a"));
-    assert_eq!(found(&ten), ("dev1".to_owned(), 1));
+    assert_eq!(found(&ten), "dev1");
 }
 
-fn pages_of_tagged_devices_are_newest_first(store: &Store) {
+fn a_deleted_device_is_not_shown(store: &Store) {
     let shop = Shop::open(store);
-    for device in shop.devices(store, 7) {
-        put(store, shop.instance, device, &[("colour", "red")]);
-    }
-    let page = |number| found(store, shop.instance, &[("colour", "red")], number);
-    assert_eq!(page(1), ("dev7 dev6 dev5".to_owned(), 7));
-    assert_eq!(page(3), ("dev1".to_owned(), 7));
-    assert_eq!(page(4), (String::new(), 7));
+    let devices = shop.devices(store, 3);
+    let (first, last) = (devices[0], devices[2]);
+    write(store, move |tx| tx.device_delete(shop.product, first, NOW));
+    let shown = read(store, move |tx| tx.devices_tagged_load(&[last, first]));
+    assert_eq!(shown.into_iter().map(|device| device.name).collect::<Vec<_>>(), ["dev3"]);
 }
 
 fn another_instances_tags_find_nothing(store: &Store) {
@@ -102,6 +119,6 @@ fn another_instances_tags_find_nothing(store: &Store) {
         tx.device_insert(&new_device(product.expect("the name is free"), "dev9"), NOW)
     });
     put(store, theirs, device.expect("the name is free"), &[("colour", "red")]);
-    assert_eq!(found(store, shop.instance, &[("colour", "red")], 1), (String::new(), 0));
-    assert_eq!(found(store, theirs, &[("colour", "red")], 1), ("dev9".to_owned(), 1));
+    assert_eq!(found(store, shop.instance, &[("colour", "red")]), "");
+    assert_eq!(found(store, theirs, &[("colour", "red")]), "dev9");
 }
