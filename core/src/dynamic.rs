@@ -63,12 +63,6 @@ pub fn is_due(earlier: &[Earlier], reported: Option<Reported<'_>>) -> bool {
     })
 }
 
-/// Whether an unfinished task of the batch `other` is there to stay when the dynamic batch `job` meets it: what a
-/// newer batch decided is not undone by an older one's rule.
-pub fn yields_to(job: JobNo, other: JobNo) -> bool {
-    other >= job
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,11 +144,5 @@ mod tests {
         let many = |count| vec![Earlier { status: TaskStatus::Failed, changed_at: Timestamp(1) }; count];
         assert!(is_due(&many(DYNAMIC_MATCHES_MAX - 1), Some(at("1.0", 2))));
         assert!(!is_due(&many(DYNAMIC_MATCHES_MAX), Some(at("1.0", 2))));
-    }
-
-    #[test]
-    fn an_older_batchs_rule_does_not_undo_what_a_newer_one_decided() {
-        assert!(yields_to(JobNo(1), JobNo(2)));
-        assert!(!yields_to(JobNo(2), JobNo(1)));
     }
 }

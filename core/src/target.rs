@@ -62,6 +62,12 @@ pub fn in_the_way(conduct: &Conduct, module: &str, other: &str) -> bool {
     !conduct.multi_module || module == other
 }
 
+/// Whether an unfinished task of the batch `other` is there to stay when the batch `job` meets it: what a newer
+/// batch decided is not undone by an older one, be it a rule that stands or a batch whose tasks are still being made.
+pub fn yields_to(job: JobNo, other: JobNo) -> bool {
+    other >= job
+}
+
 /// Decides for one candidate of a batch.
 pub fn judge(candidate: &Candidate<'_>, demand: &Demand<'_>) -> Verdict {
     if candidate.version == Some(demand.dest_version) {
@@ -165,6 +171,12 @@ mod tests {
         let conduct = Conduct::default();
         let demand = Demand { src_versions, dest_version: "2.0", module: "default", conduct };
         super::judge(&Candidate { version, standing }, &demand)
+    }
+
+    #[test]
+    fn an_older_batch_does_not_undo_what_a_newer_one_decided() {
+        assert!(yields_to(JobNo(1), JobNo(2)) && yields_to(JobNo(1), JobNo(1)));
+        assert!(!yields_to(JobNo(2), JobNo(1)));
     }
 
     #[test]

@@ -5,7 +5,6 @@ use crate::app::App;
 use crate::engine::advance::{Door, Effects, end_jobs};
 use crate::engine::dynamic;
 use std::collections::BTreeMap;
-use updraft_core::dynamic::yields_to;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
 use updraft_core::job::{JobStatus, TargetSelection};
 use updraft_core::target::{self, Demand, Standing, Verdict};
@@ -117,6 +116,11 @@ fn load(tx: &mut Tx<'_>, job: JobNo) -> Result<(Job, Firmware), StoreError> {
     Ok((job, firmware))
 }
 
+/// How a task of the batch begins that may be carried out.
+fn born(job: &Job) -> TaskStatus {
+    if job.need_confirm { TaskStatus::Confirm } else { TaskStatus::Queued }
+}
+
 /// Decides for each candidate; what stands in the way of the batch and may be replaced goes through the door.
 fn judge(
     tx: &mut Tx<'_>,
@@ -134,6 +138,8 @@ fn judge(
     };
     let busy: Vec<DeviceNo> =
         candidates.iter().filter(|candidate| candidate.busy).map(|candidate| candidate.device).collect();
+    // What is about to be cancelled takes nobody's place. A rule goes on, and may find its device again.
+    let unwanted = job.conduct.dynamic.is_none() && job.cancel.reaches(born(job));
     let mut door = Door::open(tx, app, now);
     door.load_devices(&busy)?;
     let mut verdicts = Vec::with_capacity(candidates.len());
@@ -147,7 +153,8 @@ fn judge(
             .filter(|(_, other)| target::in_the_way(&job.conduct, &firmware.module, other.module))
             .map(|(no, _)| *no)
             .collect();
-        if job.conduct.dynamic.is_some() && in_the_way.iter().any(|no| yields_to(job.no, no.job)) {
+        let stays = unwanted || in_the_way.iter().any(|no| target::yields_to(job.no, no.job));
+        if verdict == Verdict::Replace && stays {
             verdict = Verdict::Busy;
         }
         if verdict == Verdict::Replace {
@@ -176,8 +183,7 @@ fn create(
     for (candidate, verdict) in candidates.iter().zip(verdicts) {
         let status = match verdict {
             Verdict::SkipOnDestVersion | Verdict::SkipOtherSource => continue,
-            Verdict::Queue | Verdict::Replace if job.need_confirm => TaskStatus::Confirm,
-            Verdict::Queue | Verdict::Replace => TaskStatus::Queued,
+            Verdict::Queue | Verdict::Replace => born(job),
             // It may fit again once the device is free.
             Verdict::Busy if job.conduct.dynamic.is_some() => continue,
             Verdict::Busy => TaskStatus::Failed,

@@ -135,18 +135,59 @@ async fn a_batch_for_all_replaces_chunk_by_chunk() {
         shop.device(name).await;
     }
     let old = shop.batch(&shop.package().await, "lamp-2", &[]).await;
-    let all = changed(
-        &shop.batch_request(&shop.package().await, "lamp-1"),
-        &[("TargetSelection", "ALL"), ("OverwriteMode", "2")],
-    );
-    let all: Vec<_> = all.into_iter().filter(|(name, _)| !name.starts_with("TargetDevice")).collect();
-    let all = text(&server.ok(CREATE, &all).await, "/Data/JobId");
+    let all = replacing_all(&shop).await;
     server.engine().await;
     assert_eq!(tasks(&server, &all).await, ["lamp-1 QUEUED ", "lamp-2 QUEUED ", "lamp-3 QUEUED "]);
     assert_eq!(tasks(&server, &old).await, ["lamp-2 CANCELED "]);
     let shown = server.ok("QueryOTAJob", &[("JobId", all.as_str())]).await;
     assert_eq!(shown["Data"]["OverwriteMode"], 2);
     assert_eq!(shown["Data"]["MultiModuleMode"], false);
+}
+
+/// Makes a batch for all devices that replaces what it meets; answers its JobId. The engine has not begun yet.
+async fn replacing_all(shop: &Shop<'_>) -> String {
+    let all = changed(
+        &shop.batch_request(&shop.package().await, "lamp-1"),
+        &[("TargetSelection", "ALL"), ("OverwriteMode", "2")],
+    );
+    let all: Vec<_> = all.into_iter().filter(|(name, _)| !name.starts_with("TargetDevice")).collect();
+    text(&shop.server.ok(CREATE, &all).await, "/Data/JobId")
+}
+
+#[tokio::test]
+async fn a_batch_in_the_making_replaces_nothing_of_a_newer_one() {
+    let server = TestServer::on_disk().await;
+    let shop = Shop::open(&server).await;
+    for name in ["lamp-1", "lamp-2"] {
+        let device = shop.device(name).await;
+        server.device(&device, report(if name == "lamp-1" { "1.0.0" } else { "2.0.0" })).await;
+    }
+    let all = replacing_all(&shop).await;
+    let radio = package_for(&shop, "radio").await;
+    let newer = shop.batch(&shop.package().await, "lamp-1", &[]).await;
+    let other = shop.batch(&radio, "lamp-2", &[]).await;
+    server.engine().await;
+    assert_eq!(tasks(&server, &newer).await, ["lamp-1 QUEUED "]);
+    assert_eq!(tasks(&server, &other).await, ["lamp-2 QUEUED "]);
+    // Who runs the version already is not in the batch, busy or not.
+    let busy = "lamp-1 FAILED the device has an unfinished task in another batch";
+    assert_eq!(tasks(&server, &all).await, [busy]);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_being_cancelled_replaces_nothing_more() {
+    let server = TestServer::on_disk().await;
+    let shop = Shop::open(&server).await;
+    for name in ["lamp-1", "lamp-2"] {
+        shop.device(name).await;
+    }
+    let old = shop.batch(&shop.package().await, "lamp-1", &[]).await;
+    let all = replacing_all(&shop).await;
+    server.ok("CancelOTATaskByJob", &[("JobId", all.as_str()), ("CancelQueuedTask", "true")]).await;
+    server.engine().await;
+    assert_eq!(tasks(&server, &old).await, ["lamp-1 QUEUED "], "nobody takes its place");
+    let busy = "lamp-1 FAILED the device has an unfinished task in another batch";
+    assert_eq!(tasks(&server, &all).await, [busy, "lamp-2 CANCELED "]);
 }
 
 #[tokio::test]
