@@ -254,9 +254,11 @@ impl Tx<'_> {
     /// Forgets the oldest checks of a product of which nothing became, but for the last `keep`.
     pub fn apply_checks_trim(&mut self, product: ProductNo, keep: i64) -> Result<(), StoreError> {
         self.exec(
+            // A failed one stays a failed one, also if its devices were wished for before it had failed.
             "UPDATE device_apply SET status = 6
-             WHERE product = ?1 AND status IN (0, 2, 3) AND wanted = 0 AND id <=
-               (SELECT id FROM device_apply WHERE product = ?1 AND status IN (0, 2, 3) AND wanted = 0
+             WHERE product = ?1 AND status IN (0, 2, 3) AND (wanted = 0 OR status = 3) AND id <=
+               (SELECT id FROM device_apply
+                WHERE product = ?1 AND status IN (0, 2, 3) AND (wanted = 0 OR status = 3)
                 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
             &[product.0.into(), keep.into()],
         )?;

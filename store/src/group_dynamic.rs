@@ -214,8 +214,8 @@ impl Tx<'_> {
         )
     }
 
-    /// The next `limit` devices that a new group looks at, each with its instance: devices of others are passed by,
-    /// and count, so that a chunk is bounded.
+    /// The next `limit` devices that a new group looks at, each with its instance: devices of others and
+    /// deleted ones are passed by, and count, so that a chunk is bounded.
     pub fn group_walk_devices(
         &mut self,
         walk: &GroupWalk,
@@ -223,7 +223,7 @@ impl Tx<'_> {
     ) -> Result<Vec<(DeviceNo, InstanceNo)>, StoreError> {
         self.query(
             "SELECT d.id, p.instance FROM (SELECT id, product FROM device
-                                           WHERE id > ?1 AND id <= ?2 AND deleted_at IS NULL ORDER BY id LIMIT ?3) d
+                                           WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3) d
              JOIN product p ON p.id = d.product ORDER BY d.id",
             &[walk.after.0.into(), walk.upto.0.into(), limit.into()],
             |row| Ok((DeviceNo(row.int(0)?), InstanceNo(row.int(1)?))),

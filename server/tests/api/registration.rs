@@ -285,6 +285,29 @@ async fn registrations_are_forgotten_after_their_time_and_devices_are_not() {
 }
 
 #[tokio::test]
+async fn failed_checks_do_not_pile_up_whatever_was_wished() {
+    let server = TestServer::with(Location::Inline, |config| {
+        config.quota_scale = 0.0;
+        config.device_checks_max = 2;
+    })
+    .await;
+    let shop = Shop::open(&server).await;
+    shop.device("lamp_1").await;
+    let mut failed = Vec::new();
+    for _ in 0..4 {
+        let apply = shop.check(&["lamp_1"]).await;
+        server.ok("BatchRegisterDeviceWithApplyId", &shop.of(&apply)).await;
+        server.engine().await;
+        assert_eq!(shop.state(&apply).await["Status"], "CHECK_FAILED");
+        failed.push(apply);
+    }
+    for (apply, kept) in failed.iter().zip([false, false, true, true]) {
+        let (_, answer) = server.call("QueryPageByApplyId", &pairs(&[("ApplyId", apply)])).await;
+        assert_eq!(answer["Success"], kept, "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn another_products_registration_is_not_found() {
     let server = TestServer::new().await;
     let (shop, other) = (Shop::open(&server).await, Shop::open_as(&server, "other_").await);

@@ -149,6 +149,11 @@ fn a_new_group_looks_at_all_devices_in_chunks(store: &Store) {
     expected.after = last;
     assert_eq!(walk(), Some(expected));
     assert_eq!(next(expected), [(devices[2], shop.instance), (theirs, other)], "and no younger one");
+    // Deleted ones count, so that a chunk stays bounded; nobody looks at them.
+    let gone = devices[2];
+    write(store, move |tx| tx.device_delete(shop.product, gone, NOW));
+    assert_eq!(next(expected), [(gone, shop.instance), (theirs, other)]);
+    assert!(read(store, move |tx| tx.device_facts(&[gone])).is_empty());
     write(store, move |tx| tx.group_walk_set(no, None));
     assert_eq!(walk(), None);
 }
