@@ -4,7 +4,7 @@ use crate::error::StoreError;
 use crate::group_dynamic::DeviceChange;
 use crate::tx::{Column, Hot, Tx};
 use crate::value::Value;
-use updraft_core::id::{DeviceNo, ProductNo};
+use updraft_core::id::{DeviceNo, JobNo, ProductNo};
 use updraft_core::time::Timestamp;
 
 /// What a login finds under the name that it gives.
@@ -36,7 +36,36 @@ const DELETED: Hot = Hot {
     columns: &[Column::Int],
 };
 
+// Two halves, since each has its index.
+const OF_JOB: Hot = Hot {
+    row: "SELECT d.id FROM device d WHERE d.product = ?2 AND d.name = ?3 AND d.deleted_at IS NULL
+            AND EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.job = ?1)
+          UNION ALL
+          SELECT d.id FROM device d WHERE d.product = ?2 AND d.name = ?3 AND d.deleted_at IS NOT NULL
+            AND EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.job = ?1)",
+    set: "SELECT d.id FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS n(job, product, name)
+          JOIN device d ON d.product = n.product AND d.name = n.name AND d.deleted_at IS NULL
+            AND EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.job = n.job)
+          UNION ALL
+          SELECT d.id FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS n(job, product, name)
+          JOIN device d ON d.product = n.product AND d.name = n.name AND d.deleted_at IS NOT NULL
+            AND EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.job = n.job)",
+    columns: &[Column::Int, Column::Int, Column::Text],
+};
+
 impl Tx<'_> {
+    /// The devices of a product that have tasks of a batch and one of these names, or had it when they were deleted.
+    pub fn devices_of_job(
+        &mut self,
+        job: JobNo,
+        product: ProductNo,
+        names: &[String],
+    ) -> Result<Vec<DeviceNo>, StoreError> {
+        let keys: Vec<Vec<Value<'_>>> =
+            names.iter().map(|name| vec![job.0.into(), product.0.into(), name.into()]).collect();
+        self.query_set(&OF_JOB, &keys, |row| Ok(DeviceNo(row.int(0)?)))
+    }
+
     /// What a login that names this device finds; `None`: nothing, and there never was.
     pub fn device_login(&mut self, product_key: &str, name: &str) -> Result<Option<DeviceLogin>, StoreError> {
         let known = self.query_one(

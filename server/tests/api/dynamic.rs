@@ -5,7 +5,10 @@ use crate::rules::{failure, pull, refused, report, tasks};
 use crate::server::TestServer;
 use crate::shop::{Pairs, Shop, changed, pairs, text};
 use serde_json::json;
+use updraft_core::id::{JobNo, TaskNo};
 use updraft_core::limits::DYNAMIC_MATCHES_MAX;
+use updraft_core::task::{Task, TaskStatus};
+use updraft_store::Lane;
 
 const CREATE: &str = "CreateOTADynamicUpgradeJob";
 const STOP: &str = "CancelOTAStrategyByJob";
@@ -219,6 +222,27 @@ async fn a_busy_device_is_taken_in_once_it_is_free() {
     fail(&server, &device).await;
     assert!(tasks(&server, &blocking).await[0].starts_with("lamp-1 FAILED"));
     assert_eq!(tasks(&server, &batch).await, ["lamp-1 QUEUED "]);
+}
+
+#[tokio::test]
+async fn all_tasks_of_named_devices_are_one_page() {
+    let server = TestServer::on_disk().await;
+    let shop = Shop::open(&server).await;
+    running(&shop, "lamp-1", "1.0.0").await;
+    let batch = dynamic(&shop, &shop.package().await, &[]).await;
+    // As of eleven devices that had ten tasks each.
+    let more = server.app.store.write(Lane::Bulk, |tx| {
+        let first = tx.tasks_load(&[TaskNo { job: JobNo(1), ordinal: 1 }])?.pop().expect("it was made");
+        let at = |ordinal| Task { no: TaskNo { ordinal, ..first.no }, ..first.clone() };
+        let more: Vec<Task> =
+            (2..=110).map(at).map(|task| Task { status: TaskStatus::Failed, ..task }).collect();
+        tx.tasks_insert(&more)
+    });
+    more.await.unwrap();
+    let named = [("JobId", batch.as_str()), ("DeviceNames.1", "lamp-1")];
+    let found = server.ok("ListOTATaskByJob", &named).await;
+    let rows = found["Data"]["SimpleOTATaskInfo"].as_array().unwrap().len();
+    assert_eq!((&found["Total"], &found["PageSize"], rows), (&json!(110), &json!(110), 110));
 }
 
 #[tokio::test]

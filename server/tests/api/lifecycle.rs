@@ -107,6 +107,10 @@ async fn deleting_a_device_ends_its_tasks_and_their_batches() {
     let tasks = server.ok("ListOTATaskByJob", &[("JobId", &job)]).await;
     assert_eq!(text(&tasks, "/Data/SimpleOTATaskInfo/0/TaskStatus"), "CANCELED");
     assert_eq!(text(&tasks, "/Data/SimpleOTATaskInfo/0/DeviceName"), "lamp_1");
+    // By name, too, also if another device has the name by now.
+    shop.device("lamp_1").await;
+    let named = server.ok("ListOTATaskByJob", &[("JobId", job.as_str()), ("DeviceNames.1", "lamp_1")]).await;
+    assert_eq!((&named["Total"], &named["Data"]), (&1.into(), &tasks["Data"]));
     let task = text(&tasks, "/Data/SimpleOTATaskInfo/0/TaskId");
     let (_, answer) = server.call("ReupgradeOTATask", &[("JobId", &job), ("TaskId.1", &task)]).await;
     assert_eq!(answer["Code"], "iot.ota.TaskStatusForbids", "its batch would wait for ever: {answer}");

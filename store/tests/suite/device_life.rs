@@ -8,7 +8,7 @@ use updraft_core::device::DeviceStatus;
 use updraft_core::id::{DeviceNo, JobNo};
 use updraft_core::page::Page;
 use updraft_core::time::Timestamp;
-use updraft_store::{BrowseFilter, Device, DeviceFilter, DeviceLogin, OnlineDevice, Store};
+use updraft_store::{BrowseFilter, Device, DeviceFilter, DeviceLogin, NewDevice, OnlineDevice, Store};
 
 cases! {
     Store:
@@ -19,6 +19,7 @@ cases! {
         a_deleted_device_is_found_by_nothing,
         a_deleted_devices_name_is_free_and_its_number_is_not,
         deleted_devices_are_no_candidates,
+        a_batch_knows_its_devices_by_their_names_deleted_or_not,
         barred_are_the_disabled_and_the_deleted;
     Engine:
         a_deleted_device_leaves_no_secret_no_versions_and_no_tags;
@@ -50,6 +51,26 @@ fn delete(store: &Store, shop: Shop, device: DeviceNo) {
 fn browsed(store: &Store, shop: Shop, status: Option<DeviceStatus>) -> Vec<String> {
     let filter = DeviceFilter { product: Some(shop.product), status, ..DeviceFilter::default() };
     read(store, move |tx| tx.browse_devices(&filter, 0, 10)).into_iter().map(|device| device.name).collect()
+}
+
+fn a_batch_knows_its_devices_by_their_names_deleted_or_not(store: &Store) {
+    let shop = Shop::open(store);
+    let (job, devices) = shop.batch(store, 3);
+    delete(store, shop, devices[0]);
+    // One of that name that is not in the batch.
+    write(store, move |tx| {
+        let anew = NewDevice { iot_id: "anew".to_owned(), ..new_device(shop.product, "dev1") };
+        tx.device_insert(&anew, NOW)
+    });
+    let of = |job: JobNo, names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut found = read(store, move |tx| tx.devices_of_job(job, shop.product, &names));
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(of(job, &["dev1", "dev3", "dev9"]), [devices[0], devices[2]]);
+    assert_eq!(of(job, &[]), []);
+    assert_eq!(of(JobNo(job.0 + 1), &["dev1", "dev3"]), []);
 }
 
 fn a_login_finds_number_and_secret(store: &Store) {

@@ -8,7 +8,6 @@ use crate::api::error::{ApiError, Code};
 use crate::api::job::request::find_job;
 use crate::api::params::Params;
 use crate::api::{Call, Operation, page};
-use updraft_core::id::DeviceNo;
 use updraft_core::limits::{TASK_DEVICE_NAMES_MAX, TASK_PAGE_REACH_MAX, TASK_PAGE_SIZE_MAX};
 use updraft_core::page::Page;
 use updraft_core::task::TaskStatus;
@@ -60,8 +59,9 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             Ok::<_, ApiError>(Found { job, firmware, product, tasks, total })
         })
         .await?;
-    // Names override paging: everything found is one page.
-    let shown = if by_name { page::new(1, found.total.max(1), TASK_PAGE_SIZE_MAX)? } else { wanted };
+    // Names override paging: everything found is one page, of a dynamic batch up to ten tasks of each.
+    let rows = found.total.max(1);
+    let shown = if by_name { page::new(1, rows, rows)? } else { wanted };
     let rows = found.tasks.iter().map(|listed| row(&found, listed)).collect();
     Ok(page::fields(Object::new(), shown, found.total).list("Data", "SimpleOTATaskInfo", rows))
 }
@@ -105,8 +105,7 @@ fn by_devices(
     status: Option<TaskStatus>,
     names: &[String],
 ) -> Result<(Vec<ListedTask>, i64), ApiError> {
-    let devices: Vec<DeviceNo> =
-        tx.devices_find(job.product, names)?.iter().map(|device| device.no).collect();
+    let devices = tx.devices_of_job(job.no, job.product, names)?;
     let mut tasks = tx.task_list_by_devices(job.no, &devices)?;
     tasks.retain(|listed| status.is_none_or(|status| listed.task.status == status));
     tasks.sort_by_key(|listed| listed.task.no);
