@@ -562,6 +562,7 @@ def _(world):
     NO_FIRMWARE,
     ({"TargetSelection": "SOME"}, "InvalidTargetSelection"),
     ({"TargetDeviceName": ["unknown"]}, "iot.ota.TargetDeviceNotFound"),
+    ({"TargetDeviceName": None, "DnListFileUrl": "unknown"}, "iot.ota.InvalidDnListFileUrl"),
     ({"MaximumPerMinute": 9}, "iot.ota.InvalidJobLimit"),
     ({"Tag": [{"Key": "alone"}]}, "iot.ota.InvalidTag"),
 )
