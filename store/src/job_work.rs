@@ -24,10 +24,11 @@ pub(crate) fn cancel_encode(cancel: Cancel) -> i64 {
 }
 
 impl Tx<'_> {
-    /// Batches of which tasks are still to be made, and whose devices are known.
+    /// Batches of which tasks are still to be made, and whose devices are known. Dynamic ones come last: a look at
+    /// all devices for a rule, of which the end of another rule may start many, holds up no batch that waits.
     pub fn jobs_unexpanded(&mut self, limit: i64) -> Result<Vec<JobNo>, StoreError> {
         self.query(
-            "SELECT id FROM job WHERE expanded = 0 AND selecting = 0 ORDER BY id LIMIT ?1",
+            "SELECT id FROM job WHERE expanded = 0 AND selecting = 0 ORDER BY policy, id LIMIT ?1",
             &[limit.into()],
             |row| Ok(JobNo(row.int(0)?)),
         )

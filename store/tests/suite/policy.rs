@@ -16,6 +16,7 @@ cases! {
         rules_are_found_by_product_group_and_package_while_they_run,
         an_ended_rule_lets_older_ones_of_its_module_look_again,
         a_walk_is_kept_and_begun_again,
+        a_rule_looks_at_devices_after_the_batches_that_wait,
         candidates_come_with_the_moment_of_their_report,
         what_a_device_had_in_a_batch_comes_in_order,
         a_batch_that_has_a_device_twice_is_listed_once;
@@ -133,6 +134,17 @@ fn a_walk_is_kept_and_begun_again(store: &Store) {
     end(store, no);
     write(store, move |tx| tx.policy_walk_again(no, DeviceNo(9)));
     assert!(load(store, no).expanded, "an ended rule looks at nobody");
+}
+
+fn a_rule_looks_at_devices_after_the_batches_that_wait(store: &Store) {
+    let shop = Shop::open(store);
+    let (first, second) = (shop.firmware(store, "first"), shop.firmware(store, "second"));
+    let waiting = |new: NewJob| add(store, NewJob { expanded: false, ..new });
+    let old = waiting(rule(shop, first, "old", None));
+    let new = waiting(rule(shop, second, "new", None));
+    let batch = waiting(shop.new_job(first, "static"));
+    assert_eq!(read(store, |tx| tx.jobs_unexpanded(9)), [batch, old, new]);
+    assert_eq!(read(store, |tx| tx.jobs_unexpanded(1)), [batch]);
 }
 
 fn candidates_come_with_the_moment_of_their_report(store: &Store) {
