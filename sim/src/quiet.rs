@@ -18,6 +18,8 @@ use updraft_fleet::{Behaviour, Delivery};
 const WITHIN_MINUTES: i64 = 240;
 /// How often every device reconnects meanwhile.
 const RECONNECT_MINUTES: i64 = 5;
+/// Tasks on one page of ListOTATaskByJob.
+const TASKS_SHOWN: usize = 100;
 
 impl World {
     /// Ends all trouble, waits, cancels what waits for ever, and checks the end.
@@ -235,15 +237,27 @@ impl World {
     /// ListOTATaskByJob shows every task with its status.
     pub(crate) fn task_list_is_right(&mut self, job: JobNo) -> Result<(), Violation> {
         let id = self.checker.job(job).map(|job| job.job_id.clone()).unwrap_or_default();
-        let params = [("JobId", id.as_str()), ("CurrentPage", "1"), ("PageSize", "100")];
-        let Answer::Done(body) = self.call("ListOTATaskByJob", &pairs(&params))? else { return Ok(()) };
-        let found: Vec<String> =
-            rows(&body, "SimpleOTATaskInfo").iter().map(|row| text(&row["TaskStatus"])).collect();
-        let expected: Vec<&str> =
-            self.checker.tasks().filter(|task| task.no.job == job).map(|task| task.status.name()).collect();
-        ensure(found == expected && body["Total"] == expected.len(), || {
-            format!("ListOTATaskByJob of batch {job} shows {found:?} instead of {expected:?}")
-        })
+        for page in 1.. {
+            // A dynamic batch may have several tasks of each device.
+            let (number, size) = (page.to_string(), TASKS_SHOWN.to_string());
+            let params =
+                [("JobId", id.as_str()), ("CurrentPage", number.as_str()), ("PageSize", size.as_str())];
+            let Answer::Done(body) = self.call("ListOTATaskByJob", &pairs(&params))? else { return Ok(()) };
+            let found: Vec<String> =
+                rows(&body, "SimpleOTATaskInfo").iter().map(|row| text(&row["TaskStatus"])).collect();
+            let all = self.checker.tasks().filter(|task| task.no.job == job);
+            let all: Vec<&str> = all.map(|task| task.status.name()).collect();
+            let expected = all.chunks(TASKS_SHOWN).nth(page - 1).unwrap_or_default();
+            ensure(found == expected && body["Total"] == all.len(), || {
+                format!(
+                    "ListOTATaskByJob of batch {job}, page {page}, shows {found:?} instead of {expected:?}"
+                )
+            })?;
+            if all.len() <= page * TASKS_SHOWN {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
