@@ -2,6 +2,7 @@
 
 use crate::api::access::{AccessKeys, Instances};
 use crate::api::audit::RefusedCalls;
+use crate::api::device::query_device_statistics::SharedCounts;
 use crate::api::nonce::Nonces;
 use crate::api::quota::Quotas;
 use crate::clock::Clock;
@@ -57,6 +58,8 @@ pub struct App {
     pub refusals_told: Mutex<BTreeSet<(TaskNo, &'static str)>>,
     /// Keys that are being uploaded to, or purged, at this moment.
     pub busy_keys: Mutex<BTreeSet<String>>,
+    /// Counts of devices that calls wait for.
+    pub device_counts: SharedCounts,
     /// Wakes the engine. It carries no data and may be lost: the engine looks at the rows.
     pub wake: Notify,
 }
@@ -90,6 +93,7 @@ impl App {
             ),
             refusals_told: Mutex::default(),
             busy_keys: Mutex::default(),
+            device_counts: SharedCounts::default(),
             wake: Notify::new(),
             config,
             store,
