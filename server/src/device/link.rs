@@ -77,7 +77,7 @@ pub trait DeviceLink: Send + Sync + 'static {
     fn send(&self, device: DeviceNo, downlink: Downlink);
 
     /// Takes back what was decided for a task before `revision` and is not written to the socket yet, because
-    /// the task was cancelled.
+    /// the task was cancelled, or its device left the version that its package is the difference to.
     fn withdraw(&self, device: DeviceNo, task: TaskNo, revision: i64);
 
     /// Ends the device's connection, if it has one: it was disabled or deleted. What is not written yet never is.

@@ -212,7 +212,9 @@ impl<'a, 'tx> Door<'a, 'tx> {
         match step(&held.task, &terms(batch, no, held.task.status, self.app), event, self.now) {
             Ok(Step::Same) => Ok(true),
             Ok(Step::Next(after)) => {
-                if after.status == TaskStatus::Canceled {
+                // A difference that waits to be written must not reach a device that left its source.
+                let difference = batch.firmware.differs_from().is_some();
+                if after.status == TaskStatus::Canceled || difference && after.status == TaskStatus::Failed {
                     self.effects.withdrawn.push((after.device, no, after.revision));
                 }
                 if after.due_at() != held.task.due_at() {

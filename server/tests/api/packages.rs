@@ -237,9 +237,14 @@ async fn a_device_that_left_the_source_is_not_given_the_difference_told_or_not()
             server.device(&lamp, pull()).await;
             assert_eq!(tasks(&server, &job).await, [format!("{name} NOTIFIED ")]);
         }
+        server.withdrawn.lock().unwrap().clear();
         server.device(&lamp, report("default", "1.5")).await;
         let why = "the device no longer runs a source version of the batch";
         assert_eq!(tasks(&server, &job).await, [format!("{name} FAILED {why}")]);
+        // What waits for the device's attention is taken back: born, told or not, and failed.
+        let revisions: Vec<i64> =
+            server.withdrawn.lock().unwrap().iter().map(|(_, revision)| *revision).collect();
+        assert_eq!(revisions, [2 + i64::from(told)]);
         // Nor does it come back in line as long as it runs another version.
         let again = [("JobId", job.as_str()), ("TaskId.1", &shop.task(&job).await)];
         let (_, answer) = server.call("ReupgradeOTATask", &again).await;

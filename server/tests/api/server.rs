@@ -45,10 +45,11 @@ pub const OTHER_ACCOUNT: Key = Key { id: "other-key", secret: "other-secret" };
 /// Longer parameters do not fit an address.
 const URI_BYTES_MAX: usize = 60_000;
 
-/// Nobody listens; who is sent away is noted.
+/// Nobody listens; who is sent away is noted, and what is taken back.
 #[derive(Default)]
 struct NoDevices {
     kicked: Arc<Mutex<Vec<DeviceNo>>>,
+    withdrawn: Arc<Mutex<Vec<(TaskNo, i64)>>>,
 }
 
 impl DeviceLink for NoDevices {
@@ -56,7 +57,9 @@ impl DeviceLink for NoDevices {
         false
     }
     fn send(&self, _: DeviceNo, _: Downlink) {}
-    fn withdraw(&self, _: DeviceNo, _: TaskNo, _: i64) {}
+    fn withdraw(&self, _: DeviceNo, task: TaskNo, revision: i64) {
+        self.withdrawn.lock().unwrap().push((task, revision));
+    }
     fn kick(&self, device: DeviceNo) {
         self.kicked.lock().unwrap().push(device);
     }
@@ -68,6 +71,8 @@ pub struct TestServer {
     pub dir: TempDir,
     /// Devices whose connections were ended.
     pub kicked: Arc<Mutex<Vec<DeviceNo>>>,
+    /// What was decided for these tasks before these revisions, and is not written yet, was taken back.
+    pub withdrawn: Arc<Mutex<Vec<(TaskNo, i64)>>>,
     /// Who calls in [`TestServer::call`] and [`TestServer::ok`], and in which instance (empty: the public one).
     caller: Mutex<(Key, String)>,
     http: Http,
@@ -171,11 +176,11 @@ impl TestServer {
         let clock = Arc::new(ManualClock::new(START));
         let random = Random::from_seed([1; 32]);
         let link = NoDevices::default();
-        let kicked = Arc::clone(&link.kicked);
+        let (kicked, withdrawn) = (Arc::clone(&link.kicked), Arc::clone(&link.withdrawn));
         let app = App::new(config, Arc::new(store), clock.clone(), random, master, blobs, Arc::new(link));
         let http = Http { app: Arc::clone(&app), metrics: None, ready: AtomicBool::new(true) };
         let caller = Mutex::new((ROOT, String::new()));
-        Self { app, clock, dir, kicked, caller, http, nonces: AtomicU64::new(0) }
+        Self { app, clock, dir, kicked, withdrawn, caller, http, nonces: AtomicU64::new(0) }
     }
 
     /// From now on [`TestServer::call`] and [`TestServer::ok`] are calls of this key in this instance.
