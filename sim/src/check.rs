@@ -2,6 +2,7 @@
 //!
 //! The checker remembers every task and batch as it last saw them, so it knows not only states but moves.
 
+use crate::takeover;
 use crate::{Violation, ensure};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use updraft_core::firmware::FirmwareStatus;
@@ -105,6 +106,12 @@ impl Checker {
         found.map(|job| job.no).ok_or_else(|| Violation(format!("batch {id} was made but is not there")))
     }
 
+    /// The module that a task's package is for.
+    pub(crate) fn module(&self, task: TaskNo) -> &str {
+        let firmware = self.jobs.get(&task.job).map(|job| job.firmware);
+        firmware.and_then(|firmware| self.modules.get(&firmware)).map_or("", String::as_str)
+    }
+
     /// Whether a package may be rolled out.
     pub(crate) fn is_ready(&self, firmware: FirmwareNo) -> bool {
         self.ready.contains(&firmware)
@@ -162,6 +169,13 @@ impl Checker {
             }
         }
         self.pace_is_kept(&sent, &shot, now)?;
+        let step = takeover::Step {
+            before: &self.tasks,
+            after: &seen,
+            jobs: shot.jobs.iter().map(|of| (of.job.no, &of.job)).collect(),
+            modules: shot.firmwares.iter().map(|of| (of.no, of.module.as_str())).collect(),
+        };
+        step.check()?;
         for firmware in &shot.firmwares {
             firmware_fits(firmware, &shot.jobs)?;
         }
@@ -365,7 +379,7 @@ impl Checker {
         let mut alone: BTreeMap<DeviceNo, TaskNo> = BTreeMap::new();
         for task in self.tasks.values().filter(|task| task.status.is_open()) {
             let Some(job) = self.jobs.get(&task.no.job) else { continue };
-            let module = self.modules.get(&job.firmware).map_or("", String::as_str);
+            let module = self.module(task.no);
             let two = |other: TaskNo| {
                 Violation(format!("device {} has two open tasks: {} and {other}", task.device, task.no))
             };
@@ -388,16 +402,21 @@ impl Checker {
             }
             let before =
                 |task: &Task| self.before.get(&task.no).copied().unwrap_or((task.status, task.retries));
+            let (DeviceEvent::Progress { module, .. } | DeviceEvent::Failure { module, .. }) = event else {
+                continue;
+            };
             let told = |task: &&Task| {
                 let (before, _) = before(task);
-                task.device == *device && matches!(before, TaskStatus::Notified | TaskStatus::InProgress)
+                task.device == *device
+                    && self.module(task.no) == module
+                    && matches!(before, TaskStatus::Notified | TaskStatus::InProgress)
             };
             let Some(task) = self.tasks.values().find(told) else { continue };
             let stored = match event {
-                DeviceEvent::Progress { module, percent, .. } if module == "default" => {
+                DeviceEvent::Progress { percent, .. } => {
                     task.status == TaskStatus::InProgress && task.progress == *percent
                 }
-                DeviceEvent::Failure { module, .. } if module == "default" => {
+                DeviceEvent::Failure { .. } => {
                     // It failed, is to be repeated now, or was to be repeated before.
                     let waits = task.retry_at.is_some();
                     task.status == TaskStatus::Failed || waits || task.retries > before(task).1

@@ -6,8 +6,8 @@
 //! looks whether everything still holds.
 //!
 //! Reading order: `world` (the queue), `server` (the process that may die), `net`, `devices` and
-//! `endpoint` (both ends of a connection), `operator` and `lives` (API calls), `faults`, `check` (after every
-//! step), `quiet` (at the end); `story` for written scenarios.
+//! `endpoint` (both ends of a connection), `operator`, `parts` and `lives` (API calls), `faults`, `check` and
+//! `takeover` (after every step), `quiet` (at the end); `story` for written scenarios.
 //!
 //! Replay a failure: `cargo xtask sim <seed>`.
 
@@ -22,10 +22,12 @@ mod link;
 mod lives;
 mod net;
 mod operator;
+mod parts;
 mod quiet;
 mod rules;
 mod server;
 pub mod story;
+mod takeover;
 mod transcript;
 mod world;
 

@@ -2,6 +2,7 @@
 
 use crate::api::{self, Answer, Pairs, pairs};
 use crate::devices::{Image, Node};
+use crate::parts::{PART, PART_VERSION};
 use crate::server::answer;
 use crate::world::{Event, World};
 use crate::{Violation, ensure};
@@ -9,6 +10,7 @@ use md5::{Digest as _, Md5};
 use serde_json::Value;
 use sha2::Sha256;
 use std::collections::BTreeMap;
+use updraft_core::device::DEFAULT_MODULE;
 use updraft_core::id::{FirmwareNo, JobNo, TaskNo, task_id};
 use updraft_core::task::{Task, TaskStatus};
 use updraft_core::time::{MINUTE_MS, SECOND_MS, Timestamp};
@@ -99,6 +101,7 @@ impl World {
     pub(crate) fn make_package(
         &mut self,
         product: usize,
+        module: &str,
         version: &str,
         verify: bool,
         method: &str,
@@ -120,6 +123,7 @@ impl World {
             ("ProductKey", key.as_str()),
             ("FirmwareName", &name),
             ("DestVersion", version),
+            ("ModuleName", module),
             ("FirmwareUrl", &text(&ticket["Data"]["FirmwareUrl"])),
             ("SignMethod", method),
             ("NeedToVerify", if verify { "true" } else { "false" }),
@@ -193,6 +197,7 @@ impl World {
             let on_ms = self.operator.range(0, 90 * SECOND_MS);
             let behaviour = self.draw_behaviour();
             let draws: Vec<usize> = (0..3).map(|_| self.operator.below(100)).collect();
+            let part = self.parts.percent(50);
             self.make_device(product, &format!("device-{number:02}"), on_ms, |config| {
                 config.behaviour = behaviour;
                 config.delivery = match draws[0] {
@@ -202,15 +207,24 @@ impl World {
                 };
                 config.qos = if draws[1] < 15 { Qos::AtMostOnce } else { Qos::AtLeastOnce };
                 config.clean_session = draws[2] < 85;
+                if part {
+                    config.versions.push((PART.to_owned(), PART_VERSION.to_owned()));
+                }
             })?;
         }
         for product in 0..products {
             for version in ["2.0.0", "2.1.0", "3.0.0"].iter().take(2 + self.operator.below(2)) {
                 let (verify, sha) = (self.operator.percent(30), self.operator.percent(50));
-                self.make_package(product, version, verify, if sha { "SHA256" } else { "MD5" })?;
+                self.make_package(
+                    product,
+                    DEFAULT_MODULE,
+                    version,
+                    verify,
+                    if sha { "SHA256" } else { "MD5" },
+                )?;
             }
         }
-        Ok(())
+        self.populate_parts()
     }
 
     fn draw_behaviour(&mut self) -> Behaviour {
@@ -246,6 +260,7 @@ impl World {
         if self.server.running.is_none() {
             return Ok(());
         }
+        self.shuffle_groups()?;
         let package = self.operator.below(self.packages.len());
         let jobs: Vec<JobNo> = self.checker.jobs().map(|job| job.no).collect();
         match self.operator.below(100) {
@@ -315,7 +330,11 @@ impl World {
             30..45 => more.push(("MultiModuleMode", "true")),
             _ => {}
         }
-        if self.operator.percent(60) {
+        if !self.groups.is_empty() && self.parts.percent(20) {
+            let group = self.parts.pick(&self.groups);
+            more.extend([("TargetSelection", "GROUP"), ("GroupType", "LINK_PLATFORM"), ("GroupId", &group)]);
+            self.draw_job("CreateOTAStaticUpgradeJob", package, &[], &more)
+        } else if self.operator.percent(60) {
             more.push(("TargetSelection", "SPECIFIC"));
             let count = 1 + self.operator.below(20);
             let names = self.draw_names(package, count);
@@ -451,25 +470,6 @@ impl World {
             }
             Answer::Refused(_) | Answer::Done(_) | Answer::Lost => Ok(()),
         }
-    }
-
-    /// ListOTAUnfinishedTaskByDevice shows what a device still has to do.
-    fn unfinished_is_right(&mut self) -> Result<(), Violation> {
-        let node = self.operator.below(self.nodes.len());
-        // Its name may be another device's by now.
-        if self.deleted.contains(&self.nodes[node].no) {
-            return Ok(());
-        }
-        let (key, name) =
-            (self.products[self.nodes[node].product].key.clone(), self.nodes[node].name.clone());
-        let params = pairs(&[("ProductKey", &key), ("DeviceName", &name)]);
-        let Answer::Done(body) = self.call("ListOTAUnfinishedTaskByDevice", &params)? else { return Ok(()) };
-        let rows = body["Data"]["SimpleOTATaskInfo"].as_array().cloned().unwrap_or_default();
-        let found: Vec<String> = rows.iter().map(|row| text(&row["TaskStatus"])).collect();
-        let device = self.nodes[node].no;
-        let open = self.checker.tasks().filter(|task| task.device == device && task.status.is_open());
-        let expected: Vec<&str> = open.map(|task| task.status.name()).collect();
-        ensure(found == expected, || format!("{name} has {found:?} to do instead of {expected:?}"))
     }
 
     fn draw_names(&mut self, package: usize, count: usize) -> Vec<String> {

@@ -70,8 +70,18 @@ impl World {
         .collect()
     }
 
-    /// Whether a task may stay open for ever: the platform's rule for devices that never answer.
+    /// Whether a task may stay open for ever: for its own reasons, or since its device is kept by another for ever.
     fn is_excused(&self, task: &Task) -> bool {
+        let keeps = |other: &&Task| other.device == task.device && other.status == TaskStatus::InProgress;
+        self.waits_for_ever(task)
+            || self.checker.tasks().filter(keeps).any(|other| self.waits_for_ever(other))
+    }
+
+    /// The platform's rule for devices that never answer.
+    fn waits_for_ever(&self, task: &Task) -> bool {
+        if !task.status.is_open() {
+            return false;
+        }
         let Some(node) = self.nodes.iter().find(|node| node.no == task.device) else { return false };
         let Some(job) = self.checker.job(task.no.job) else { return false };
         // A finish time ends whatever has not begun; what has begun may take a day longer.
@@ -82,12 +92,17 @@ impl World {
             return true;
         }
         let config = node.device.config();
+        // Who never had the module does not ask for it, and takes nothing that it did not ask for.
+        let knows = node.device.version(self.checker.module(task.no)).is_some();
         let asks = matches!(config.behaviour, Behaviour::Puller { .. }) || config.delivery == Delivery::Ask;
+        if asks && !knows {
+            return true;
+        }
         match config.behaviour {
             Behaviour::Silent => true,
             // Once it runs the wrong version it starts from it and comes back with it, again and again.
             Behaviour::WrongVersion { .. } if job.timeout_minutes.is_none() => true,
-            _ => !job.need_push && !asks,
+            _ => !(job.need_push || asks),
         }
     }
 
@@ -122,6 +137,9 @@ impl World {
         }
         for node in 0..self.nodes.len() {
             self.detail_is_right(node)?;
+        }
+        for group in 0..self.groups.len() {
+            self.group_is_right(group)?;
         }
         for product in 0..self.products.len() {
             self.devices_are_counted(product)?;
@@ -232,6 +250,25 @@ impl World {
             .map(|(id, status)| (id.as_str(), status.as_str()))
             .eq(expected.iter().map(|(id, status)| (id.as_str(), *status)));
         ensure(same, || format!("ListOTAJobByFirmware shows {found:?} instead of {expected:?}"))
+    }
+
+    /// ListOTAUnfinishedTaskByDevice shows what a device still has to do.
+    pub(crate) fn unfinished_is_right(&mut self) -> Result<(), Violation> {
+        let node = self.operator.below(self.nodes.len());
+        // Its name may be another device's by now.
+        if self.deleted.contains(&self.nodes[node].no) {
+            return Ok(());
+        }
+        let (key, name) =
+            (self.products[self.nodes[node].product].key.clone(), self.nodes[node].name.clone());
+        let params = pairs(&[("ProductKey", &key), ("DeviceName", &name)]);
+        let Answer::Done(body) = self.call("ListOTAUnfinishedTaskByDevice", &params)? else { return Ok(()) };
+        let rows = body["Data"]["SimpleOTATaskInfo"].as_array().cloned().unwrap_or_default();
+        let found: Vec<String> = rows.iter().map(|row| text(&row["TaskStatus"])).collect();
+        let device = self.nodes[node].no;
+        let open = self.checker.tasks().filter(|task| task.device == device && task.status.is_open());
+        let expected: Vec<&str> = open.map(|task| task.status.name()).collect();
+        ensure(found == expected, || format!("{name} has {found:?} to do instead of {expected:?}"))
     }
 
     /// ListOTATaskByJob shows every task with its status.

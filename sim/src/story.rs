@@ -1,8 +1,10 @@
 //! Written scenarios: a calm world, and somebody who says what happens.
 
 use crate::Violation;
+use crate::parts::PART;
 use crate::server::Death;
 use crate::world::World;
+use updraft_core::device::DEFAULT_MODULE;
 use updraft_core::id::JobNo;
 use updraft_fleet::{Behaviour, DeviceConfig};
 
@@ -16,7 +18,7 @@ impl Story {
     pub fn begin(must_be_verified: bool) -> Result<Self, Violation> {
         let mut world = World::new(0, 2_000, true)?;
         world.make_product("lamp")?;
-        world.make_package(0, "2.0.0", must_be_verified, "SHA256")?;
+        world.make_package(0, DEFAULT_MODULE, "2.0.0", must_be_verified, "SHA256")?;
         Ok(Self { world })
     }
 
@@ -69,6 +71,43 @@ impl Story {
     pub fn change_rate(&mut self, job: i64, rate: &str) -> Result<(), Violation> {
         let job = self.world.checker.job(JobNo(job)).cloned();
         job.map_or(Ok(()), |job| self.world.change(&job, rate, &[]))
+    }
+
+    /// A module that devices may have, with a package for it: version 5.1.0.
+    pub fn part(&mut self) -> Result<(), Violation> {
+        self.world.make_module(0)?;
+        self.world.make_package(0, PART, "5.1.0", false, "SHA256").map(drop)
+    }
+
+    /// Starts a batch for the module of all devices.
+    pub fn part_batch(&mut self, more: &[(&str, &str)]) -> Result<Option<i64>, Violation> {
+        let mut more = more.to_vec();
+        more.push(("TargetSelection", "ALL"));
+        Ok(self.world.make_job("CreateOTAStaticUpgradeJob", 1, &[], &more)?.map(|job| job.0))
+    }
+
+    /// A group of these devices; its number.
+    pub fn group(&mut self, names: &[&str]) -> Result<usize, Violation> {
+        let nodes = self.nodes(names);
+        self.world.make_group(&nodes)
+    }
+
+    /// Takes these devices into a group, or out of it.
+    pub fn regroup(&mut self, group: usize, names: &[&str], add: bool) -> Result<(), Violation> {
+        let nodes = self.nodes(names);
+        self.world.regroup(group, &nodes, add)
+    }
+
+    /// Starts a batch for the devices of a group.
+    pub fn group_batch(&mut self, group: usize) -> Result<Option<i64>, Violation> {
+        let id = self.world.groups[group].clone();
+        let more = [("TargetSelection", "GROUP"), ("GroupType", "LINK_PLATFORM"), ("GroupId", id.as_str())];
+        self.job("CreateOTAStaticUpgradeJob", &[], &more)
+    }
+
+    fn nodes(&self, names: &[&str]) -> Vec<usize> {
+        let at = |name: &&str| self.world.nodes.iter().position(|node| node.name == *name);
+        names.iter().filter_map(at).collect()
     }
 
     /// A moment so far from now, as the API takes it.

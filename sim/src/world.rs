@@ -79,6 +79,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) products: Vec<Product>,
     pub(crate) packages: Vec<Package>,
+    /// GroupIds.
+    pub(crate) groups: Vec<String>,
     pub(crate) images: BTreeMap<String, Image>,
     /// Versions that devices were told are stored.
     pub(crate) reported: BTreeMap<(DeviceNo, String), String>,
@@ -98,6 +100,7 @@ pub(crate) struct World {
     pub(crate) operator: Chance,
     pub(crate) faults: Chance,
     pub(crate) lives: Chance,
+    pub(crate) parts: Chance,
     pub(crate) transcript: Transcript,
     /// A violation found where none can be returned.
     pub(crate) broken: Option<Violation>,
@@ -124,6 +127,7 @@ impl World {
             nodes: Vec::new(),
             products: Vec::new(),
             packages: Vec::new(),
+            groups: Vec::new(),
             images: BTreeMap::new(),
             reported: BTreeMap::new(),
             checker: Checker::default(),
@@ -138,6 +142,7 @@ impl World {
             operator: Chance::new(seed, "operator"),
             faults: Chance::new(seed, "faults"),
             lives: Chance::new(seed, "lives"),
+            parts: Chance::new(seed, "parts"),
             transcript: Transcript::new(START, keep_all),
             broken: None,
         };

@@ -278,3 +278,40 @@ fn another_rate_holds_at_once() {
     }
     compare("another_rate_holds_at_once", tell());
 }
+
+/// Batches that say so go on beside one another, a module each; the device takes one update after the other.
+#[test]
+fn modules_side_by_side() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        story.part()?;
+        story
+            .device_with("lamp-1", |config| config.versions.push(("radio".to_owned(), "5.0.0".to_owned())))?;
+        story.pass(5 * SECOND_MS)?;
+        story.batch(&[])?;
+        story.part_batch(&[("MultiModuleMode", "true")])?;
+        story.part_batch(&[])?;
+        story.pass(5 * MINUTE_MS)?;
+        story.end()
+    }
+    compare("modules_side_by_side", tell());
+}
+
+/// A batch for a group has the devices that are in it now.
+#[test]
+fn a_group_as_it_stands() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        for name in ["north-1", "north-2", "south-3"] {
+            story.device(name, Behaviour::Good)?;
+        }
+        story.pass(5 * SECOND_MS)?;
+        let north = story.group(&["north-1", "north-2"])?;
+        story.group_batch(north)?;
+        story.regroup(north, &["south-3"], true)?;
+        story.regroup(north, &["north-2"], false)?;
+        story.pass(3 * MINUTE_MS)?;
+        story.end()
+    }
+    compare("a_group_as_it_stands", tell());
+}
