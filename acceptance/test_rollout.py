@@ -8,8 +8,9 @@ import time
 
 import paho.mqtt.client as mqtt
 import pytest
+from alibabacloud_iot20180120 import models
 
-from support.backend import Backend
+from support.backend import Backend, unique
 from support.waiting import wait_for
 
 OLD, NEW = "1.0.0", "2.0.0"
@@ -256,3 +257,72 @@ def _login(identity):
     content = f"clientId{cid}deviceName{identity.name}productKey{identity.product_key}"
     password = hmac.new(identity.secret.encode(), content.encode(), hashlib.sha256).hexdigest()
     return f"{cid}|securemode=3,signmethod=hmacsha256|", f"{identity.name}&{identity.product_key}", password
+
+
+def test_a_newer_batch_replaces_what_has_not_begun(server, backend, fleet):
+    product_key = backend.product()
+    busy, away = backend.devices(product_key, 2)
+    device = fleet.javascript(busy, server, hold=True)
+    backend.wait_ready(OLD, busy)
+    older = backend.package(product_key, NEW)
+    first = backend.batch(product_key, older)
+    device.wait("holding")
+    newer = backend.package(product_key, "3.0.0")
+    second = backend.batch(product_key, newer, overwrite_mode=2)
+    wait_for(lambda: statuses(backend, second), lambda found: found == ["FAILED", "QUEUED"])
+    assert backend.job(second).overwrite_mode == 2
+    # Who has begun is not interrupted; who has not is taken over.
+    assert backend.task(first, busy).task_status == "IN_PROGRESS"
+    assert backend.task(first, away).task_status == "CANCELED"
+    assert backend.task(second, busy).task_desc == "the device has an unfinished task in another batch"
+    device.send("go")
+    backend.wait_task(first, busy, "SUCCEEDED")
+    assert backend.wait_ended(older, first).job_status == "COMPLETE"
+    late = fleet.python(away, server)
+    backend.wait_task(second, away, "SUCCEEDED")
+    assert [push["version"] for push in late.all("push")][0] == "3.0.0"
+    assert backend.wait_ended(newer, second).job_status == "COMPLETE"
+
+
+def test_modules_of_a_device_are_upgraded_side_by_side(server, backend, fleet):
+    product_key = backend.product()
+    identity = backend.device(product_key)
+    backend.ok("CreateOTAModule", product_key=product_key, module_name="radio")
+    device = fleet.python(identity, server, part="5.0.0", hold=True)
+    backend.wait_ready(OLD, identity)
+    device.wait("version", version="5.0.0")
+    whole = backend.package(product_key, NEW)
+    part = backend.package(product_key, "5.1.0", module_name="radio")
+    first = backend.batch(product_key, whole, identity)
+    device.wait("holding")
+    # Any other batch finds the device busy; one that says so goes on beside it.
+    kept = backend.batch(product_key, part, identity)
+    backend.wait_task(kept, identity, "FAILED")
+    beside = backend.batch(product_key, part, identity, multi_module_mode=True)
+    assert backend.job(beside).multi_module_mode is True
+    device.wait("push", version="5.1.0", module="radio")
+    unfinished = backend.ok(
+        "ListOTAUnfinishedTaskByDevice", product_key=product_key, device_name=identity.name
+    ).data.simple_otatask_info
+    assert sorted(row.module_name for row in unfinished) == ["default", "radio"]
+    device.send("go")
+    backend.wait_task(first, identity, "SUCCEEDED")
+    backend.wait_task(beside, identity, "SUCCEEDED")
+
+
+def test_a_batch_for_a_group_has_its_devices(server, backend):
+    product_key = backend.product()
+    inside, outside = backend.devices(product_key, 2)
+    group = backend.ok("CreateDeviceGroup", group_name=unique("group")).data.group_id
+    member = models.BatchAddDeviceGroupRelationsRequestDevice(product_key=product_key, device_name=inside.name)
+    backend.ok("BatchAddDeviceGroupRelations", group_id=group, device=[member])
+    job_id = backend.batch(
+        product_key,
+        backend.package(product_key, NEW),
+        target_selection="GROUP",
+        group_id=group,
+        group_type="LINK_PLATFORM",
+    )
+    wait_for(lambda: backend.tasks(job_id), lambda tasks: set(tasks) == {inside.name})
+    job = backend.job(job_id)
+    assert (job.target_selection, job.group_id) == ("GROUP", group)

@@ -27,6 +27,7 @@ parser.add_argument("--product-key", required=True)
 parser.add_argument("--device-name", required=True)
 parser.add_argument("--device-secret", required=True)
 parser.add_argument("--version", default="1.0.0")
+parser.add_argument("--part", help="the version of a second module, `radio`")
 parser.add_argument("--fail", type=int, help="after the download report this negative step and stop")
 parser.add_argument("--hold", action="store_true", help="wait at 50 percent for the command go")
 parser.add_argument("--ignore", action="store_true", help="take note of pushes and do nothing")
@@ -41,7 +42,9 @@ connected = threading.Event()
 go = threading.Event()
 pushes = queue.Queue()
 message_ids = itertools.count(1)
-version = arguments.version
+versions = {None: arguments.version}  # by module; None is the whole firmware
+if arguments.part:
+    versions["radio"] = arguments.part
 
 
 def emit(event, **fields):
@@ -97,36 +100,36 @@ def publish(kind, params):
         connected.clear()
 
 
-def progress(step, desc=""):
-    publish("progress", {"step": str(step), "desc": desc})
+def progress(step, desc="", module=None):
+    publish("progress", {"step": str(step), "desc": desc} | ({"module": module} if module else {}))
     emit("progress", step=step)
 
 
-def report(new):
-    global version
-    version = new
-    kit.ota_report_version(None, version)
-    emit("version", version=version)
+def report(new, module=None):
+    versions[module] = new
+    kit.ota_report_version(module, new)
+    emit("version", version=new)
 
 
 def upgrade(push):
-    if push["version"] == version:
+    module = push["module"] if push["module"] in versions else None
+    if push["version"] == versions[module]:
         return  # a repeated push
-    progress(0, "download")
+    progress(0, "download", module)
     path = os.path.join(tempfile.mkdtemp(), "package")
     result = kit.download_ota_firmware(push["url"], path, push["sign_method"], push["sign"])
     ok = result is LinkKit.ErrorCode.SUCCESS
     content = open(path, "rb").read() if ok else b""
     emit("downloaded", ok=ok, result=str(result), size=len(content), md5=hashlib.md5(content).hexdigest())
     if arguments.fail is not None or not ok:
-        progress(arguments.fail or -2, "as asked" if ok else str(result))
+        progress(arguments.fail or -2, "as asked" if ok else str(result), module)
         return
-    progress(50)
+    progress(50, module=module)
     if arguments.hold:
         emit("holding")
         go.wait()
-    progress(100)
-    report(push["version"])
+    progress(100, module=module)
+    report(push["version"], module)
 
 
 def work():
@@ -140,7 +143,8 @@ def on_connect(session_flag, rc, user_data):
         return
     connected.set()
     emit("connected", session_present=bool(session_flag))
-    report(version)
+    for module, version in versions.items():
+        report(version, module)
 
 
 def on_disconnect(rc, user_data):
