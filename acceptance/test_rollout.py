@@ -288,7 +288,7 @@ def test_modules_of_a_device_are_upgraded_side_by_side(server, backend, fleet):
     product_key = backend.product()
     identity = backend.device(product_key)
     backend.ok("CreateOTAModule", product_key=product_key, module_name="radio")
-    device = fleet.python(identity, server, part="5.0.0", hold=True)
+    device = fleet.python(identity, server, module="radio=5.0.0", hold=True)
     backend.wait_ready(OLD, identity)
     device.wait("version", version="5.0.0")
     whole = backend.package(product_key, NEW)

@@ -27,7 +27,7 @@ parser.add_argument("--product-key", required=True)
 parser.add_argument("--device-name", required=True)
 parser.add_argument("--device-secret", required=True)
 parser.add_argument("--version", default="1.0.0")
-parser.add_argument("--part", help="the version of a second module, `radio`")
+parser.add_argument("--module", help="NAME=VERSION of a second module")
 parser.add_argument("--fail", type=int, help="after the download report this negative step and stop")
 parser.add_argument("--hold", action="store_true", help="wait at 50 percent for the command go")
 parser.add_argument("--ignore", action="store_true", help="take note of pushes and do nothing")
@@ -42,9 +42,9 @@ connected = threading.Event()
 go = threading.Event()
 pushes = queue.Queue()
 message_ids = itertools.count(1)
-versions = {None: arguments.version}  # by module; None is the whole firmware
-if arguments.part:
-    versions["radio"] = arguments.part
+versions = {"default": arguments.version}  # by module; so the SDK calls the whole firmware
+if arguments.module:
+    name, _, versions[name] = arguments.module.partition("=")
 
 
 def emit(event, **fields):
@@ -100,19 +100,25 @@ def publish(kind, params):
         connected.clear()
 
 
-def progress(step, desc="", module=None):
-    publish("progress", {"step": str(step), "desc": desc} | ({"module": module} if module else {}))
-    emit("progress", step=step)
+def named(module):
+    """The module as messages name it."""
+    return None if module == "default" else module
 
 
-def report(new, module=None):
+def progress(step, desc="", module="default"):
+    of = {"module": module} if named(module) else {}
+    publish("progress", {"step": str(step), "desc": desc} | of)
+    emit("progress", step=step, module=module)
+
+
+def report(new, module="default"):
     versions[module] = new
-    kit.ota_report_version(module, new)
-    emit("version", version=new)
+    kit.ota_report_version(named(module), new)
+    emit("version", version=new, module=module)
 
 
 def upgrade(push):
-    module = push["module"] if push["module"] in versions else None
+    module = push["module"]
     if push["version"] == versions[module]:
         return  # a repeated push
     progress(0, "download", module)
@@ -143,7 +149,7 @@ def on_connect(session_flag, rc, user_data):
         return
     connected.set()
     emit("connected", session_present=bool(session_flag))
-    for module, version in versions.items():
+    for module, version in list(versions.items()):
         report(version, module)
 
 
@@ -179,7 +185,7 @@ for line in sys.stdin:
     if command == "go":
         go.set()
     elif command == "pull":
-        kit.query_ota_firmware()
+        kit.query_ota_firmware(*rest)
     elif command == "progress":
         progress(int(rest[0]))
     elif command == "report":

@@ -5,7 +5,7 @@ Events (JSON lines on stdout): `connected`, `connack` (code; of a refused login)
 `downloaded` (ok, size, md5; name of a file among several; JavaScript), `progress` (step), `holding` (with the option hold), `nothing` (a pull
 without an update; JavaScript), `acknowledged` (step, of the command stream; JavaScript).
 
-Commands: `go` (ends holding), `pull`, `progress N`, `report VERSION`, `stream` (JavaScript).
+Commands: `go` (ends holding), `pull` (Python: of a module that is named), `progress N`, `report VERSION`, `stream` (JavaScript).
 """
 
 import json

@@ -2,68 +2,20 @@
 //!
 //! The checker remembers every task and batch as it last saw them, so it knows not only states but moves.
 
+use crate::shot::{Camera, JobShot, Shot};
 use crate::takeover;
 use crate::{Violation, ensure};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use updraft_core::firmware::FirmwareStatus;
 use updraft_core::id::{DeviceNo, FirmwareNo, JobNo, TaskNo};
-use updraft_core::job::{Counts, JobStatus};
+use updraft_core::job::JobStatus;
 use updraft_core::task::{Task, TaskStatus};
 use updraft_core::time::{MINUTE_MS, SECOND_MS, Timestamp};
 use updraft_server::device::link::{DeviceEvent, Downlink, Happened};
-use updraft_store::{Firmware, Job, StoreError, Tx};
+use updraft_store::{Firmware, Job};
 
 /// Tasks of ended batches are looked at again each so many rounds only: it is they that must not change.
 const THOROUGH_EVERY: u64 = 16;
-
-/// What to photograph.
-pub(crate) struct Camera {
-    firmwares: Vec<FirmwareNo>,
-    /// Batches whose tasks are left out.
-    settled: BTreeSet<JobNo>,
-}
-
-/// The database at one moment.
-pub(crate) struct Shot {
-    firmwares: Vec<Firmware>,
-    jobs: Vec<JobShot>,
-}
-
-struct JobShot {
-    job: Job,
-    kept: Counts,
-    /// Its rows, unless it is left out.
-    rows: Option<(Counts, Vec<Task>)>,
-}
-
-impl Camera {
-    /// Reads everything in one transaction.
-    pub(crate) fn take(&self, tx: &mut Tx<'_>) -> Result<Shot, StoreError> {
-        let firmwares = tx.firmwares_load(&self.firmwares)?;
-        let mut numbers = Vec::new();
-        for firmware in &firmwares {
-            // One more than there should be: a row that is not counted must not hide.
-            let listed = tx.job_list_by_firmware(firmware.no, 0, firmware.job_count + 1)?;
-            numbers.extend(listed.iter().map(|job| job.no));
-        }
-        numbers.sort_unstable();
-        let jobs = tx.jobs_load(&numbers)?;
-        let all = tx.counts_load(&jobs.iter().map(|job| job.no).collect::<Vec<_>>())?;
-        let mut shots = Vec::new();
-        for job in jobs {
-            let rows = if self.settled.contains(&job.no) {
-                None
-            } else {
-                let rows = tx.counts_from_rows(job.no)?;
-                let numbers: Vec<TaskNo> =
-                    (0..=job.task_count + 1).map(|ordinal| TaskNo { job: job.no, ordinal }).collect();
-                Some((rows, tx.tasks_load(&numbers)?))
-            };
-            shots.push(JobShot { kept: all.get(&job.no).copied().unwrap_or_default(), job, rows });
-        }
-        Ok(Shot { firmwares, jobs: shots })
-    }
-}
 
 /// The memory of the checks.
 #[derive(Default)]
@@ -77,8 +29,10 @@ pub(crate) struct Checker {
     before: BTreeMap<TaskNo, (TaskStatus, i64)>,
     /// Packages that may be rolled out.
     ready: BTreeSet<FirmwareNo>,
-    /// The modules that packages are for.
-    modules: BTreeMap<FirmwareNo, String>,
+    /// Packages that are deleted.
+    gone: BTreeSet<FirmwareNo>,
+    /// The module of each package, and whether it is a difference.
+    kinds: BTreeMap<FirmwareNo, (String, bool)>,
     /// Tasks that the operator asks for in this step: to be confirmed, or put back in line.
     asked: BTreeSet<TaskNo>,
     rounds: u64,
@@ -108,13 +62,17 @@ impl Checker {
 
     /// The module that a task's package is for.
     pub(crate) fn module(&self, task: TaskNo) -> &str {
-        let firmware = self.jobs.get(&task.job).map(|job| job.firmware);
-        firmware.and_then(|firmware| self.modules.get(&firmware)).map_or("", String::as_str)
+        self.kind(task).map_or("", |(module, _)| module)
     }
 
     /// Whether a package may be rolled out.
     pub(crate) fn is_ready(&self, firmware: FirmwareNo) -> bool {
         self.ready.contains(&firmware)
+    }
+
+    /// Whether a package is deleted.
+    pub(crate) fn is_gone(&self, firmware: FirmwareNo) -> bool {
+        self.gone.contains(&firmware)
     }
 
     /// The operator asks for these tasks in the next step.
@@ -137,13 +95,19 @@ impl Checker {
         self.rounds = self.rounds.next_multiple_of(THOROUGH_EVERY).wrapping_sub(1);
     }
 
-    /// What the next [`Checker::check`] wants to see.
-    pub(crate) fn shot(&mut self) -> Camera {
+    /// What the next [`Checker::check`] wants to see, after a step that decided to send this.
+    pub(crate) fn shot(&mut self, decided: &[(DeviceNo, Downlink)]) -> Camera {
         self.rounds = self.rounds.wrapping_add(1);
         let asked = |job: &Job| self.asked.iter().any(|task| task.job == job.no);
         let ended = |job: &&Job| job.is_over() && !self.is_thorough() && !asked(job);
         let settled = self.jobs.values().filter(ended).map(|job| job.no).collect();
-        Camera { firmwares: self.firmwares.clone(), settled }
+        let told = decided.iter().filter_map(|(device, downlink)| match downlink {
+            Downlink::Push { task, .. } | Downlink::PullReply { package: Some((task, ..)), .. } => {
+                Some((*device, *task))
+            }
+            Downlink::PullReply { package: None, .. } => None,
+        });
+        Camera { firmwares: self.firmwares.clone(), settled, told: told.collect() }
     }
 
     /// Checks the database after a step that decided to send this; answers what changed, in words.
@@ -163,7 +127,8 @@ impl Checker {
             .collect();
         let sent = self.sent_is_open(decided, &seen, &shot, now)?;
         for of in &shot.jobs {
-            self.job_fits(of)?;
+            let gone = shot.firmware(of.job.no).is_some_and(|firmware| firmware.deleted_at.is_some());
+            self.job_fits(of, gone)?;
             for task in of.rows.iter().flat_map(|(_, tasks)| tasks) {
                 lines.extend(self.task_moves_forward(task, sent.contains_key(&task.no))?);
             }
@@ -179,9 +144,13 @@ impl Checker {
         for firmware in &shot.firmwares {
             firmware_fits(firmware, &shot.jobs)?;
         }
-        let ready = shot.firmwares.iter().filter(|firmware| firmware.status.may_upgrade());
+        let (gone, there): (Vec<_>, Vec<_>) =
+            shot.firmwares.iter().partition(|firmware| firmware.deleted_at.is_some());
+        self.gone = gone.into_iter().map(|firmware| firmware.no).collect();
+        let ready = there.into_iter().filter(|firmware| firmware.status.may_upgrade());
         self.ready = ready.map(|firmware| firmware.no).collect();
-        self.modules = shot.firmwares.iter().map(|of| (of.no, of.module.clone())).collect();
+        let kind = |of: &Firmware| (of.no, (of.module.clone(), of.differs_from().is_some()));
+        self.kinds = shot.firmwares.iter().map(kind).collect();
         for JobShot { job, rows, .. } in shot.jobs {
             let before = self.jobs.get(&job.no).map(|job| job.status);
             if before != Some(job.status) {
@@ -226,10 +195,13 @@ impl Checker {
             ensure(fits, || format!("task {no} was {what} and is {:?}", after.status))?;
             let of =
                 shot.jobs.iter().find(|of| of.job.no == no.job).ok_or_else(|| wrong("without a batch"))?;
-            let firmware = shot.firmwares.iter().find(|firmware| firmware.no == of.job.firmware);
-            ensure(firmware.is_some_and(|firmware| firmware.dest_version == package.version), || {
-                wrong("with another version").0
-            })?;
+            let firmware = shot.firmware(no.job).ok_or_else(|| wrong("without a package"))?;
+            ensure(firmware.dest_version == package.version, || wrong("with another version").0)?;
+            ensure(firmware.deleted_at.is_none(), || wrong("although its package is deleted").0)?;
+            // What was decided for a task that the same step ended is not written; see `may_be_written`.
+            let runs = shot.versions.get(&no).and_then(Option::as_deref);
+            let fits = firmware.differs_from().is_none_or(|source| runs == Some(source));
+            ensure(fits || !after.status.is_open(), || wrong(&format!("as a difference from {runs:?}")).0)?;
             let schedule = of.job.schedule;
             ensure(schedule.start.is_none_or(|start| start <= now), || wrong("before its batch's time").0)?;
             // The decision is a moment older than the look at it.
@@ -246,7 +218,7 @@ impl Checker {
         Ok(sent)
     }
 
-    fn job_fits(&self, of: &JobShot) -> Result<(), Violation> {
+    fn job_fits(&self, of: &JobShot, gone: bool) -> Result<(), Violation> {
         let JobShot { job, kept, rows } = of;
         let at = |why: String| format!("batch {}: {why}", job.no);
         if let Some((rows, tasks)) = rows {
@@ -265,7 +237,11 @@ impl Checker {
         let over = job.expanded && kept.open() == 0;
         ensure(job.status.is_ended() == over, || at(format!("{:?} with {kept:?}", job.status)))?;
         let finished = job.end_at.is_some_and(|end| job.schedule.is_finished(end));
-        let all_canceled = !finished && kept.total() > 0 && kept.of(TaskStatus::Canceled) == kept.total();
+        // Before any of its tasks was made only the end of its package can cancel it.
+        let some = kept.total() > 0 || gone && job.status == JobStatus::Canceled;
+        let all_canceled = !finished && some && kept.of(TaskStatus::Canceled) == kept.total();
+        let stopped = job.status.is_ended() || job.cancel.queued;
+        ensure(!gone || stopped, || at("goes on without its package".to_owned()))?;
         let told = kept.of(TaskStatus::Notified) + kept.of(TaskStatus::InProgress);
         ensure(job.status != JobStatus::Planned || told == 0, || at(format!("planned with {kept:?}")))?;
         ensure(!over || (job.status == JobStatus::Canceled) == all_canceled, || {
@@ -408,8 +384,8 @@ impl Checker {
             let told = |task: &&Task| {
                 let (before, _) = before(task);
                 task.device == *device
-                    && self.module(task.no) == module
                     && matches!(before, TaskStatus::Notified | TaskStatus::InProgress)
+                    && self.module(task.no) == module
             };
             let Some(task) = self.tasks.values().find(told) else { continue };
             let stored = match event {
@@ -428,7 +404,13 @@ impl Checker {
         Ok(())
     }
 
-    /// What goes to the network now is for no cancelled task.
+    /// The module of a task's package, and whether that is a difference.
+    fn kind(&self, task: TaskNo) -> Option<(&str, bool)> {
+        let (module, difference) = self.kinds.get(&self.jobs.get(&task.job)?.firmware)?;
+        Some((module, *difference))
+    }
+
+    /// What goes to the network now is for no cancelled task, and a difference for none that failed.
     pub(crate) fn may_be_written(&self, downlink: &Downlink) -> Result<(), Violation> {
         let (no, revision) = match downlink {
             Downlink::Push { task, revision, .. }
@@ -438,6 +420,13 @@ impl Checker {
         let task = self.tasks.get(&no).ok_or_else(|| Violation(format!("task {no} is sent but unknown")))?;
         ensure(task.status != TaskStatus::Canceled, || {
             format!("task {no} is sent with revision {revision}, but was cancelled with {}", task.revision)
+        })?;
+        let difference = self.kind(no).is_some_and(|(_, difference)| difference);
+        ensure(!difference || task.status != TaskStatus::Failed, || {
+            format!(
+                "task {no} is sent a difference with revision {revision}, but failed with {}",
+                task.revision
+            )
         })
     }
 }

@@ -148,6 +148,30 @@ impl World {
 
     /// A device loses its power: what was not in its flash is gone.
     pub(crate) fn power_cycle(&mut self, node: usize, off_ms: i64) {
+        self.note(format!("{} loses its power", self.nodes[node].name));
+        let versions = self.flash(node);
+        self.reboot(node, off_ms, versions);
+    }
+
+    /// Somebody puts another version of a module on a device, which is off meanwhile.
+    pub(crate) fn reflash(&mut self, node: usize, off_ms: i64, module: &str, version: &str) {
+        let mut versions = self.flash(node);
+        for (_, runs) in versions.iter_mut().filter(|(of, _)| of == module) {
+            version.clone_into(runs);
+        }
+        self.reboot(node, off_ms, versions);
+    }
+
+    /// What is in a device's flash: its modules and their versions.
+    fn flash(&self, node: usize) -> Vec<(String, String)> {
+        let device = &self.nodes[node].device;
+        let runs = |(module, version): &(String, String)| {
+            (module.clone(), device.version(module).unwrap_or(version).to_owned())
+        };
+        device.config().versions.iter().map(runs).collect()
+    }
+
+    fn reboot(&mut self, node: usize, off_ms: i64, versions: Vec<(String, String)>) {
         if let Some(no) = self.nodes[node].conn.take() {
             if let Some(conn) = self.conns.get_mut(&no) {
                 conn.client_up = false;
@@ -155,15 +179,8 @@ impl World {
             let notices_ms = self.net.range(0, 60 * SECOND_MS);
             self.cut(no, true, 0, notices_ms);
         }
-        let name = &self.nodes[node].name;
-        self.note(format!("{name} loses its power"));
         let node_ref = &mut self.nodes[node];
-        let mut config = node_ref.device.config().clone();
-        for (module, version) in &mut config.versions {
-            if let Some(runs) = node_ref.device.version(module) {
-                runs.clone_into(version);
-            }
-        }
+        let mut config = DeviceConfig { versions, ..node_ref.device.config().clone() };
         config.seed = config.seed.wrapping_add(1);
         node_ref.device = Device::new(config);
         node_ref.download += 1;
@@ -218,7 +235,9 @@ impl World {
         let path = fetch.url.strip_prefix("http://")?.strip_prefix(HOST)?.strip_prefix('/')?;
         let (key, query) = path.split_once('?')?;
         let good = running.app.addresses.check_download(key, query, self.server.clock.peek());
-        let image = self.images.get(key).filter(|image| good && image.size == fetch.size)?;
+        let wanted = key.to_owned();
+        let there = self.server.read(move |tx| tx.file_find_any(&wanted)).ok()?.is_some();
+        let image = self.images.get(key).filter(|image| good && there && image.size == fetch.size)?;
         let method = match fetch.digest {
             SignMethod::Md5 => "md5",
             SignMethod::Sha256 => "sha256",

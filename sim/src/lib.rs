@@ -6,8 +6,8 @@
 //! looks whether everything still holds.
 //!
 //! Reading order: `world` (the queue), `server` (the process that may die), `net`, `devices` and
-//! `endpoint` (both ends of a connection), `operator`, `parts` and `lives` (API calls), `faults`, `check` and
-//! `takeover` (after every step), `quiet` (at the end); `story` for written scenarios.
+//! `endpoint` (both ends of a connection), `operator`, `rules`, `packages`, `groups` and `lives` (API calls),
+//! `faults`, `check`, `shot` and `takeover` (after every step), `quiet` (at the end); `story` for written scenarios.
 //!
 //! Replay a failure: `cargo xtask sim <seed>`.
 
@@ -18,14 +18,16 @@ mod clock;
 mod devices;
 mod endpoint;
 mod faults;
+mod groups;
 mod link;
 mod lives;
 mod net;
 mod operator;
-mod parts;
+mod packages;
 mod quiet;
 mod rules;
 mod server;
+mod shot;
 pub mod story;
 mod takeover;
 mod transcript;

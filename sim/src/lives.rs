@@ -2,6 +2,7 @@
 
 use crate::api::{Answer, pairs};
 use crate::operator::text;
+use crate::packages::{MODULE, fit_module};
 use crate::world::{Event, World};
 use crate::{Violation, ensure};
 use std::collections::BTreeSet;
@@ -84,7 +85,13 @@ impl World {
         match self.call("RegisterDevice", &pairs(&[("ProductKey", &key), ("DeviceName", &name)]))? {
             Answer::Done(body) => {
                 let secret = text(&body["Data"]["DeviceSecret"]);
-                self.add_node(product, &name, secret, SECOND_MS, |_| {}).map(drop)
+                let parts = self.nodes[old].device.version(MODULE).is_some();
+                self.add_node(product, &name, secret, SECOND_MS, |config| {
+                    if parts {
+                        fit_module(config);
+                    }
+                })
+                .map(drop)
             }
             Answer::Refused(code) => Err(Violation(format!("{name} is not free: {code}"))),
             Answer::Lost => {

@@ -1,17 +1,13 @@
 //! The operator: what back ends do through the API, and the draws of a scenario.
 
-use crate::api::{self, Answer, Pairs, pairs};
-use crate::devices::{Image, Node};
-use crate::parts::{PART, PART_VERSION};
+use crate::api::{Answer, Pairs, pairs};
+use crate::devices::Node;
+use crate::packages::{Draft, Package, fit_module};
 use crate::server::answer;
 use crate::world::{Event, World};
 use crate::{Violation, ensure};
-use md5::{Digest as _, Md5};
 use serde_json::Value;
-use sha2::Sha256;
-use std::collections::BTreeMap;
-use updraft_core::device::DEFAULT_MODULE;
-use updraft_core::id::{FirmwareNo, JobNo, TaskNo, task_id};
+use updraft_core::id::{JobNo, TaskNo, task_id};
 use updraft_core::task::{Task, TaskStatus};
 use updraft_core::time::{MINUTE_MS, SECOND_MS, Timestamp};
 use updraft_fleet::{Behaviour, Delivery, DeviceConfig, Identity, Qos};
@@ -23,15 +19,6 @@ const JOBS_MAX: usize = 20;
 /// A product.
 pub(crate) struct Product {
     pub(crate) key: String,
-}
-
-/// A package.
-#[derive(Clone)]
-pub(crate) struct Package {
-    pub(crate) no: FirmwareNo,
-    pub(crate) id: String,
-    pub(crate) product: usize,
-    pub(crate) version: String,
 }
 
 impl World {
@@ -97,47 +84,6 @@ impl World {
         Ok(node)
     }
 
-    /// Uploads a file and makes a package of it.
-    pub(crate) fn make_package(
-        &mut self,
-        product: usize,
-        module: &str,
-        version: &str,
-        verify: bool,
-        method: &str,
-    ) -> Result<usize, Violation> {
-        let file: Vec<u8> = (0..4_096_usize).map(|at| (at * (self.packages.len() + 3) % 251) as u8).collect();
-        let ticket = self.must("GenerateOTAUploadURL", &[("FileSuffix", "bin")])?;
-        let upload = api::upload(&ticket, &file);
-        let worked = self.operate(|running| answer(running.http.clone(), upload))?;
-        let status = worked.value.map_or(0, |(status, _)| status);
-        ensure(status == 204, || format!("the upload was answered with {status}"))?;
-        let digests = BTreeMap::from([
-            ("md5", hex::encode(Md5::digest(&file))),
-            ("sha256", hex::encode(Sha256::digest(&file))),
-        ]);
-        self.images.insert(text(&ticket["Data"]["Key"]), Image { size: file.len() as u64, digests });
-        let key = self.products[product].key.clone();
-        let name = format!("package_{}", self.packages.len() + 1);
-        let params = [
-            ("ProductKey", key.as_str()),
-            ("FirmwareName", &name),
-            ("DestVersion", version),
-            ("ModuleName", module),
-            ("FirmwareUrl", &text(&ticket["Data"]["FirmwareUrl"])),
-            ("SignMethod", method),
-            ("NeedToVerify", if verify { "true" } else { "false" }),
-        ];
-        let body = self.must("CreateOTAFirmware", &params)?;
-        let id = text(&body["Data"]["FirmwareId"]);
-        let (instance, wanted) = (self.server.instance, id.clone());
-        let found = self.server.read(move |tx| tx.firmware_find(instance, &wanted))?;
-        let no = found.ok_or_else(|| Violation("a package was made but is not found".to_owned()))?.no;
-        self.checker.watch(no);
-        self.packages.push(Package { no, id, product, version: version.to_owned() });
-        Ok(self.packages.len() - 1)
-    }
-
     /// Makes a batch with these parameters and names.
     pub(crate) fn make_job(
         &mut self,
@@ -188,6 +134,7 @@ impl World {
     /// Products, devices and packages of a drawn scenario.
     pub(crate) fn populate(&mut self) -> Result<(), Violation> {
         let products = 1 + usize::from(self.operator.percent(30));
+        let parts = self.keeper.percent(50);
         let devices = self.operator.range(5, 40) as usize;
         for product in 0..products {
             self.make_product(&format!("product_{}", product + 1))?;
@@ -197,7 +144,6 @@ impl World {
             let on_ms = self.operator.range(0, 90 * SECOND_MS);
             let behaviour = self.draw_behaviour();
             let draws: Vec<usize> = (0..3).map(|_| self.operator.below(100)).collect();
-            let part = self.parts.percent(50);
             self.make_device(product, &format!("device-{number:02}"), on_ms, |config| {
                 config.behaviour = behaviour;
                 config.delivery = match draws[0] {
@@ -207,24 +153,20 @@ impl World {
                 };
                 config.qos = if draws[1] < 15 { Qos::AtMostOnce } else { Qos::AtLeastOnce };
                 config.clean_session = draws[2] < 85;
-                if part {
-                    config.versions.push((PART.to_owned(), PART_VERSION.to_owned()));
+                if parts {
+                    fit_module(config);
                 }
             })?;
         }
         for product in 0..products {
             for version in ["2.0.0", "2.1.0", "3.0.0"].iter().take(2 + self.operator.below(2)) {
                 let (verify, sha) = (self.operator.percent(30), self.operator.percent(50));
-                self.make_package(
-                    product,
-                    DEFAULT_MODULE,
-                    version,
-                    verify,
-                    if sha { "SHA256" } else { "MD5" },
-                )?;
+                let method = if sha { "SHA256" } else { "MD5" };
+                self.make_package(Draft { verify, method, ..Draft::new(product, version) })?;
             }
         }
-        self.populate_parts()
+        self.stock_up(products, parts)?;
+        self.populate_groups()
     }
 
     fn draw_behaviour(&mut self) -> Behaviour {
@@ -316,6 +258,7 @@ impl World {
         if !self.checker.is_ready(self.packages[package].no) && self.operator.percent(80) {
             return Ok(());
         }
+        let source = self.packages[package].source.clone();
         let per_minute = self.operator.pick(&["10", "12", "15", "25", "40", "100"]);
         let mut more = vec![("MaximumPerMinute", per_minute)];
         let (start, finish) = self.draw_schedule();
@@ -330,8 +273,8 @@ impl World {
             30..45 => more.push(("MultiModuleMode", "true")),
             _ => {}
         }
-        if !self.groups.is_empty() && self.parts.percent(20) {
-            let group = self.parts.pick(&self.groups);
+        if !self.groups.is_empty() && self.grouper.percent(20) {
+            let group = self.grouper.pick(&self.groups);
             more.extend([("TargetSelection", "GROUP"), ("GroupType", "LINK_PLATFORM"), ("GroupId", &group)]);
             self.draw_job("CreateOTAStaticUpgradeJob", package, &[], &more)
         } else if self.operator.percent(60) {
@@ -351,6 +294,8 @@ impl World {
             }
             if self.operator.percent(30) {
                 more.extend([("SrcVersion.1", "1.0.0"), ("SrcVersion.2", "2.1.0")]);
+            } else if let Some(source) = &source {
+                more.push(("SrcVersion.1", source));
             }
             self.draw_job("CreateOTAStaticUpgradeJob", package, &[], &more)
         }
@@ -443,13 +388,16 @@ impl World {
         self.note(format!("operator: {action} {}", numbers.join(" ")));
         self.checker.expect(tasks.iter().map(|(no, _)| *no));
         match self.call(action, &params)? {
-            // A package may have failed its verification after it was rolled out.
-            Answer::Refused(code)
-                if code != "iot.ota.TaskStatusForbids" && code != "iot.ota.FirmwareNotVerified" =>
-            {
-                Err(Violation(format!("{action} was refused: {code}")))
+            // A package may have failed its verification after it was rolled out, or be gone.
+            Answer::Refused(code) => match code.as_str() {
+                "iot.ota.TaskStatusForbids" | "iot.ota.FirmwareNotVerified" => Ok(()),
+                "iot.ota.FirmwareNotFound" if tasks.iter().all(|(no, _)| self.is_gone(no.job)) => Ok(()),
+                _ => Err(Violation(format!("{action} was refused: {code}"))),
+            },
+            Answer::Done(_) if action == "ReupgradeOTATask" && self.is_gone(tasks[0].0.job) => {
+                Err(Violation(format!("{} goes on without its package", tasks[0].0)))
             }
-            _ => Ok(()),
+            Answer::Done(_) | Answer::Lost => Ok(()),
         }
     }
 
@@ -459,11 +407,12 @@ impl World {
         if names.is_empty() {
             return Ok(());
         }
-        let Package { id, product, .. } = self.packages[package].clone();
+        let Package { no, id, product, .. } = self.packages[package].clone();
         let mut params = pairs(&[("FirmwareId", &id), ("ProductKey", &self.products[product].key)]);
         params.extend(names.iter().zip(1..).map(|(name, n)| (format!("DeviceName.{n}"), name.clone())));
         self.note(format!("operator: takes {names:?} out"));
         match self.call("CancelOTATaskByDevice", &params)? {
+            Answer::Refused(code) if code == "iot.ota.FirmwareNotFound" && self.checker.is_gone(no) => Ok(()),
             // Tasks of a batch may still be in the making.
             Answer::Refused(code) if code != "iot.ota.TaskStatusForbids" => {
                 Err(Violation(format!("a cancellation by device was refused: {code}")))
@@ -473,9 +422,15 @@ impl World {
     }
 
     fn draw_names(&mut self, package: usize, count: usize) -> Vec<String> {
-        let product = self.packages[package].product;
-        let of = |node: &&Node| node.product == product && !self.deleted.contains(&node.no);
-        let all: Vec<String> = self.nodes.iter().filter(of).map(|node| node.name.clone()).collect();
+        let Package { product, source, module, .. } = self.packages[package].clone();
+        // Refusals of devices with another version are tried too.
+        let wanted = source.filter(|_| !self.keeper.percent(20));
+        let fits = |node: &&Node| {
+            node.product == product
+                && !self.deleted.contains(&node.no)
+                && wanted.as_deref().is_none_or(|wanted| node.device.version(&module) == Some(wanted))
+        };
+        let all: Vec<String> = self.nodes.iter().filter(fits).map(|node| node.name.clone()).collect();
         self.operator.some(count, all.len()).into_iter().map(|at| all[at].clone()).collect()
     }
 }

@@ -3,10 +3,12 @@
 use crate::api::{Answer, pairs};
 use crate::faults::Rates;
 use crate::operator::text;
+use crate::packages::MODULE;
 use crate::world::World;
 use crate::{Violation, ensure};
 use serde_json::Value;
-use updraft_core::device::DeviceStatus;
+use std::collections::BTreeMap;
+use updraft_core::device::{DEFAULT_MODULE, DeviceStatus};
 use updraft_core::id::{DeviceNo, JobNo};
 use updraft_core::job::JobStatus;
 use updraft_core::task::{Task, TaskStatus};
@@ -91,6 +93,9 @@ impl World {
         if task.status == TaskStatus::Confirm {
             return true;
         }
+        if self.is_gone(task.no.job) {
+            return false;
+        }
         let config = node.device.config();
         // Who never had the module does not ask for it, and takes nothing that it did not ask for.
         let knows = node.device.version(self.checker.module(task.no)).is_some();
@@ -137,6 +142,7 @@ impl World {
         }
         for node in 0..self.nodes.len() {
             self.detail_is_right(node)?;
+            self.modules_are_right(node)?;
         }
         for group in 0..self.groups.len() {
             self.group_is_right(group)?;
@@ -144,6 +150,7 @@ impl World {
         for product in 0..self.products.len() {
             self.devices_are_counted(product)?;
         }
+        ensure(!self.purge()?, || "files of deleted packages stay".to_owned())?;
         self.presence_is_true()
     }
 
@@ -218,9 +225,36 @@ impl World {
         })
     }
 
+    /// ListOTAModuleVersionsByDevice tells the versions of a device's modules as they are.
+    fn modules_are_right(&mut self, node: usize) -> Result<(), Violation> {
+        if self.deleted.contains(&self.nodes[node].no) {
+            return Ok(());
+        }
+        let (key, name) =
+            (self.products[self.nodes[node].product].key.clone(), self.nodes[node].name.clone());
+        let page = [("CurrentPage", "1"), ("PageSize", "100")];
+        let params = pairs(&[&[("ProductKey", key.as_str()), ("DeviceName", &name)][..], &page].concat());
+        let Answer::Done(body) = self.call("ListOTAModuleVersionsByDevice", &params)? else {
+            return Err(Violation(format!("the modules of {name} cannot be listed")));
+        };
+        let found: BTreeMap<String, String> = rows(&body, "SimpleOTAModuleInfo")
+            .iter()
+            .map(|row| (text(&row["ModuleName"]), text(&row["ModuleVersion"])))
+            .collect();
+        let device = &self.nodes[node].device;
+        for module in [DEFAULT_MODULE, MODULE] {
+            let Some(runs) = device.version(module).filter(|_| device.is_settled()) else { continue };
+            ensure(found.get(module).is_some_and(|found| found == runs), || {
+                format!("{module} of {name} is at {runs}, but {found:?}")
+            })?;
+        }
+        Ok(())
+    }
+
     /// ListOTAJobByFirmware shows every batch once, newest first, with the right totals.
     pub(crate) fn list_is_right(&mut self, package: usize) -> Result<(), Violation> {
         let package = self.packages[package].clone();
+        let gone = self.checker.is_gone(package.no);
         let mut expected: Vec<(String, &str)> = self
             .checker
             .jobs()
@@ -236,9 +270,11 @@ impl World {
             let params = [("FirmwareId", package.id.as_str()), ("CurrentPage", &number), ("PageSize", &size)];
             let body = match self.call("ListOTAJobByFirmware", &pairs(&params))? {
                 Answer::Done(body) => body,
+                Answer::Refused(code) if code == "iot.ota.FirmwareNotFound" && gone => return Ok(()),
                 Answer::Refused(code) => return Err(Violation(format!("a list was refused: {code}"))),
                 Answer::Lost => return Ok(()),
             };
+            ensure(!gone, || format!("a deleted package is found: {body}"))?;
             let totals = body["Total"] == expected.len() && body["PageCount"] == pages;
             ensure(totals, || format!("{} batches on {pages} pages, but {body}", expected.len()))?;
             let rows = rows(&body, "SimpleOTAJobInfo");

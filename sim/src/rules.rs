@@ -1,6 +1,7 @@
 //! Operators who make dynamic batches, change batches while they run, and end the rules.
 
 use crate::api::{Answer, pairs};
+use crate::packages::{MODULE, MODULE_VERSION, Package};
 use crate::world::World;
 use crate::{Violation, ensure};
 use updraft_core::id::{DeviceNo, JobNo};
@@ -14,7 +15,10 @@ const ROUNDS_MAX: usize = 1_000;
 impl World {
     /// A dynamic batch of a package, of any kind.
     pub(crate) fn draw_rule(&mut self, package: usize) -> Result<(), Violation> {
-        let source = self.operator.pick(&["1.0.0", "2.0.0", "2.1.0", "0.0.1-rescue"]);
+        let drawn = self.operator.pick(&["1.0.0", "2.0.0", "2.1.0", "0.0.1-rescue"]);
+        let Package { module, source, .. } = self.packages[package].clone();
+        let first = if module == MODULE { MODULE_VERSION } else { drawn };
+        let source = source.as_deref().unwrap_or(first);
         let mut more = vec![("SrcVersion.1", source)];
         if source != "1.0.0" && self.operator.percent(50) {
             more.push(("SrcVersion.2", "1.0.0"));

@@ -1,10 +1,9 @@
 //! Written scenarios: a calm world, and somebody who says what happens.
 
 use crate::Violation;
-use crate::parts::PART;
+use crate::packages::{Draft, MODULE};
 use crate::server::Death;
 use crate::world::World;
-use updraft_core::device::DEFAULT_MODULE;
 use updraft_core::id::JobNo;
 use updraft_fleet::{Behaviour, DeviceConfig};
 
@@ -18,7 +17,8 @@ impl Story {
     pub fn begin(must_be_verified: bool) -> Result<Self, Violation> {
         let mut world = World::new(0, 2_000, true)?;
         world.make_product("lamp")?;
-        world.make_package(0, DEFAULT_MODULE, "2.0.0", must_be_verified, "SHA256")?;
+        let draft = Draft { verify: must_be_verified, method: "SHA256", ..Draft::new(0, "2.0.0") };
+        world.make_package(draft)?;
         Ok(Self { world })
     }
 
@@ -76,7 +76,7 @@ impl Story {
     /// A module that devices may have, with a package for it: version 5.1.0.
     pub fn part(&mut self) -> Result<(), Violation> {
         self.world.make_module(0)?;
-        self.world.make_package(0, PART, "5.1.0", false, "SHA256").map(drop)
+        self.world.make_package(Draft { module: MODULE, method: "SHA256", ..Draft::new(0, "5.1.0") })
     }
 
     /// Starts a batch for the module of all devices.

@@ -6,7 +6,8 @@ use crate::devices::{Image, Node};
 use crate::endpoint::Delivery;
 use crate::faults::{Fault, FaultPlan, Rates};
 use crate::net::{Conn, ConnNo, Down, Up};
-use crate::operator::{Package, Product};
+use crate::operator::Product;
+use crate::packages::Package;
 use crate::server::{Death, Running, Server, Worked};
 use crate::transcript::Transcript;
 use crate::{Violation, ensure};
@@ -51,6 +52,8 @@ pub(crate) enum Event {
     Act,
     /// A device is disabled, enabled or deleted.
     Life,
+    /// The keeper of packages does something.
+    Keep,
     /// The operator changes its mind about a batch.
     Regret(JobNo),
     /// Something breaks.
@@ -98,9 +101,10 @@ pub(crate) struct World {
     pub(crate) net: Chance,
     pub(crate) downloads: Chance,
     pub(crate) operator: Chance,
+    pub(crate) keeper: Chance,
     pub(crate) faults: Chance,
     pub(crate) lives: Chance,
-    pub(crate) parts: Chance,
+    pub(crate) grouper: Chance,
     pub(crate) transcript: Transcript,
     /// A violation found where none can be returned.
     pub(crate) broken: Option<Violation>,
@@ -140,9 +144,10 @@ impl World {
             net: Chance::new(seed, "net"),
             downloads: Chance::new(seed, "downloads"),
             operator: Chance::new(seed, "operator"),
+            keeper: Chance::new(seed, "keeper"),
             faults: Chance::new(seed, "faults"),
             lives: Chance::new(seed, "lives"),
-            parts: Chance::new(seed, "parts"),
+            grouper: Chance::new(seed, "groups"),
             transcript: Transcript::new(START, keep_all),
             broken: None,
         };
@@ -186,6 +191,7 @@ impl World {
             Event::Write => self.write_now(),
             Event::Act => self.act()?,
             Event::Life => self.change_a_life()?,
+            Event::Keep => self.keep()?,
             Event::Regret(job) => self.regret(job)?,
             Event::Break(fault) => self.break_something(fault),
             Event::ServerUp => self.server_up()?,
@@ -249,7 +255,7 @@ impl World {
         })?;
         self.barred = barred.into_iter().collect();
         self.deleted = deleted.into_iter().collect();
-        let shot = self.checker.shot();
+        let shot = self.checker.shot(&decided);
         let shot = self.server.read(move |tx| shot.take(tx))?;
         let lines = self.checker.check(shot, &decided, self.server.clock.peek())?;
         for line in lines {

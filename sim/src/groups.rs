@@ -1,26 +1,16 @@
-//! Modules and groups: devices with a part of its own version, packages for it, and groups that batches are for.
+//! Groups of devices that batches are for, and whose members change.
 
 use crate::api::{Answer, pairs};
 use crate::operator::text;
 use crate::world::World;
 use crate::{Violation, ensure};
 
-/// The name of the module that is not the device's firmware.
-pub(crate) const PART: &str = "radio";
-/// What it runs at first.
-pub(crate) const PART_VERSION: &str = "5.0.0";
-/// In so many of a hundred worlds there are modules, and groups.
+/// In so many of a hundred worlds there are groups.
 const WORLDS_PERCENT: usize = 60;
 /// How often of a hundred acts a group changes as well.
 const REGROUP_PERCENT: usize = 15;
 
 impl World {
-    /// Adds a module to a product, as its page has it: packages need it, devices do not.
-    pub(crate) fn make_module(&mut self, product: usize) -> Result<(), Violation> {
-        let key = self.products[product].key.clone();
-        self.must("CreateOTAModule", &[("ProductKey", &key), ("ModuleName", PART)]).map(drop)
-    }
-
     /// Makes a group of these devices.
     pub(crate) fn make_group(&mut self, nodes: &[usize]) -> Result<usize, Violation> {
         let name = format!("group_{}", self.groups.len() + 1);
@@ -56,21 +46,14 @@ impl World {
         }
     }
 
-    /// Modules with their packages, and groups, of a drawn scenario.
-    pub(crate) fn populate_parts(&mut self) -> Result<(), Violation> {
-        if !self.parts.percent(WORLDS_PERCENT) {
+    /// Groups of a drawn scenario.
+    pub(crate) fn populate_groups(&mut self) -> Result<(), Violation> {
+        if !self.grouper.percent(WORLDS_PERCENT) {
             return Ok(());
         }
-        for product in 0..self.products.len() {
-            self.make_module(product)?;
-            for version in ["5.1.0", "5.2.0"] {
-                let verify = self.parts.percent(30);
-                self.make_package(product, PART, version, verify, "SHA256")?;
-            }
-        }
         for _ in 0..2 {
-            let count = self.parts.below(self.nodes.len() + 1);
-            let nodes = self.parts.some(count, self.nodes.len());
+            let count = self.grouper.below(self.nodes.len() + 1);
+            let nodes = self.grouper.some(count, self.nodes.len());
             self.make_group(&nodes)?;
         }
         Ok(())
@@ -78,11 +61,11 @@ impl World {
 
     /// Now and then devices move into a group or out of it.
     pub(crate) fn shuffle_groups(&mut self) -> Result<(), Violation> {
-        if self.groups.is_empty() || !self.parts.percent(REGROUP_PERCENT) {
+        if self.groups.is_empty() || !self.grouper.percent(REGROUP_PERCENT) {
             return Ok(());
         }
-        let (group, add) = (self.parts.below(self.groups.len()), self.parts.percent(50));
-        let nodes = self.parts.some(4, self.nodes.len());
+        let (group, add) = (self.grouper.below(self.groups.len()), self.grouper.percent(50));
+        let nodes = self.grouper.some(4, self.nodes.len());
         self.regroup(group, &nodes, add)
     }
 
