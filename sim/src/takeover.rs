@@ -66,7 +66,13 @@ impl Step<'_> {
     /// A task is born failed only of a device with a task that this batch may not replace.
     fn gives_way(&self, task: &Task) -> Result<(), Violation> {
         let met = self.met(task);
-        let protected = met.contains(&TaskStatus::InProgress) || !met.is_empty() && !self.replaces(task.no);
+        // What is about to be cancelled takes nobody's place.
+        let unwanted = self.jobs.get(&task.no.job).is_some_and(|job| {
+            let born = if job.need_confirm { TaskStatus::Confirm } else { TaskStatus::Queued };
+            job.conduct.dynamic.is_none() && job.cancel.reaches(born)
+        });
+        let takes = self.replaces(task.no) && !unwanted;
+        let protected = met.contains(&TaskStatus::InProgress) || !met.is_empty() && !takes;
         ensure(protected, || format!("task {} failed as busy, but its device had {met:?}", task.no))
     }
 
