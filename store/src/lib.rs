@@ -41,6 +41,8 @@ mod job_update;
 mod job_work;
 mod migrate;
 mod module;
+#[cfg(test)]
+mod plan;
 mod policy;
 mod product;
 mod product_tag;

@@ -182,8 +182,9 @@ const APPLY: Hot = Hot {
     ],
 };
 
-const BY_DEVICES: Hot = Hot {
-    row: listed_tasks!("FROM task t JOIN device d ON d.id = t.device WHERE t.job = ?1 AND t.device = ?2"),
+pub(crate) const BY_DEVICES: Hot = Hot {
+    // The `+` keeps SQLite from reading all tasks of the batch (plan.rs).
+    row: listed_tasks!("FROM task t JOIN device d ON d.id = t.device WHERE +t.job = ?1 AND t.device = ?2"),
     set: listed_tasks!(
         "FROM unnest($1::bigint[], $2::bigint[]) AS n(job, device)
           JOIN task t ON t.job = n.job AND t.device = n.device JOIN device d ON d.id = t.device

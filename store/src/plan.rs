@@ -1,0 +1,29 @@
+//! How SQLite goes about statements that it plans badly if it is left alone; only tests are here.
+//!
+//! It takes ten tasks for what a batch has, and there may be a million: it would rather walk along the batch in the
+//! order of its key than look into the index of devices, unless a `+` in front of the batch's column takes that way
+//! from it.
+
+use crate::Database;
+use crate::engine::sqlite;
+
+/// The steps of a statement, as SQLite describes them.
+fn plan(sql: &str) -> Vec<String> {
+    let mut database = Database::Sqlite(sqlite::open_memory().unwrap());
+    crate::prepare(&mut database).unwrap();
+    let Database::Sqlite(conn) = &database else { unreachable!("made above") };
+    let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    // An unbound parameter is NULL, which changes no plan.
+    statement.raw_query().mapped(|row| row.get(3)).collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn a_devices_tasks_in_a_batch_are_not_looked_for_among_all_tasks_of_the_batch() {
+    for sql in [crate::policy::EARLIER.row, crate::task::BY_DEVICES.row] {
+        let steps = plan(sql);
+        assert!(
+            steps.iter().any(|step| step.contains("USING INDEX task_device (device=?")),
+            "{sql}: {steps:?}"
+        );
+    }
+}
