@@ -50,8 +50,8 @@ impl Step<'_> {
         conduct.is_some_and(|conduct| conduct.multi_module || conduct.overwrite == OverwriteMode::Replace)
     }
 
-    /// How the other tasks of its device stood that collide with a new one.
-    fn met(&self, task: &Task) -> Vec<TaskStatus> {
+    /// The other tasks of its device that collide with a new one, and how they stood.
+    fn met(&self, task: &Task) -> Vec<(TaskNo, TaskStatus)> {
         let new = self.after.values().copied().filter(|other| !self.before.contains_key(&other.no));
         let all = self.before.values().chain(new);
         let met = all.filter(|other| {
@@ -60,7 +60,7 @@ impl Step<'_> {
                 && other.status.is_open()
                 && self.collides(task.no, other.no)
         });
-        met.map(|other| other.status).collect()
+        met.map(|other| (other.no, other.status)).collect()
     }
 
     /// A task is born failed only of a device with a task that this batch may not replace.
@@ -72,7 +72,10 @@ impl Step<'_> {
             job.conduct.dynamic.is_none() && job.cancel.reaches(born)
         });
         let takes = self.replaces(task.no) && !unwanted;
-        let protected = met.contains(&TaskStatus::InProgress) || !met.is_empty() && !takes;
+        // What a batch made later has decided stays, also when the tasks of this one come after it.
+        let kept =
+            |(no, status): &(TaskNo, TaskStatus)| *status == TaskStatus::InProgress || no.job >= task.no.job;
+        let protected = met.iter().any(kept) || !met.is_empty() && !takes;
         ensure(protected, || format!("task {} failed as busy, but its device had {met:?}", task.no))
     }
 
