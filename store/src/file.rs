@@ -54,6 +54,13 @@ pub enum UploadNoted {
     Replaced(String),
 }
 
+/// See `plan.rs`, also for the `+`.
+pub(crate) const FILE_OF_TASK: &str = "SELECT f.blob, f.size FROM task t JOIN job j ON j.id = t.job
+     JOIN firmware w ON w.id = j.firmware AND w.deleted_at IS NULL
+     JOIN file f ON f.firmware = w.id AND f.ordinal = ?3
+     WHERE t.device = ?1 AND +t.job = ?2 AND t.status IN (2, 3) AND j.download = 1 AND f.blob IS NOT NULL
+     LIMIT 1";
+
 impl Tx<'_> {
     /// Notes that an upload ticket for this key was given to the instance.
     pub fn file_ticket_insert(
@@ -126,11 +133,7 @@ impl Tx<'_> {
         place: i64,
     ) -> Result<Option<(String, i64)>, StoreError> {
         self.query_one(
-            "SELECT f.blob, f.size FROM task t JOIN job j ON j.id = t.job
-             JOIN firmware w ON w.id = j.firmware AND w.deleted_at IS NULL
-             JOIN file f ON f.firmware = w.id AND f.ordinal = ?3
-             WHERE t.device = ?1 AND t.job = ?2 AND t.status IN (2, 3) AND j.download = 1 AND f.blob IS NOT NULL
-             LIMIT 1",
+            FILE_OF_TASK,
             &[device.0.into(), job.0.into(), place.saturating_sub(1).into()],
             |row| Ok((row.text(0)?, row.int(1)?)),
         )

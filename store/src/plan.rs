@@ -19,7 +19,7 @@ fn plan(sql: &str) -> Vec<String> {
 
 #[test]
 fn a_devices_tasks_in_a_batch_are_not_looked_for_among_all_tasks_of_the_batch() {
-    for sql in [crate::policy::EARLIER.row, crate::task::BY_DEVICES.row] {
+    for sql in [crate::policy::EARLIER.row, crate::task::BY_DEVICES.row, crate::file::FILE_OF_TASK] {
         let steps = plan(sql);
         assert!(
             steps.iter().any(|step| step.contains("USING INDEX task_device (device=?")),
