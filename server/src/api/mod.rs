@@ -4,6 +4,7 @@ pub mod access;
 pub mod answer;
 pub mod audit;
 pub mod catalogue;
+pub mod code;
 pub mod device;
 pub mod error;
 pub mod firmware;
@@ -22,6 +23,8 @@ pub mod rpc;
 pub mod sign;
 pub mod sts;
 pub mod task;
+pub mod ticket;
+pub mod verify;
 
 use crate::api::answer::Object;
 use crate::api::error::ApiError;

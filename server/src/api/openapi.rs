@@ -5,7 +5,7 @@
 //! `Action` that the operation's parameters require.
 
 use crate::api::catalogue::{self, Entry, Parameter, Wire};
-use crate::api::{Operation, error};
+use crate::api::{Operation, code};
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
@@ -108,7 +108,7 @@ fn call(operation: &Operation, entry: &Entry) -> Value {
         }),
     );
     let refused = json!({ "$ref": "#/components/schemas/GatewayError" });
-    for status in error::gateway_statuses() {
+    for status in code::gateway_statuses() {
         responses.insert(
             status.to_string(),
             json!({

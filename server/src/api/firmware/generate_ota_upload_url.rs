@@ -1,11 +1,9 @@
 //! GenerateOTAUploadURL: a ticket for one form upload.
 
 use crate::api::answer::Object;
-use crate::api::error::{ApiError, Code};
+use crate::api::error::ApiError;
+use crate::api::ticket::{self, Upload};
 use crate::api::{Call, Operation};
-use crate::files::reserve;
-use updraft_core::id;
-use updraft_store::Lane;
 
 /// The table's entry.
 pub const OPERATION: Operation = Operation {
@@ -21,32 +19,16 @@ pub const OPERATION: Operation = Operation {
 const SUFFIXES: [&str; 10] = ["bin", "dav", "apk", "tar", "gz", "tar.gz", "zip", "gzip", "tar.xz", "pack"];
 
 async fn run(call: Call) -> Result<Object, ApiError> {
-    let app = &call.app;
     let suffix = call.params.text("FileSuffix").unwrap_or("bin");
     if !SUFFIXES.contains(&suffix) {
         return Err(ApiError::invalid("FileSuffix", &format!("It must be one of {}.", SUFFIXES.join(", "))));
     }
-    reserve::room_for(app, 0).map_err(|why| ApiError::with(Code::InsufficientStorage, why.to_string()))?;
-    let object_key = format!(
-        "ota/{}/{}.{suffix}",
-        hex::encode(app.random.bytes::<16>("object_key")),
-        id::alphanumeric(&app.random.bytes::<20>("object_key")),
-    );
-    let (instance, now, stored) = (call.instance, app.now(), object_key.clone());
-    app.store
-        .write(Lane::Interactive, move |tx| {
-            tx.file_ticket_insert(instance, &stored, now).map_err(ApiError::from)
-        })
-        .await?;
-    let ticket = app.addresses.upload_ticket(&object_key, app.config.file_bytes_max, now);
-    let data = Object::new()
-        .text("Key", &object_key)
-        .text("Host", &call.base)
-        .text("Policy", ticket.policy)
-        .text("OSSAccessKeyId", ticket.access_key_id)
-        .text("Signature", ticket.signature)
-        .text("FirmwareUrl", format!("{}/{object_key}", call.base))
-        .text("ObjectStorage", "OSS")
-        .utc("UtcCreate", now);
-    Ok(Object::new().object("Data", data))
+    let upload = Upload {
+        folder: "ota",
+        suffix,
+        bytes_max: call.app.config.file_bytes_max,
+        id_field: "OSSAccessKeyId",
+        address_field: "FirmwareUrl",
+    };
+    ticket::give(&call, upload).await
 }

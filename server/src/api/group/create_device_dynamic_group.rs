@@ -5,8 +5,7 @@ use crate::api::error::{ApiError, Code};
 use crate::api::group::kind;
 use crate::api::{Call, Operation};
 use updraft_core::group::expression::Expression;
-use updraft_core::id;
-use updraft_store::{Lane, NewGroup};
+use updraft_store::Lane;
 
 /// The table's entry.
 pub const OPERATION: Operation = Operation {
@@ -20,25 +19,13 @@ pub const OPERATION: Operation = Operation {
 
 async fn run(call: Call) -> Result<Object, ApiError> {
     let app = &call.app;
-    let (name, description) = kind::read_names(&call.params)?;
+    let (new, answer) = kind::draft(&call)?;
     let text = call.params.need("DynamicGroupExpression")?.to_owned();
     let expression = Expression::parse(&text).map_err(|error| {
         ApiError::with(Code::InvalidGroupExpression, format!("DynamicGroupExpression, {error}."))
     })?;
     let (instance, now, max) = (call.instance, app.now(), app.config.dynamic_group_max);
-    let new = NewGroup {
-        instance,
-        group_id: id::group_id(&app.random.bytes("group_id")),
-        name,
-        description,
-        parent: None,
-    };
-    let answer = Object::new()
-        .text("GroupId", &new.group_id)
-        .text("GroupName", &new.name)
-        .opt_text("GroupDesc", new.description.as_deref())
-        .text("DynamicGroupExpression", &text)
-        .utc("UtcCreate", now);
+    let answer = answer.text("DynamicGroupExpression", &text).utc("UtcCreate", now);
     app.store
         .write(Lane::Interactive, move |tx| {
             if tx.group_count(instance, true)? >= max {

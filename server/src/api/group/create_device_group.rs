@@ -4,8 +4,7 @@ use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
 use crate::api::group::kind;
 use crate::api::{Call, Operation};
-use updraft_core::id;
-use updraft_store::{Lane, NewGroup};
+use updraft_store::Lane;
 
 /// The table's entry.
 pub const OPERATION: Operation = Operation {
@@ -19,22 +18,11 @@ pub const OPERATION: Operation = Operation {
 
 async fn run(call: Call) -> Result<Object, ApiError> {
     let app = &call.app;
-    let (name, description) = kind::read_names(&call.params)?;
+    let (new, answer) = kind::draft(&call)?;
     let parent = call.params.text("SuperGroupId").map(str::to_owned);
     let (instance, now) = (call.instance, app.now());
     let (max, depth_max) = (app.config.group_max, app.config.group_depth_max);
-    let new = NewGroup {
-        instance,
-        group_id: id::group_id(&app.random.bytes("group_id")),
-        name,
-        description,
-        parent: None,
-    };
-    let answer = Object::new()
-        .text("GroupId", &new.group_id)
-        .text("GroupName", &new.name)
-        .opt_text("GroupDesc", new.description.as_deref())
-        .utc("UtcCreate", now);
+    let answer = answer.utc("UtcCreate", now);
     app.store
         .write(Lane::Interactive, move |tx| {
             let mut new = new.clone();

@@ -1,10 +1,7 @@
 //! DeleteDeviceDynamicGroup: deletes a dynamic group. Its devices and their tasks stay.
 
-use crate::api::answer::Object;
-use crate::api::error::ApiError;
-use crate::api::group::kind;
-use crate::api::{Call, Operation};
-use updraft_store::Lane;
+use crate::api::Operation;
+use crate::api::group::delete::delete;
 
 /// The table's entry.
 pub const OPERATION: Operation = Operation {
@@ -13,21 +10,5 @@ pub const OPERATION: Operation = Operation {
     changes: true,
     required: &["GroupId"],
     not_served: &[],
-    run: |call| Box::pin(run(call)),
+    run: |call| Box::pin(async move { delete(&call, true).await }),
 };
-
-async fn run(call: Call) -> Result<Object, ApiError> {
-    let (instance, now) = (call.instance, call.app.now());
-    let id = call.params.need("GroupId")?.to_owned();
-    call.app
-        .store
-        .write(Lane::Interactive, move |tx| {
-            let group = kind::find_of_kind(tx, instance, &id, true)?;
-            kind::check_unused(tx, &group)?;
-            Ok::<_, ApiError>(tx.group_delete(group.no, now)?)
-        })
-        .await?;
-    // Its members are forgotten by the engine.
-    call.app.wake.notify_one();
-    Ok(Object::new())
-}

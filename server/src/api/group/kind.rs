@@ -1,12 +1,13 @@
 //! Static and dynamic groups: how callers name them, and how answers show them.
 
+use crate::api::Call;
 use crate::api::answer::{Node, Object};
 use crate::api::error::{ApiError, Code};
 use crate::api::params::Params;
-use updraft_core::id::InstanceNo;
+use updraft_core::id::{self, InstanceNo};
 use updraft_core::limits::GROUP_DESC_CHARS_MAX;
 use updraft_core::text;
-use updraft_store::{Group, Tx};
+use updraft_store::{Group, NewGroup, Tx};
 
 /// GroupType of static groups.
 pub const STATIC: &str = "LINK_PLATFORM";
@@ -22,13 +23,24 @@ pub fn read(given: Option<&str>) -> Result<bool, ApiError> {
     }
 }
 
-/// A new group's name and description.
-pub fn read_names(params: &Params) -> Result<(String, Option<String>), ApiError> {
-    let name = params.need("GroupName")?;
+/// A new group at the top, with the name and description that the call gives it, and what the answer says of it.
+pub fn draft(call: &Call) -> Result<(NewGroup, Object), ApiError> {
+    let name = call.params.need("GroupName")?;
     if !text::group_name(name) {
         return Err(Code::InvalidGroupName.into());
     }
-    Ok((name.to_owned(), read_description(params)?))
+    let new = NewGroup {
+        instance: call.instance,
+        group_id: id::group_id(&call.app.random.bytes("group_id")),
+        name: name.to_owned(),
+        description: read_description(&call.params)?,
+        parent: None,
+    };
+    let answer = Object::new()
+        .text("GroupId", &new.group_id)
+        .text("GroupName", &new.name)
+        .opt_text("GroupDesc", new.description.as_deref());
+    Ok((new, answer))
 }
 
 /// The description, if there is one.

@@ -4,6 +4,7 @@ pub mod batch_add_device_group_relations;
 pub mod batch_delete_device_group_relations;
 pub mod create_device_dynamic_group;
 pub mod create_device_group;
+pub mod delete;
 pub mod delete_device_dynamic_group;
 pub mod delete_device_group;
 pub mod kind;
