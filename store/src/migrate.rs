@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(4, "0004_accounts"),
     migration!(5, "0005_files"),
     migration!(6, "0006_control_plane"),
+    migration!(7, "0007_device_side"),
 ];
 
 /// Brings the database to the newest schema, or refuses one that is newer than this binary.
