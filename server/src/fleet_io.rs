@@ -26,6 +26,7 @@ use updraft_fleet::DeviceConfig;
 use counters::Counters;
 pub use counters::Snapshot;
 use run::Runner;
+pub use wire::Target;
 
 /// How a fleet is driven.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +54,7 @@ impl Default for FleetOptions {
 
 /// What all devices of a fleet share.
 struct Shared {
-    mqtt_addr: SocketAddr,
+    target: Target,
     options: FleetOptions,
     clock: Clock,
     gate: Gate,
@@ -69,7 +70,7 @@ impl Fleet {
     /// Switches the devices on. They run until [`FleetHandle::stop`], or until the handle is dropped.
     pub fn start(devices: Vec<DeviceConfig>, mqtt_addr: SocketAddr, options: FleetOptions) -> FleetHandle {
         let shared = Arc::new(Shared {
-            mqtt_addr,
+            target: mqtt_addr.into(),
             options,
             clock: Clock::new(options.speed),
             gate: Gate::new(options.connects_per_second),

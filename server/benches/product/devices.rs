@@ -2,52 +2,94 @@
 
 use crate::Scale;
 use crate::api::{Caller, Connection};
+use crate::mosquitto::{By, Mosquitto};
 use crate::process::Process;
 use crate::report::{Report, millis, number};
 use crate::seed::{Seed, Seeded};
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use updraft_fleet::Identity;
 use updraft_fleet::message::{Topic, progress};
-use updraft_server::fleet_io::load;
+use updraft_server::fleet_io::{Target, load};
 
 /// Logins at once.
 const LOGINS: usize = 64;
+/// As long as a push with one file.
+const PUSH_BYTES: usize = 400;
+const NOT_INSTALLED: &str = "not installed (Debian: apt-get install mosquitto)";
 
 fn identities(devices: &[Seed]) -> Vec<Identity> {
     devices.iter().map(|device| device.identity.clone()).collect()
 }
 
-/// Measures what a session that does nothing costs.
+/// Measures what a session that does nothing costs, in a fresh server and in a fresh mosquitto.
 ///
 /// The first sessions fill caches that do not grow with the others, so each further session is told apart.
-pub async fn memory(process: &Process, seeded: &Seeded, report: &mut Report) -> anyhow::Result<()> {
-    report.part("Memory: a fresh server");
-    let devices = identities(&seeded.idle);
-    let (first, others) = devices.split_at(devices.len() / 10);
-    let before = process.anonymous_bytes()?;
-    let first = load::idle_sessions(process.mqtt, first).await?;
-    let between = process.anonymous_bytes()?;
-    let others = load::idle_sessions(process.mqtt, others).await?;
-    let after = process.anonymous_bytes()?;
-    let kib = |from: u64, to: u64, sessions: usize| {
-        format!("{:.2} KiB", to.saturating_sub(from) as f64 / sessions as f64 / 1_024.0)
-    };
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
-    report.row(
-        &format!("each idle MQTT session beyond the first {}, plain", number(first.len() as f64)),
-        &kib(between, after, others.len()),
-        &format!("RssAnon: {} idle, {} with the first", mib(before), mib(between)),
-    );
-    let all = first.len() + others.len();
-    report.row(
-        &format!("the same over all {}, with what the database caches", number(all as f64)),
-        &kib(before, after, all),
-        &format!("RssAnon with all: {}", mib(after)),
-    );
+pub async fn memory(seeded: &Seeded, report: &mut Report) -> anyhow::Result<()> {
+    report.part("Memory: a fresh server for each row");
+    for by in [By::Plain, By::Tls] {
+        let process = Process::start(seeded)?;
+        let target = by.target(process.mqtt, seeded)?;
+        let ours = Sessions::measure(&target, seeded, || process.anonymous_bytes()).await?;
+        drop(process);
+        let theirs = match Mosquitto::start(seeded)? {
+            Some(mosquitto) => {
+                let target = mosquitto.target(by, seeded)?;
+                Sessions::measure(&target, seeded, || mosquitto.anonymous_bytes()).await?.each()
+            }
+            None => NOT_INSTALLED.to_owned(),
+        };
+        report.row(
+            &format!("each idle MQTT session beyond the first {}, {}", number(ours.first as f64), by.name()),
+            &ours.each(),
+            &format!("mosquitto: {theirs}"),
+        );
+        report.row(
+            &format!("the same over all {}, with what the database caches", number(ours.all as f64)),
+            &kib(ours.before, ours.after, ours.all),
+            &format!("RssAnon: {} idle, {} with all", mib(ours.before), mib(ours.after)),
+        );
+    }
     Ok(())
+}
+
+/// Memory of a process before sessions, with the first and with all, in bytes.
+struct Sessions {
+    first: usize,
+    all: usize,
+    before: u64,
+    between: u64,
+    after: u64,
+}
+
+impl Sessions {
+    async fn measure(
+        target: &Target,
+        seeded: &Seeded,
+        memory: impl Fn() -> anyhow::Result<u64>,
+    ) -> anyhow::Result<Self> {
+        let devices = identities(&seeded.idle);
+        let (first, others) = devices.split_at(devices.len() / 10);
+        let before = memory()?;
+        let _first = load::idle_sessions(target, first).await?;
+        let between = memory()?;
+        let _others = load::idle_sessions(target, others).await?;
+        Ok(Self { first: first.len(), all: devices.len(), before, between, after: memory()? })
+    }
+
+    fn each(&self) -> String {
+        kib(self.between, self.after, self.all - self.first)
+    }
+}
+
+fn kib(from: u64, to: u64, sessions: usize) -> String {
+    format!("{:.2} KiB", to.saturating_sub(from) as f64 / sessions as f64 / 1_024.0)
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
 }
 
 /// Measures logins, progress reports and pushes.
@@ -57,23 +99,45 @@ pub async fn measure(
     scale: Scale,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    report.part("Devices: plain MQTT, every commit synchronous (FULL)");
-    logins(process, seeded, report).await?;
-    reports(process, seeded, scale, report).await?;
-    pushes(process, seeded, scale, report).await
+    report
+        .part("Devices: every commit synchronous (FULL); mosquitto keeps nothing and asks nobody who he is");
+    let mosquitto = Mosquitto::start(seeded)?;
+    for by in [By::Plain, By::Tls] {
+        logins(process, mosquitto.as_ref(), by, seeded, report).await?;
+    }
+    reports(process, mosquitto.as_ref(), seeded, scale, report).await?;
+    pushes(process, mosquitto.as_ref(), seeded, scale, report).await
 }
 
-async fn logins(process: &Process, seeded: &Seeded, report: &mut Report) -> anyhow::Result<()> {
+async fn logins(
+    process: &Process,
+    mosquitto: Option<&Mosquitto>,
+    by: By,
+    seeded: &Seeded,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let devices = identities(&seeded.idle);
     let bare = bare_connects(process, devices.len()).await?;
-    let found = load::login_load(process.mqtt, &devices, "1.0.0", LOGINS).await;
+    let found = load::login_load(&by.target(process.mqtt, seeded)?, &devices, "1.0.0", LOGINS).await;
     ensure!(found.errors == 0, "{} logins failed", found.errors);
+    let theirs = match mosquitto {
+        Some(mosquitto) => {
+            let found = load::login_load(&mosquitto.target(by, seeded)?, &devices, "1.0.0", LOGINS).await;
+            ensure!(found.errors == 0, "{} logins to mosquitto failed", found.errors);
+            format!("{}/s, p99 {}", number(found.per_second()), millis(found.p99))
+        }
+        None => NOT_INSTALLED.to_owned(),
+    };
     report.row(
-        &format!("connect + HMAC + version report, {LOGINS} at once, per second"),
+        &format!("connect, {}, + HMAC + version report, {LOGINS} at once, per second", by.name()),
         &number(found.per_second()),
-        &format!("connect + GET /healthz, as many at once: {}/s", number(bare)),
+        &format!("connect + GET /healthz, as many at once, plain: {}/s", number(bare)),
     );
-    report.row("  p99 from SYN to PUBACK", &millis(found.p99), &format!("p50 {}", millis(found.p50)));
+    report.row(
+        "  p99 from SYN to PUBACK",
+        &millis(found.p99),
+        &format!("p50 {}; mosquitto: {theirs}", millis(found.p50)),
+    );
     Ok(())
 }
 
@@ -99,6 +163,7 @@ async fn bare_connects(process: &Process, count: usize) -> anyhow::Result<f64> {
 
 async fn reports(
     process: &Process,
+    mosquitto: Option<&Mosquitto>,
     seeded: &Seeded,
     scale: Scale,
     report: &mut Report,
@@ -106,16 +171,8 @@ async fn reports(
     let (syncs, sync) = bare_syncs(seeded, Duration::from_secs(scale.report_seconds.min(3)))?;
     let devices = identities(&seeded.reporting);
     let cpu = process.cpu_seconds()?;
-    let found = load::publish_load(
-        process.mqtt,
-        &devices,
-        Duration::from_secs(scale.report_seconds),
-        |device, sequence| {
-            let step = i64::try_from(sequence % 101).unwrap_or_default();
-            (Topic::Progress.of(device), progress(sequence, "default", step, ""))
-        },
-    )
-    .await?;
+    let lasting = Duration::from_secs(scale.report_seconds);
+    let found = load::publish_load(&process.mqtt.into(), &devices, lasting, progress_of).await?;
     let cpu = (process.cpu_seconds()? - cpu) / found.count.max(1) as f64;
     ensure!(found.errors == 0, "{} devices failed", found.errors);
     report.row(
@@ -123,10 +180,25 @@ async fn reports(
         &number(found.per_second()),
         &format!("append 100 B + fdatasync, one after another: {}/s", number(syncs)),
     );
+    let theirs = match mosquitto {
+        Some(mosquitto) => {
+            let target = mosquitto.target(By::Plain, seeded)?;
+            let found = load::publish_load(&target, &devices, lasting, progress_of).await?;
+            ensure!(found.errors == 0, "{} devices failed at mosquitto", found.errors);
+            format!("{}/s, p99 {}", number(found.per_second()), millis(found.p99))
+        }
+        None => NOT_INSTALLED.to_owned(),
+    };
+    report.row("  the same messages to mosquitto, which keeps none", &theirs, "");
     report.row("  PUBACK p99", &millis(found.p99), &format!("one fdatasync: {}", millis(sync)));
     report.row("  PUBACK p50", &millis(found.p50), "each device waits for its PUBACK before its next report");
     report.row("  processor time of the server per report", &format!("{:.1} µs", cpu * 1e6), "");
     Ok(())
+}
+
+fn progress_of(device: &Identity, sequence: u64) -> (String, Vec<u8>) {
+    let step = i64::try_from(sequence % 101).unwrap_or_default();
+    (Topic::Progress.of(device), progress(sequence, "default", step, ""))
 }
 
 /// Appends to a file, each made durable before the next: per second, and the mean.
@@ -142,9 +214,16 @@ fn bare_syncs(seeded: &Seeded, lasting: Duration) -> anyhow::Result<(f64, Durati
     Ok((f64::from(count) / elapsed.as_secs_f64(), elapsed / count.max(1)))
 }
 
-async fn pushes(process: &Process, seeded: &Seeded, scale: Scale, report: &mut Report) -> anyhow::Result<()> {
+async fn pushes(
+    process: &Process,
+    mosquitto: Option<&Mosquitto>,
+    seeded: &Seeded,
+    scale: Scale,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let devices = &seeded.idle[..scale.pushed.min(seeded.idle.len())];
-    let listeners = load::listeners(process.mqtt, &identities(devices), "1.0.0").await?;
+    let names = identities(devices);
+    let listeners = load::listeners(&process.mqtt.into(), &names, "1.0.0", false).await?;
     let caller = Caller::new(process.api.to_string())?;
     let mut connection = Connection::open(process.api).await?;
     seeded.push_now(devices).await?;
@@ -153,11 +232,24 @@ async fn pushes(process: &Process, seeded: &Seeded, scale: Scale, report: &mut R
     let start = Instant::now();
     connection.call(&wake, "\"Success\":true").await?;
     listeners.wait_for(devices.len() as u64).await;
-    let rate = devices.len() as f64 / start.elapsed().as_secs_f64();
+    let rate = |start: Instant| devices.len() as f64 / start.elapsed().as_secs_f64();
+    let ours = rate(start);
+    let theirs = match mosquitto {
+        Some(mosquitto) => {
+            let target = mosquitto.target(By::Plain, seeded)?;
+            let listeners = load::listeners(&target, &names, "1.0.0", true).await?;
+            let publisher = &seeded.reporting.first().context("no publisher")?.identity;
+            let start = Instant::now();
+            load::push_by_broker(&target, publisher, &names, &[b'x'; PUSH_BYTES]).await?;
+            listeners.wait_for(devices.len() as u64).await;
+            format!("{}/s", number(rate(start)))
+        }
+        None => NOT_INSTALLED.to_owned(),
+    };
     report.row(
         &format!("pushes to {} connected devices, per second", number(devices.len() as f64)),
-        &number(rate),
-        "from the engine's wake-up to the last device's receipt",
+        &number(ours),
+        &format!("wake-up to last receipt; mosquitto, {PUSH_BYTES} B each: {theirs}"),
     );
     Ok(())
 }

@@ -57,20 +57,12 @@ impl Process {
 
     /// Memory that belongs to the process alone (`RssAnon`), in bytes.
     pub fn anonymous_bytes(&self) -> anyhow::Result<u64> {
-        self.memory("RssAnon:")
+        memory(self.child.id(), "RssAnon:")
     }
 
     /// The most memory that the process had so far (`VmHWM`), in bytes.
     pub fn peak_bytes(&self) -> anyhow::Result<u64> {
-        self.memory("VmHWM:")
-    }
-
-    fn memory(&self, line: &str) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let found = status.lines().find_map(|text| text.strip_prefix(line));
-        let kib: u64 =
-            found.with_context(|| format!("no {line}"))?.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kib * 1_024)
+        memory(self.child.id(), "VmHWM:")
     }
 
     /// Its process id.
@@ -82,6 +74,15 @@ impl Process {
     pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
         cpu_seconds(self.child.id())
     }
+}
+
+/// A line of a process's memory, in bytes.
+pub fn memory(pid: u32, line: &str) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let found = status.lines().find_map(|text| text.strip_prefix(line));
+    let kib: u64 =
+        found.with_context(|| format!("no {line}"))?.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib * 1_024)
 }
 
 /// Processor time that a process has used so far, in seconds.

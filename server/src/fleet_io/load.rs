@@ -1,7 +1,6 @@
 //! Crude clients for benchmarks: many sessions that do one thing each.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use updraft_fleet::login::Login;
 use updraft_fleet::message::{self, Topic};
 use updraft_fleet::{Identity, Qos};
 
+use super::Target;
 use super::wire::Wire;
 
 /// Nothing in a benchmark may take longer.
@@ -104,7 +104,7 @@ fn login() -> Login {
 
 /// Opens a session for every device, `concurrency` at a time.
 async fn open_all(
-    addr: SocketAddr,
+    target: &Target,
     devices: &[Identity],
     concurrency: usize,
 ) -> io::Result<Vec<(Identity, Wire)>> {
@@ -112,11 +112,11 @@ async fn open_all(
     let devices: Arc<[Identity]> = devices.into();
     let mut workers = JoinSet::new();
     for _ in 0..concurrency.clamp(1, devices.len().max(1)) {
-        let (next, devices) = (Arc::clone(&next), Arc::clone(&devices));
+        let (next, devices, target) = (Arc::clone(&next), Arc::clone(&devices), target.clone());
         workers.spawn(async move {
             let mut opened = Vec::new();
             while let Some(device) = devices.get(next.fetch_add(1, Relaxed) as usize) {
-                let wire = Wire::open(addr, device.connect_info(&login()), IO_TIMEOUT).await?;
+                let wire = Wire::open(&target, device.connect_info(&login()), IO_TIMEOUT).await?;
                 opened.push((device.clone(), wire));
             }
             io::Result::Ok(opened)
@@ -146,7 +146,7 @@ async fn publish_and_wait(wire: &mut Wire, topic: String, payload: Vec<u8>) -> i
 ///
 /// Measures from making a message to reading its PUBACK. The time to connect is not part of it.
 pub async fn publish_load<F>(
-    addr: SocketAddr,
+    target: &Target,
     devices: &[Identity],
     duration: Duration,
     message: F,
@@ -154,7 +154,7 @@ pub async fn publish_load<F>(
 where
     F: Fn(&Identity, u64) -> (String, Vec<u8>) + Send + Sync + 'static,
 {
-    let sessions = open_all(addr, devices, 128).await?;
+    let sessions = open_all(target, devices, 128).await?;
     let histogram = Arc::new(Histogram::new());
     let message = Arc::new(message);
     let (begin, begun) = watch::channel(None);
@@ -193,7 +193,7 @@ where
 /// Connects each device, reports `version`, waits for the PUBACK and disconnects; `concurrency` at a
 /// time. Measures from the first SYN to the PUBACK.
 pub async fn login_load(
-    addr: SocketAddr,
+    target: &Target,
     devices: &[Identity],
     version: &str,
     concurrency: usize,
@@ -205,11 +205,11 @@ pub async fn login_load(
     let mut clients = JoinSet::new();
     for _ in 0..concurrency.clamp(1, devices.len().max(1)) {
         let (next, devices, histogram) = (Arc::clone(&next), Arc::clone(&devices), Arc::clone(&histogram));
-        let version = version.to_owned();
+        let (version, target) = (version.to_owned(), target.clone());
         clients.spawn(async move {
             while let Some(device) = devices.get(next.fetch_add(1, Relaxed) as usize) {
                 let sent = Instant::now();
-                let mut wire = Wire::open(addr, device.connect_info(&login()), IO_TIMEOUT).await?;
+                let mut wire = Wire::open(&target, device.connect_info(&login()), IO_TIMEOUT).await?;
                 let payload = message::inform(1, updraft_core::device::DEFAULT_MODULE, &version);
                 let reported = publish_and_wait(&mut wire, Topic::Inform.of(device), payload);
                 timeout_at(sent + IO_TIMEOUT, reported).await??;
@@ -260,8 +260,8 @@ impl IdleSessions {
 }
 
 /// Opens a session for each device and waits until all are accepted.
-pub async fn idle_sessions(addr: SocketAddr, devices: &[Identity]) -> io::Result<IdleSessions> {
-    let opened = open_all(addr, devices, 128).await?;
+pub async fn idle_sessions(target: &Target, devices: &[Identity]) -> io::Result<IdleSessions> {
+    let opened = open_all(target, devices, 128).await?;
     Ok(IdleSessions { wires: opened.into_iter().map(|(_, wire)| wire).collect() })
 }
 
@@ -297,11 +297,19 @@ impl Listeners {
 }
 
 /// Opens a session for each device that reports `version` and then listens; returns when all have
-/// reported. For measuring how fast a server pushes.
-pub async fn listeners(addr: SocketAddr, devices: &[Identity], version: &str) -> io::Result<Listeners> {
+/// reported. For measuring how fast a server pushes. A plain broker wants `subscribe`.
+pub async fn listeners(
+    target: &Target,
+    devices: &[Identity],
+    version: &str,
+    subscribe: bool,
+) -> io::Result<Listeners> {
     let received = Arc::new(Received::default());
     let mut tasks = JoinSet::new();
-    for (device, mut wire) in open_all(addr, devices, 128).await? {
+    for (device, mut wire) in open_all(target, devices, 128).await? {
+        if subscribe {
+            wire.subscribe(vec![Topic::Upgrade.of(&device)]).await?;
+        }
         let payload = message::inform(1, updraft_core::device::DEFAULT_MODULE, version);
         publish_and_wait(&mut wire, Topic::Inform.of(&device), payload).await?;
         let received = Arc::clone(&received);
@@ -319,6 +327,30 @@ pub async fn listeners(addr: SocketAddr, devices: &[Identity], version: &str) ->
         });
     }
     Ok(Listeners { received, _tasks: tasks })
+}
+
+/// Publishes `payload` to every device's push topic from one connection, as a back end would through a plain
+/// broker: all at once, then the acknowledgements are waited for.
+pub async fn push_by_broker(
+    target: &Target,
+    publisher: &Identity,
+    devices: &[Identity],
+    payload: &[u8],
+) -> io::Result<()> {
+    let mut wire = Wire::open(target, publisher.connect_info(&login()), IO_TIMEOUT).await?;
+    let mut open = 0;
+    for device in devices {
+        wire.publish(Topic::Upgrade.of(device), payload.to_vec(), Qos::AtLeastOnce).await?;
+        open += 1;
+        // Neither side may run out of room for what the other has not read.
+        while open >= 1_000 {
+            open -= usize::from(matches!(wire.recv().await?, Packet::PublishAck { .. }));
+        }
+    }
+    while open > 0 {
+        open -= usize::from(matches!(wire.recv().await?, Packet::PublishAck { .. }));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ impl Runner {
         let sent = match output {
             Output::Connect(info) => {
                 self.shared.gate.pass().await;
-                let opened = Wire::open(self.shared.mqtt_addr, info, self.shared.options.io_timeout).await;
+                let opened = Wire::open(&self.shared.target, info, self.shared.options.io_timeout).await;
                 return Some(match opened {
                     Ok(wire) => {
                         self.wire = Some(wire);

@@ -298,7 +298,7 @@ async fn connections_keep_to_their_rate() {
 async fn loads_count_what_they_do() {
     let (world, addr) = World::start(0, 0, false).await;
     let devices = identities(5);
-    let report = publish_load(addr, &devices, Duration::from_millis(100), |device, sequence| {
+    let report = publish_load(&addr.into(), &devices, Duration::from_millis(100), |device, sequence| {
         let step = (sequence % 100) as i64;
         (Topic::Progress.of(device), updraft_fleet::message::progress(sequence, "default", step, ""))
     })
@@ -309,16 +309,16 @@ async fn loads_count_what_they_do() {
     assert!(report.elapsed >= Duration::from_millis(100) && report.per_second() > 0.0);
     assert_eq!(world.log.borrow().len() as u64, report.count);
 
-    let report = login_load(addr, &devices, "1.0", 3).await;
+    let report = login_load(&addr.into(), &devices, "1.0", 3).await;
     assert_eq!((report.count, report.errors), (5, 0));
     world.wait_for("goodbye", 5).await;
-    assert_eq!(idle_sessions(addr, &devices).await.unwrap().len(), 5);
+    assert_eq!(idle_sessions(&addr.into(), &devices).await.unwrap().len(), 5);
 }
 
 #[tokio::test]
 async fn listeners_count_pushes() {
     let (_world, addr) = World::start(0, 0, true).await;
-    let listeners = listeners(addr, &identities(5), "1.0").await.unwrap();
+    let listeners = listeners(&addr.into(), &identities(5), "1.0", false).await.unwrap();
     listeners.wait_for(5).await;
     assert_eq!(listeners.received(), 5);
 }
@@ -326,6 +326,6 @@ async fn listeners_count_pushes() {
 #[tokio::test]
 async fn a_refused_session_fails_the_benchmark() {
     let (_world, addr) = World::start(1, 0, false).await;
-    let error = idle_sessions(addr, &identities(3)).await.unwrap_err();
+    let error = idle_sessions(&addr.into(), &identities(3)).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
 }

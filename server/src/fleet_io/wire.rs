@@ -1,16 +1,24 @@
-//! A minimal MQTT 3.1.1 client: one TCP connection, no buffers while it is idle.
+//! A minimal MQTT 3.1.1 client: one connection, plain or TLS, no buffers of its own while it is idle.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use rmqtt_codec::types::Publish;
 use rmqtt_codec::v3::{Codec, Connect, ConnectAckReason, Packet, QoS};
-use tokio::io::AsyncWriteExt;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::codec::{Decoder, Encoder};
 use updraft_fleet::{ConnectInfo, Qos};
 
@@ -18,10 +26,65 @@ use updraft_fleet::{ConnectInfo, Qos};
 const PACKET_MAX: u32 = 512 * 1024;
 const READ_CHUNK: usize = 4 * 1024;
 
+/// Where a device connects to, and how.
+#[derive(Debug, Clone)]
+pub struct Target {
+    addr: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Target {
+    /// By TLS; the server's certificate must be good for `localhost`.
+    pub fn tls(addr: SocketAddr, config: Arc<ClientConfig>) -> Self {
+        Self { addr, tls: Some(config) }
+    }
+}
+
+impl From<SocketAddr> for Target {
+    /// Plain.
+    fn from(addr: SocketAddr) -> Self {
+        Self { addr, tls: None }
+    }
+}
+
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    async fn open(target: &Target) -> io::Result<Self> {
+        let stream = TcpStream::connect(target.addr).await?;
+        stream.set_nodelay(true)?;
+        let Some(config) = &target.tls else { return Ok(Self::Plain(stream)) };
+        let name = ServerName::try_from("localhost").map_err(broken)?;
+        let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
+        Ok(Self::Tls(Box::new(stream)))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        }
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes).await,
+            Self::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+        }
+    }
+}
+
 /// An open session.
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     codec: Codec,
     inbox: BytesMut,
     last_sent: Instant,
@@ -36,15 +99,13 @@ fn broken(error: impl std::fmt::Display) -> io::Error {
 
 impl Wire {
     /// Connects and logs in.
-    pub(super) async fn open(addr: SocketAddr, info: ConnectInfo, io_timeout: Duration) -> io::Result<Self> {
-        timeout(io_timeout, Self::open_unhurried(addr, info, io_timeout)).await?
+    pub(super) async fn open(target: &Target, info: ConnectInfo, io_timeout: Duration) -> io::Result<Self> {
+        timeout(io_timeout, Self::open_unhurried(target, info, io_timeout)).await?
     }
 
-    async fn open_unhurried(addr: SocketAddr, info: ConnectInfo, io_timeout: Duration) -> io::Result<Self> {
-        let stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?;
+    async fn open_unhurried(target: &Target, info: ConnectInfo, io_timeout: Duration) -> io::Result<Self> {
         let mut wire = Self {
-            stream,
+            stream: Stream::open(target).await?,
             codec: Codec::new(PACKET_MAX),
             inbox: BytesMut::new(),
             last_sent: Instant::now(),
@@ -128,23 +189,20 @@ impl Wire {
                 }
                 return Ok(packet);
             }
-            self.stream.readable().await?;
-            self.read_some()?;
+            poll_fn(|cx| self.poll_fill(cx)).await?;
         }
     }
 
     /// Reads what is there. Not async, so that the buffer is on the stack and not in every task.
-    fn read_some(&mut self) -> io::Result<()> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut chunk = [0; READ_CHUNK];
-        match self.stream.try_read(&mut chunk) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(len) => {
-                self.inbox.extend_from_slice(&chunk[..len]);
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
+        let mut chunk = ReadBuf::new(&mut chunk);
+        ready!(self.stream.poll_read(cx, &mut chunk))?;
+        if chunk.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
+        self.inbox.extend_from_slice(chunk.filled());
+        Poll::Ready(Ok(()))
     }
 
     fn next_packet_id(&mut self) -> NonZeroU16 {
