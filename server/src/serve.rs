@@ -221,6 +221,11 @@ impl Server {
         look(&self.app, &self.certificates, true).await;
     }
 
+    /// How many devices are connected.
+    pub fn devices_connected(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// How long a stop may take connections to end, in seconds.
     pub fn drain_seconds(&self) -> u32 {
         self.app.config.drain_seconds
