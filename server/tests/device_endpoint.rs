@@ -2,6 +2,8 @@
 
 #[path = "device_endpoint/blocks.rs"]
 mod blocks;
+#[path = "device_endpoint/five.rs"]
+mod five;
 #[path = "device_endpoint/limits.rs"]
 mod limits;
 #[path = "device_endpoint/nonsense.rs"]
@@ -57,7 +59,10 @@ async fn others_are_refused_with_a_code() {
     let base = Connect::python();
     let with_id = |client_id: String| Connect { client_id, ..base.clone() };
     for (connect, code) in [
-        (Connect { level: 5, ..base.clone() }, 1),
+        (Connect { level: 2, ..base.clone() }, 1),
+        // A bridge's way of saying 4.
+        (Connect { level: 0x84, ..base.clone() }, 1),
+        (Connect { protocol: "MQIsdp", level: 5, ..base.clone() }, 1),
         (Connect { keepalive: 0, ..base.clone() }, 2),
         (Connect { keepalive: 1_201, ..base.clone() }, 2),
         (with_id("x".repeat(65) + "|securemode=3|"), 2),

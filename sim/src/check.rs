@@ -105,7 +105,7 @@ impl Checker {
             Downlink::Push { task, .. } | Downlink::PullReply { package: Some((task, ..)), .. } => {
                 Some((*device, *task))
             }
-            Downlink::PullReply { package: None, .. } => None,
+            Downlink::PullReply { package: None, .. } | Downlink::Message { .. } => None,
         });
         Camera { firmwares: self.firmwares.clone(), settled, told: told.collect() }
     }
@@ -178,7 +178,7 @@ impl Checker {
             let (no, package, push) = match downlink {
                 Downlink::Push { task, package, .. } => (*task, package, true),
                 Downlink::PullReply { package: Some((task, _, package)), .. } => (*task, package, false),
-                Downlink::PullReply { package: None, .. } => continue,
+                Downlink::PullReply { package: None, .. } | Downlink::Message { .. } => continue,
             };
             let what = if push { "pushed" } else { "answered" };
             let wrong = |why: &str| Violation(format!("task {no} was {what} {why}"));
@@ -415,7 +415,7 @@ impl Checker {
         let (no, revision) = match downlink {
             Downlink::Push { task, revision, .. }
             | Downlink::PullReply { package: Some((task, revision, _)), .. } => (*task, *revision),
-            Downlink::PullReply { package: None, .. } => return Ok(()),
+            Downlink::PullReply { package: None, .. } | Downlink::Message { .. } => return Ok(()),
         };
         let task = self.tasks.get(&no).ok_or_else(|| Violation(format!("task {no} is sent but unknown")))?;
         ensure(task.status != TaskStatus::Canceled, || {

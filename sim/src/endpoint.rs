@@ -326,6 +326,8 @@ impl World {
                     (Question::Request, None) => return,
                 }
             }
+            // Of those the simulation has none.
+            Downlink::Message { .. } => return,
         };
         let topic = owner.downlink(topic);
         self.note(line);

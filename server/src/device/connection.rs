@@ -1,12 +1,15 @@
-//! One device's connection, from its first byte to its end.
+//! One device's connection, from its login to its end.
 //!
 //! No session outlives its connection, so SessionPresent is always 0; what a device missed is pushed again
 //! after its next login. Whatever a device sends becomes durable before it is acknowledged.
 
+use super::admission::{Admitted, LOGIN_PACKET_BYTES_MAX, Refused, refuse};
 use super::fetches::Fetches;
-use super::link::{Backend, DeviceEvent, Downlink, Happened, Named, NoBlock, Question, Unavailable};
-use super::login::{Login, Refusal};
-use super::session::{Ending, NewSession, Session, Sessions};
+use super::flights::Sending;
+use super::link::{Backend, DeviceEvent, Downlink, Happened, NoBlock, Question, Unavailable};
+use super::login::Refusal;
+use super::packet::{Message, Outbound, Reason, Version};
+use super::session::{Ending, Session, Sessions};
 use super::talk::Talk;
 use super::topic::{DownTopic, Owner};
 use super::wire::{Malformed, Wire};
@@ -15,9 +18,6 @@ use crate::gate::{Gate, Pass};
 use crate::net::{Peer, Stream};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use rmqtt_codec::error::DecodeError;
-use rmqtt_codec::types::{Publish, QoS};
-use rmqtt_codec::v3::{Connect, ConnectAck, ConnectAckReason, Packet};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::num::NonZeroU16;
@@ -29,14 +29,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use updraft_core::limits::{MQTT_BLOCK_BYTES_MAX, MQTT_PAYLOAD_BYTES_MAX, MQTT_TOPIC_BYTES_MAX};
-use updraft_core::text::clip;
 
-/// The first byte of a CONNECT.
-const CONNECT: u8 = 0x10;
-/// Longest packet of a stranger.
-const LOGIN_PACKET_BYTES_MAX: usize = 2 * 1024;
 /// Longest packet of a device: topic, payload, and the fields around them.
 const PACKET_BYTES_MAX: usize = MQTT_PAYLOAD_BYTES_MAX + MQTT_TOPIC_BYTES_MAX + 4;
+/// Longest properties of MQTT 5 beside the longest payload.
+const PROPERTIES_BYTES_MAX: usize = 1024;
+/// Longest fixed header.
+const HEADER_BYTES_MAX: usize = 5;
+/// What a device with MQTT 5 is told of that.
+pub(super) const WELCOME_PACKET_BYTES: u32 =
+    (HEADER_BYTES_MAX + PACKET_BYTES_MAX + PROPERTIES_BYTES_MAX) as u32;
 /// No more messages are rendered while this many bytes wait to be written.
 const BACKLOG_BYTES_MAX: usize = 64 * 1024;
 
@@ -69,10 +71,10 @@ impl Default for Limits {
 
 /// The device endpoint.
 pub struct Endpoint<B> {
-    backend: Arc<B>,
-    sessions: Arc<Sessions>,
-    limits: Limits,
-    gate: Arc<Gate>,
+    pub(super) backend: Arc<B>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) limits: Limits,
+    pub(super) gate: Arc<Gate>,
     /// The bytes that blocks may have in memory.
     room: Arc<Semaphore>,
 }
@@ -93,14 +95,33 @@ pub enum End {
     #[error("malformed bytes: {0}")]
     Malformed(#[from] Malformed),
     /// MQTT that may not come now.
-    #[error("protocol error: {0}")]
-    Protocol(&'static str),
+    #[error("protocol error: {1}")]
+    Protocol(Reason, &'static str),
     /// The registry wants it.
     #[error("ended from our side: {0:?}")]
     Ours(Ending),
+    /// It was not let in after all.
+    #[error("{0}")]
+    Refused(Refusal),
     /// What it did cannot be made durable.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+impl End {
+    /// What a device with MQTT 5 is told, if it is still there.
+    fn reason(&self) -> Option<Reason> {
+        Some(match self {
+            Self::Disconnected | Self::Closed | Self::Broken(_) | Self::Refused(_) => return None,
+            Self::Malformed(malformed) => malformed.reason(),
+            Self::Protocol(reason, _) => *reason,
+            Self::Ours(Ending::TakenOver) => Reason::SessionTakenOver,
+            Self::Ours(Ending::Silent) => Reason::KeepAliveTimeout,
+            Self::Ours(Ending::Kicked) => Reason::AdministrativeAction,
+            Self::Ours(Ending::Shutdown) => Reason::ShuttingDown,
+            Self::Unavailable(_) => Reason::ServerBusy,
+        })
+    }
 }
 
 impl<B: Backend> Endpoint<B> {
@@ -114,107 +135,47 @@ impl<B: Backend> Endpoint<B> {
     pub async fn handle(&self, stream: Stream, peer: Peer, pass: Pass) {
         let mut wire = Wire::new(stream, LOGIN_PACKET_BYTES_MAX);
         // Boxed, so that the many waiting connections do not carry the space that a login needs.
-        let session = match Box::pin(self.admit(&mut wire, &peer)).await {
-            Ok(Some(session)) => session,
+        let admitted = match Box::pin(self.admit(&mut wire, &peer)).await {
+            Ok(Some(admitted)) => admitted,
             Ok(None) => return,
-            Err(refusal) => {
-                // The codec cannot fail on four constant bytes.
-                let _ = wire.put(connack(refusal.code()));
+            Err(refused) => {
+                refuse(&mut wire, refused);
                 return wire.close().await;
             }
         };
         drop(pass);
+        let session = Arc::clone(&admitted.session);
         // A panic must not leave a ghost in the registry.
-        let end = AssertUnwindSafe(self.stay(&mut wire, &session, &peer)).catch_unwind().await;
+        let end = AssertUnwindSafe(self.stay(&mut wire, admitted, &peer)).catch_unwind().await;
         let owner = session.owner();
         let (pk, dn) = (owner.product_key, owner.device_name);
         if let Ok(end) = end {
             tracing::debug!(pk, dn, %end, "device left");
+            if let Some(reason) = end.reason() {
+                // Who takes no packet of four bytes has to guess.
+                let _ = wire.put(Outbound::Disconnect(reason));
+            }
         } else {
             tracing::error!(pk, dn, "a connection panicked");
         }
         Box::pin(self.leave(wire, &session)).await;
     }
 
-    /// Waits for the CONNECT and checks it; `Ok(None)`: not worth an answer.
-    async fn admit(&self, wire: &mut Wire, peer: &Peer) -> Result<Option<Arc<Session>>, Refusal> {
-        let first = tokio::select! {
-            first = timeout(self.limits.connect_within, first_packet(wire)) => first,
-            () = self.sessions.closing() => return Ok(None),
-        };
-        let remote = peer.remote;
-        let connect = match first {
-            Ok(Ok(Packet::Connect(connect))) => connect,
-            Ok(Err(End::Malformed(Malformed::Packet(DecodeError::UnsupportedProtocolLevel)))) => {
-                tracing::warn!(%remote, reason = %Refusal::Protocol, "login refused");
-                return Err(Refusal::Protocol);
-            }
-            // Cannot be, by its first byte.
-            Ok(Ok(_)) => return Ok(None),
-            Ok(Err(end)) => {
-                tracing::debug!(%remote, %end, "no CONNECT");
-                return Ok(None);
-            }
-            Err(_) => {
-                tracing::debug!(%remote, "no CONNECT in time");
-                return Ok(None);
-            }
-        };
-        let user_name = connect.username.as_deref().unwrap_or_default();
-        match self.identify(&connect, user_name, peer).await {
-            Ok(session) => Ok(Some(session)),
-            // Said by the gate, once a minute.
-            Err(Refusal::TooManyFailures) => Err(Refusal::TooManyFailures),
-            Err(reason) => {
-                if matches!(reason, Refusal::UnknownDevice | Refusal::Deleted | Refusal::Password) {
-                    self.gate.failed(remote.ip());
-                }
-                let (dn, pk) = user_name.rsplit_once('&').unwrap_or((user_name, ""));
-                tracing::warn!(%remote, pk = ?clip(pk, 64), dn = ?clip(dn, 64), %reason, "login refused");
-                Err(reason)
-            }
-        }
-    }
-
-    async fn identify(
-        &self,
-        connect: &Connect,
-        user_name: &str,
-        peer: &Peer,
-    ) -> Result<Arc<Session>, Refusal> {
-        // Before the database is asked.
-        if self.gate.refuses(peer.remote.ip()).is_some() {
-            return Err(Refusal::TooManyFailures);
-        }
-        let login = Login::parse(&connect.client_id, user_name, connect.keep_alive)?;
-        let named = self.backend.login(login.product_key, login.device_name).await;
-        let known = match named.map_err(|Unavailable| Refusal::Unavailable)? {
-            Named::Unknown => return Err(Refusal::UnknownDevice),
-            Named::Deleted => return Err(Refusal::Deleted),
-            Named::Known(known) => known,
-        };
-        if !login.verify(&known.secret, connect.password.as_deref().unwrap_or_default()) {
-            return Err(Refusal::Password);
-        }
-        // Only who knows the secret is told.
-        if known.disabled {
-            return Err(Refusal::Disabled);
-        }
-        let new = NewSession {
-            device: known.no,
-            owner: Owner { product_key: login.product_key, device_name: login.device_name },
-            local: peer.local,
-            keepalive: connect.keep_alive,
-            // A device that keeps its session does not subscribe again after a reconnect: the SDK for
-            // JavaScript relies on the server's memory. We have none across connections, so it is taken to
-            // be subscribed; a push too many is harmless, one too few leaves a task open for ever.
-            auto_subscribe: login.auto_subscribe || !connect.clean_session,
-        };
-        self.sessions.insert(new, Instant::now()).ok_or(Refusal::Unavailable)
-    }
-
     /// Welcomes the device and talks to it until something ends that.
-    async fn stay(&self, wire: &mut Wire, session: &Session, peer: &Peer) -> End {
+    async fn stay(&self, wire: &mut Wire, admitted: Box<Admitted>, peer: &Peer) -> End {
+        let session = Arc::clone(&admitted.session);
+        if let Err(end) = Box::pin(self.greet(wire, admitted, peer)).await {
+            return end;
+        }
+        match self.talk(wire, &session).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    /// Notes that the device is here, and tells it so.
+    async fn greet(&self, wire: &mut Wire, admitted: Box<Admitted>, peer: &Peer) -> Result<(), End> {
+        let Admitted { session, welcome, explain } = *admitted;
         let device = session.device;
         let ip = peer.remote.ip().to_string();
         let online = DeviceEvent::Online { session: session.number, ip };
@@ -222,27 +183,21 @@ impl<B: Backend> Endpoint<B> {
         if session.listening() {
             events.push(Happened { device, event: DeviceEvent::Listening });
         }
-        let refusal = match Box::pin(self.backend.happened(events)).await {
-            Err(Unavailable) => Some((Refusal::Unavailable, End::Unavailable(Unavailable))),
+        let refusal = match self.backend.happened(events).await {
+            Err(Unavailable) => Refusal::Unavailable,
             // It was disabled or deleted while it logged in.
-            Ok(()) if session.ending() == Some(Ending::Kicked) => {
-                Some((Refusal::Disabled, End::Ours(Ending::Kicked)))
+            Ok(()) if session.ending() == Some(Ending::Kicked) => Refusal::Disabled,
+            Ok(()) => {
+                wire.set_limit(match wire.version() {
+                    Version::V3 => PACKET_BYTES_MAX,
+                    Version::V5 => PACKET_BYTES_MAX + PROPERTIES_BYTES_MAX,
+                });
+                let told = wire.put(Outbound::Welcome(welcome));
+                return told.map_err(|unsent| End::Broken(io::Error::other(unsent)));
             }
-            Ok(()) => None,
         };
-        let code = refusal.as_ref().map_or(0, |(refusal, _)| refusal.code());
-        let put = wire.put(connack(code));
-        if let Some((_, end)) = refusal {
-            return end;
-        }
-        if put.is_err() {
-            return End::Unavailable(Unavailable);
-        }
-        wire.set_limit(PACKET_BYTES_MAX);
-        match self.talk(wire, session).await {
-            Ok(never) => match never {},
-            Err(end) => end,
-        }
+        refuse(wire, Refused { refusal, explain });
+        Err(End::Refused(refusal))
     }
 
     async fn talk(&self, wire: &mut Wire, session: &Session) -> Result<std::convert::Infallible, End> {
@@ -261,7 +216,7 @@ impl<B: Backend> Endpoint<B> {
             }
             // After the answers, so that a SUBACK comes before what it lets through, and after the reading,
             // so that a PUBACK makes room at once.
-            self.write_downlinks(wire, session, &mut talk);
+            self.write_downlinks(wire, session);
             // One block at a time, and the next when the last is out: a device that does not read, or asks for more
             // than it takes, costs one block of memory. Meanwhile nothing is read from it.
             if wire.is_drained()
@@ -304,33 +259,36 @@ impl<B: Backend> Endpoint<B> {
             None => Err(NoBlock::Unavailable),
         };
         // At QoS 0: who misses a block asks again.
-        put(wire, session, DownTopic::FileReply, None, file_download::reply(&request, &answer));
+        let topic = session.owner().downlink(DownTopic::FileReply);
+        put(wire, session, topic, None, false, file_download::reply(&request, &answer).into());
     }
 
-    fn write_downlinks(&self, wire: &mut Wire, session: &Session, talk: &mut Talk<'_>) {
+    fn write_downlinks(&self, wire: &mut Wire, session: &Session) {
         while wire.backlog() < BACKLOG_BYTES_MAX
-            && let Some(message) = session.next(talk.window.is_open())
+            && let Some(Sending { message, id: packet_id, again }) = session.next()
         {
             let base = self.sessions.base_url(session);
-            let (topic, packet_id, payload) = match message {
+            let (topic, payload) = match message {
                 Downlink::Push { package, id, .. } => {
-                    (DownTopic::Upgrade, talk.window.take(), push::push(&package, &base, id))
+                    (session.owner().downlink(DownTopic::Upgrade), push::push(&package, &base, id).into())
                 }
                 // At QoS 0: who misses an answer asks again.
                 Downlink::PullReply { asked, package } => {
                     let package = package.as_ref().map(|(_, _, package)| package.as_ref());
-                    match (asked.by, package) {
+                    let (topic, payload) = match (asked.by, package) {
                         (Question::Get, package) => {
-                            (DownTopic::GetReply, None, push::reply(&asked.id, package, &base))
+                            (DownTopic::GetReply, push::reply(&asked.id, package, &base))
                         }
                         (Question::Request, Some(package)) => {
-                            (DownTopic::RequestReply, None, push::request_reply(&asked.id, package, &base))
+                            (DownTopic::RequestReply, push::request_reply(&asked.id, package, &base))
                         }
                         (Question::Request, None) => continue,
-                    }
+                    };
+                    (session.owner().downlink(topic), payload.into())
                 }
+                Downlink::Message { topic, payload, .. } => (topic, payload),
             };
-            put(wire, session, topic, packet_id, payload);
+            put(wire, session, topic, packet_id, again, payload);
         }
     }
 
@@ -350,21 +308,19 @@ impl<B: Backend> Endpoint<B> {
 fn put(
     wire: &mut Wire,
     session: &Session,
-    topic: DownTopic,
+    topic: String,
     packet_id: Option<NonZeroU16>,
-    payload: Vec<u8>,
+    again: bool,
+    payload: Bytes,
 ) {
-    let publish = Publish {
-        dup: false,
-        retain: false,
-        qos: if packet_id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce },
-        topic: session.owner().downlink(topic).into(),
-        packet_id,
-        payload: Bytes::from(payload),
-        properties: None,
-    };
-    if let Err(error) = wire.put(Packet::Publish(Box::new(publish))) {
-        tracing::error!(?error, "a message cannot be encoded");
+    let message = Message { topic, alias: None, packet_id, again, payload };
+    if let Err(unsent) = wire.put(Outbound::Message(message)) {
+        let Owner { product_key: pk, device_name: dn } = session.owner();
+        tracing::warn!(pk, dn, %unsent, "a message is not sent");
+        // It will never be acknowledged.
+        if let Some(id) = packet_id {
+            session.arrived(id);
+        }
     }
 }
 
@@ -393,24 +349,4 @@ async fn wait(wire: &mut Wire, session: &Session) -> Result<bool, End> {
         }
     })
     .await
-}
-
-async fn first_packet(wire: &mut Wire) -> Result<Packet, End> {
-    loop {
-        if wire.fill().await? == 0 {
-            return Err(End::Closed);
-        }
-        // Told by the first byte already: a lost browser need not wait for the time-out.
-        if wire.first_byte() != Some(CONNECT) {
-            return Err(End::Protocol("the first packet is no CONNECT"));
-        }
-        if let Some(packet) = wire.next_packet()? {
-            return Ok(packet);
-        }
-    }
-}
-
-fn connack(code: u8) -> Packet {
-    let return_code = ConnectAckReason::try_from(code).unwrap_or(ConnectAckReason::ServiceUnavailable);
-    Packet::ConnectAck(ConnectAck { return_code, session_present: false })
 }

@@ -3,6 +3,7 @@
 //! Upwards: what a device did, as [`Happened`] values, in order for each device. Downwards: what to send
 //! it, as [`Downlink`] values. The endpoint knows MQTT and JSON; the engine knows neither.
 
+use bytes::Bytes;
 use std::future::Future;
 use std::sync::Arc;
 use updraft_core::firmware::SignMethod;
@@ -206,6 +207,17 @@ pub enum Downlink {
         asked: Asked,
         /// The task that the answer belongs to, with its revision, and the package; `None`: nothing to do.
         package: Option<(TaskNo, i64, Arc<Package>)>,
+    },
+    /// Tell it anything else.
+    Message {
+        /// The topic, in full.
+        topic: String,
+        /// The message.
+        payload: Bytes,
+        /// At QoS 1: it waits in the device's session, if that is kept, until the device has it.
+        kept: bool,
+        /// Whether it answers the device, which then gets it without a subscription, too.
+        answer: bool,
     },
 }
 

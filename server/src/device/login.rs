@@ -50,14 +50,17 @@ impl Method {
 /// Why a device is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Neither MQTT 3.1 nor 3.1.1.
-    #[error("the MQTT version is neither 3.1 nor 3.1.1")]
+    /// Neither MQTT 3.1, 3.1.1 nor 5.
+    #[error("the MQTT version is none of 3.1, 3.1.1 and 5")]
     Protocol,
+    /// An exchange of AUTH packets is asked for.
+    #[error("enhanced authentication is not supported")]
+    Enhanced,
     /// The keepalive is out of range.
     #[error("the keepalive is not within 30 to 1200 seconds")]
     Keepalive,
-    /// The free part of the client id is too long.
-    #[error("the client id is longer than 64 characters")]
+    /// The free part of the client id is too long; or, with MQTT 5, there is no client id.
+    #[error("the client id is empty or longer than 64 characters")]
     ClientId,
     /// An unknown `signmethod`.
     #[error("signmethod is none of hmacmd5, hmacsha1, hmacsha256")]
@@ -104,7 +107,34 @@ impl Refusal {
             // So that SDKs wait and try again: the device itself may be fine.
             Self::Unavailable | Self::TooManyFailures => 3,
             Self::UserName | Self::UnknownDevice | Self::Password => 4,
-            Self::Disabled | Self::Deleted => 5,
+            // Only MQTT 5 can ask for it.
+            Self::Disabled | Self::Deleted | Self::Enhanced => 5,
+        }
+    }
+
+    /// The reason code of the CONNACK by MQTT 5.
+    pub fn reason(self) -> u8 {
+        match self {
+            Self::Protocol => 0x84,
+            Self::Keepalive
+            | Self::ClientId
+            | Self::SignMethod
+            | Self::SecureMode
+            | Self::DynamicRegistration => 0x85,
+            Self::UserName | Self::UnknownDevice | Self::Password => 0x86,
+            Self::Deleted => 0x87,
+            Self::Unavailable => 0x88,
+            Self::Disabled => 0x8a,
+            Self::Enhanced => 0x8c,
+            Self::TooManyFailures => 0x9f,
+        }
+    }
+
+    /// What a device is told beside it: not which devices there are.
+    pub fn told(self) -> String {
+        match self {
+            Self::UnknownDevice | Self::Password => "the user name or the password is wrong".to_owned(),
+            other => other.to_string(),
         }
     }
 }

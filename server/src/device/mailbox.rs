@@ -1,6 +1,7 @@
 //! One device's mailbox: which topics it hears, and what waits to be written to it. Pure.
 
 use super::link::{Downlink, Question};
+use super::packet::Reason;
 use super::topic::{DownTopic, Owner, is_filter, matches};
 use std::collections::VecDeque;
 use updraft_core::id::TaskNo;
@@ -31,8 +32,8 @@ pub enum Sent {
 /// What a SUBSCRIBE did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subscribed {
-    /// Whether the filter is granted.
-    pub granted: bool,
+    /// Why the filter is not granted.
+    pub refused: Option<Reason>,
     /// Whether pushes reach the device from now on, and did not before.
     pub listening_began: bool,
 }
@@ -78,9 +79,15 @@ impl Mailbox {
 
     /// Takes a subscription of the device.
     pub fn subscribe(&mut self, owner: Owner<'_>, filter: &str) -> Subscribed {
-        let refused = Subscribed { granted: false, listening_began: false };
-        if !is_filter(filter) || !owner.owns(filter) {
-            return refused;
+        let refused = |why| Subscribed { refused: Some(why), listening_began: false };
+        if !is_filter(filter) {
+            return refused(Reason::TopicFilterInvalid);
+        }
+        if filter.starts_with("$share/") {
+            return refused(Reason::SharedNotSupported);
+        }
+        if !owner.owns(filter) {
+            return refused(Reason::NotAuthorized);
         }
         let before = self.delivers(owner, DownTopic::Upgrade);
         let exact = DownTopic::ALL.into_iter().find(|topic| owner.names(filter, *topic));
@@ -91,24 +98,31 @@ impl Mailbox {
             && !self.wildcards.iter().any(|known| **known == *filter)
         {
             if self.wildcards.len() >= SUBSCRIPTIONS_MAX {
-                return refused;
+                return refused(Reason::QuotaExceeded);
             }
             self.wildcards.push(filter.into());
         }
         let listening_began = !before && self.delivers(owner, DownTopic::Upgrade);
-        Subscribed { granted: true, listening_began }
+        Subscribed { refused: None, listening_began }
     }
 
-    /// Takes a subscription back.
-    pub fn unsubscribe(&mut self, owner: Owner<'_>, filter: &str) {
+    /// Takes a subscription back; whether there may have been one: those without effect are not remembered.
+    pub fn unsubscribe(&mut self, owner: Owner<'_>, filter: &str) -> bool {
+        let wildcards = self.wildcards.len();
         self.wildcards.retain(|known| **known != *filter);
+        let mut known = self.wildcards.len() < wildcards;
+        let mut effective = DownTopic::ALL.into_iter().any(|topic| matches(filter, &owner.downlink(topic)));
         for topic in DownTopic::ALL {
             if owner.names(filter, topic) {
+                effective = true;
+                known |= self.subscribed[topic as usize];
+                known |= self.auto_subscribe && !self.unsubscribed[topic as usize];
                 self.subscribed[topic as usize] = false;
                 self.unsubscribed[topic as usize] = true;
                 self.last_push = None;
             }
         }
+        known || (!effective && owner.owns(filter))
     }
 
     /// Queues a message, if the device is to have it.
@@ -140,6 +154,15 @@ impl Mailbox {
                     *package = None;
                 }
             }
+            Downlink::Message { topic, answer, .. } => {
+                let known = DownTopic::ALL.into_iter().find(|known| owner.names(topic, *known));
+                let heard = known.is_none_or(|topic| {
+                    if *answer { self.answers(owner, topic) } else { self.delivers(owner, topic) }
+                });
+                if !heard {
+                    return Sent::NotListening;
+                }
+            }
         }
         if self.queue.len() >= QUEUE_MAX {
             return Sent::Full;
@@ -148,10 +171,10 @@ impl Mailbox {
         Sent::Queued
     }
 
-    /// The next message to write; a push only if `push_too`, since those wait for a free slot.
+    /// The next message to write; one at QoS 1 only if `push_too`, since those wait for a free slot.
     pub fn next(&mut self, push_too: bool) -> Option<Downlink> {
-        let at =
-            self.queue.iter().position(|message| push_too || !matches!(message, Downlink::Push { .. }))?;
+        let waits = |m: &Downlink| matches!(m, Downlink::Push { .. } | Downlink::Message { kept: true, .. });
+        let at = self.queue.iter().position(|message| push_too || !waits(message))?;
         let message = self.queue.remove(at);
         if self.queue.is_empty() {
             // Give the memory back: most sessions wait for weeks.
@@ -176,6 +199,7 @@ impl Mailbox {
                 }
                 true
             }
+            Downlink::Message { .. } => true,
         });
     }
 
@@ -185,7 +209,7 @@ impl Mailbox {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::link::{Asked, Package};
     use super::*;
     use std::sync::Arc;
@@ -196,7 +220,7 @@ mod tests {
     const GET_REPLY: &str = "/sys/pk/dev1/thing/ota/firmware/get_reply";
     const ME: Owner<'static> = Owner { product_key: "pk", device_name: "dev1" };
 
-    fn task(ordinal: i64) -> TaskNo {
+    pub fn task(ordinal: i64) -> TaskNo {
         TaskNo { job: JobNo(1), ordinal }
     }
 
@@ -213,7 +237,7 @@ mod tests {
         })
     }
 
-    fn push(ordinal: i64, revision: i64) -> Downlink {
+    pub fn push(ordinal: i64, revision: i64) -> Downlink {
         Downlink::Push { task: task(ordinal), revision, package: package(), id: 1 }
     }
 
@@ -232,12 +256,14 @@ mod tests {
         assert!(!listens(&mailbox));
         assert_eq!(mailbox.post(ME, push(1, 1)), Sent::NotListening);
         assert_eq!(mailbox.post(ME, answer(1, 1)), Sent::Queued, "who asks gets an answer");
-        let foreign = Subscribed { granted: false, listening_began: false };
-        let own = |began| Subscribed { granted: true, listening_began: began };
+        let refused = |why| Subscribed { refused: Some(why), listening_began: false };
+        let foreign = refused(Reason::NotAuthorized);
+        let own = |began| Subscribed { refused: None, listening_began: began };
         for (filter, expected) in [
             ("/ota/device/upgrade/pk/dev2", foreign),
             ("/ota/device/upgrade/+/+", foreign),
-            ("/ota/#/pk/dev1", foreign),
+            ("/ota/#/pk/dev1", refused(Reason::TopicFilterInvalid)),
+            ("$share/g//ota/device/upgrade/pk/dev1", refused(Reason::SharedNotSupported)),
             ("/sys/pk/dev1/#", own(false)),
             ("/ota/device/request/pk/dev1", own(false)),
             (UPGRADE, own(true)),
@@ -256,6 +282,46 @@ mod tests {
         assert_eq!(mailbox.post(ME, answer(1, 1)), Sent::Queued, "/sys/pk/dev1/# is left");
         mailbox.unsubscribe(ME, "/sys/pk/dev1/#");
         assert_eq!(mailbox.post(ME, answer(1, 1)), Sent::NotListening);
+    }
+
+    #[test]
+    fn an_unsubscribe_knows_what_was_there() {
+        let mut mailbox = Mailbox::new(false);
+        mailbox.subscribe(ME, UPGRADE);
+        mailbox.subscribe(ME, "/sys/pk/dev1/#");
+        for (filter, there) in [
+            (UPGRADE, true),
+            (UPGRADE, false),
+            ("/sys/pk/dev1/#", true),
+            ("/sys/pk/dev1/#", false),
+            ("/pk/dev1/user/get", true),
+            ("/pk/dev2/user/get", false),
+        ] {
+            assert_eq!(mailbox.unsubscribe(ME, filter), there, "{filter}");
+        }
+        assert!(Mailbox::new(true).unsubscribe(ME, UPGRADE), "delivered without a subscription");
+    }
+
+    #[test]
+    fn other_messages_follow_the_subscriptions_to_their_topic() {
+        let message = |topic: &str, kept, answer| Downlink::Message {
+            topic: topic.to_owned(),
+            payload: bytes::Bytes::new(),
+            kept,
+            answer,
+        };
+        let mut mailbox = Mailbox::new(false);
+        assert_eq!(mailbox.post(ME, message(GET_REPLY, true, false)), Sent::NotListening);
+        assert_eq!(mailbox.post(ME, message(GET_REPLY, true, true)), Sent::Queued);
+        assert_eq!(mailbox.post(ME, message("/ext/error/pk/dev1", false, false)), Sent::Queued);
+        assert!(
+            matches!(mailbox.next(false), Some(Downlink::Message { kept: false, .. })),
+            "the first waits"
+        );
+        assert!(mailbox.next(false).is_none());
+        mailbox.unsubscribe(ME, GET_REPLY);
+        assert_eq!(mailbox.post(ME, message(GET_REPLY, true, true)), Sent::NotListening);
+        assert!(mailbox.next(true).is_some());
     }
 
     #[test]
@@ -278,10 +344,10 @@ mod tests {
             let level = |at: usize| if mask >> at & 1 == 1 { "+" } else { levels[at] };
             (0..levels.len()).map(level).collect::<Vec<_>>().join("/") + "/#"
         });
-        let granted: usize = filters.map(|f| usize::from(mailbox.subscribe(ME, &f).granted)).sum();
+        let granted: usize = filters.map(|f| usize::from(mailbox.subscribe(ME, &f).refused.is_none())).sum();
         assert_eq!((granted, mailbox.wildcards.len()), (SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_MAX));
-        assert!(!mailbox.subscribe(ME, "/sys/pk/dev1/#").granted);
-        assert!(mailbox.subscribe(ME, "/sys/pk/dev1/thing/job/#").granted, "this one is not kept");
+        assert_eq!(mailbox.subscribe(ME, "/sys/pk/dev1/#").refused, Some(Reason::QuotaExceeded));
+        assert_eq!(mailbox.subscribe(ME, "/sys/pk/dev1/thing/job/#").refused, None, "this one is not kept");
     }
 
     #[test]

@@ -1,22 +1,27 @@
 //! The device endpoint: MQTT on one side, [`link`] on the other.
 //!
 //! Reading order: [`link`] (the seam), [`login`] and [`topic`] (who is it, what may it touch), one file per
-//! kind of message ([`inform`], [`progress`], [`firmware_get`], [`file_download`], [`push`]), then [`mailbox`] (what a
-//! device hears), [`session`] (who is connected), [`wire`] (bytes), [`talk`] and [`fetches`] (what a device says and asks) and
-//! [`connection`] (one connection's life).
+//! kind of message ([`inform`], [`progress`], [`firmware_get`], [`file_download`], [`push`]), then [`mailbox`] and
+//! [`flights`] (what a device hears, and has not acknowledged), [`session`] (who is connected), [`packet`], [`aliases`] and
+//! [`wire`] (bytes of either version of MQTT), [`talk`] and [`fetches`] (what a device says and asks),
+//! [`admission`] and [`connection`] (one connection's life).
 //!
 //! This is not a broker: nothing is routed between devices, nothing is retained, and no session outlives
 //! its connection. What a device must still be told is the engine's to know; it tells it again after the
 //! next login.
 
+pub mod admission;
+pub mod aliases;
 pub mod connection;
 pub mod fetches;
 pub mod file_download;
 pub mod firmware_get;
+pub mod flights;
 pub mod inform;
 pub mod link;
 pub mod login;
 pub mod mailbox;
+pub mod packet;
 pub mod progress;
 pub mod push;
 pub mod session;

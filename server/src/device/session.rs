@@ -3,6 +3,7 @@
 //! One entry per device: a new login replaces the old one. An idle session owns no buffer, channel or
 //! timer; its connection's task waits on one [`Notify`].
 
+use super::flights::{Flights, Sending};
 use super::link::{DeviceLink, Downlink};
 use super::mailbox::Mailbox;
 pub use super::mailbox::{Sent, Subscribed};
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -64,6 +66,7 @@ pub struct Session {
 struct State {
     ending: Option<Ending>,
     mailbox: Mailbox,
+    flights: Flights,
 }
 
 impl DeviceLink for Sessions {
@@ -99,6 +102,8 @@ pub struct NewSession<'a> {
     pub keepalive: u16,
     /// Whether it asked for automatic delivery.
     pub auto_subscribe: bool,
+    /// Messages at QoS 1 that it takes at a time.
+    pub window: u16,
 }
 
 impl Session {
@@ -117,10 +122,20 @@ impl Session {
         self.wake.notified().await;
     }
 
-    /// The next message to write, unless the connection has to end; a push only if `push_too`.
-    pub fn next(&self, push_too: bool) -> Option<Downlink> {
+    /// The next message to write, unless the connection has to end.
+    pub fn next(&self) -> Option<Sending> {
         let mut state = self.state.lock();
-        if state.ending.is_some() { None } else { state.mailbox.next(push_too) }
+        let State { ending, mailbox, flights } = &mut *state;
+        if ending.is_some() {
+            return None;
+        }
+        let again = flights.depart_again();
+        again.or_else(|| mailbox.next(flights.is_open()).map(|message| flights.depart(message)))
+    }
+
+    /// The device has a message, or can never have it.
+    pub fn arrived(&self, id: NonZeroU16) {
+        self.state.lock().flights.arrived(id);
     }
 
     /// Takes a subscription of the device.
@@ -128,9 +143,9 @@ impl Session {
         self.state.lock().mailbox.subscribe(self.owner(), filter)
     }
 
-    /// Takes a subscription back.
-    pub fn unsubscribe(&self, filter: &str) {
-        self.state.lock().mailbox.unsubscribe(self.owner(), filter);
+    /// Takes a subscription back; whether there may have been one.
+    pub fn unsubscribe(&self, filter: &str) -> bool {
+        self.state.lock().mailbox.unsubscribe(self.owner(), filter)
     }
 
     /// Whether answers on this topic reach the device.
@@ -222,7 +237,11 @@ impl Sessions {
             local: new.local.ip(),
             silence_ms: u64::from(new.keepalive) * 1_500,
             last_seen: AtomicU64::new(self.elapsed_ms(now)),
-            state: Mutex::new(State { ending: None, mailbox: Mailbox::new(new.auto_subscribe) }),
+            state: Mutex::new(State {
+                ending: None,
+                mailbox: Mailbox::new(new.auto_subscribe),
+                flights: Flights::new(new.window),
+            }),
             wake: Notify::new(),
         });
         let old = shard.insert(new.device, Arc::clone(&session));
@@ -258,7 +277,9 @@ impl Sessions {
     /// written; an answer becomes "nothing to do". This holds too if the message is sent after this call.
     pub fn withdraw(&self, device: DeviceNo, task: TaskNo, revision: i64) {
         if let Some(session) = self.get(device) {
-            session.state.lock().mailbox.withdraw(task, revision);
+            let mut state = session.state.lock();
+            state.mailbox.withdraw(task, revision);
+            state.flights.withdraw(task);
         }
     }
 
@@ -346,7 +367,7 @@ mod tests {
     fn login(sessions: &Sessions, auto_subscribe: bool) -> Arc<Session> {
         let owner = Owner { product_key: "pk", device_name: "dev1" };
         let local = "[::1]:1883".parse().unwrap();
-        let new = NewSession { device: DEVICE, owner, local, keepalive: 60, auto_subscribe };
+        let new = NewSession { device: DEVICE, owner, local, keepalive: 60, auto_subscribe, window: 8 };
         sessions.insert(new, Instant::now()).unwrap()
     }
 
@@ -390,7 +411,7 @@ mod tests {
         assert_eq!(session.ending(), Some(Ending::Shutdown));
         let owner = Owner { product_key: "pk", device_name: "dev1" };
         let local = "127.0.0.1:1".parse().unwrap();
-        let new = NewSession { device: DEVICE, owner, local, keepalive: 60, auto_subscribe: true };
+        let new = NewSession { device: DEVICE, owner, local, keepalive: 60, auto_subscribe: true, window: 8 };
         assert!(sessions.insert(new, start).is_none());
     }
 

@@ -5,21 +5,16 @@
 use super::connection::End;
 use super::fetches::Fetches;
 use super::link::{DeviceEvent, Happened};
+use super::packet::{Inbound, Outbound, Publish, QoS, Reason};
 use super::session::Session;
 use super::topic::{Owner, Uplink};
-use super::wire::{Wire, encode};
+use super::wire::Wire;
 use super::{file_download, firmware_get, inform, progress};
 use bytes::BytesMut;
-use rmqtt_codec::types::{Publish, QoS};
-use rmqtt_codec::v3::{Packet, SubscribeReturnCode};
 use std::fmt::Display;
-use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 use updraft_core::limits::MQTT_TOPIC_BYTES_MAX;
 use updraft_core::text::clip;
-
-/// Most pushes that are on their way to one device without its PUBACK.
-const WINDOW: usize = 8;
 
 /// What one round of reading brought.
 #[derive(Default)]
@@ -35,8 +30,6 @@ pub struct Heard {
 /// A connection's memory of its conversation.
 pub struct Talk<'a> {
     session: &'a Session,
-    /// The slots for pushes.
-    pub window: Window,
     budget: Budget,
     blocks_per_second: u32,
     /// Blocks asked for; in a box, since most sessions never ask for one.
@@ -51,7 +44,6 @@ impl<'a> Talk<'a> {
         let now = Instant::now();
         Self {
             session,
-            window: Window::default(),
             budget: Budget::new(uplinks_per_second, now),
             blocks_per_second,
             fetches: None,
@@ -64,7 +56,7 @@ impl<'a> Talk<'a> {
         let mut heard = Heard::default();
         loop {
             let taken = match wire.next_packet() {
-                Ok(Some(packet)) => self.take(packet, &mut heard),
+                Ok(Some(packet)) => self.take(packet, wire, &mut heard),
                 Ok(None) => return heard,
                 Err(malformed) => Err(malformed.into()),
             };
@@ -75,143 +67,123 @@ impl<'a> Talk<'a> {
         }
     }
 
-    fn take(&mut self, packet: Packet, heard: &mut Heard) -> Result<(), End> {
+    fn take(&mut self, packet: Inbound, wire: &mut Wire, heard: &mut Heard) -> Result<(), End> {
         let answer = match packet {
-            Packet::Publish(publish) => {
+            Inbound::Publish(publish) => {
                 if publish.qos == QoS::ExactlyOnce {
-                    return Err(End::Protocol("QoS 2 is not supported"));
+                    return Err(End::Protocol(Reason::QosNotSupported, "QoS 2 is not supported"));
                 }
-                self.publish(&publish, heard);
+                let reason = self.publish(&publish, heard);
                 match publish.packet_id {
-                    Some(packet_id) => Packet::PublishAck { packet_id },
+                    Some(packet_id) => Outbound::PublishAck(packet_id, reason),
                     None => return Ok(()),
                 }
             }
-            Packet::PublishAck { packet_id } => {
-                self.window.free(packet_id);
+            Inbound::PublishAck(id) => {
+                self.session.arrived(id);
                 return Ok(());
             }
-            Packet::Subscribe { packet_id, topic_filters } => {
-                let mut status = Vec::with_capacity(topic_filters.len());
-                for (filter, qos) in &topic_filters {
-                    status.push(self.subscribe(filter, *qos, heard)?);
+            Inbound::Subscribe { id, filters, identified } => {
+                let mut outcomes = Vec::with_capacity(filters.len());
+                for (filter, qos) in &filters {
+                    outcomes.push(if identified {
+                        Err(Reason::IdentifiersNotSupported)
+                    } else {
+                        self.subscribe(filter, *qos, heard)?
+                    });
                 }
-                Packet::SubscribeAck { packet_id, status }
+                Outbound::SubscribeAck(id, outcomes)
             }
-            Packet::Unsubscribe { packet_id, topic_filters } => {
-                for filter in topic_filters {
-                    self.session.unsubscribe(&filter);
-                }
-                Packet::UnsubscribeAck { packet_id }
+            Inbound::Unsubscribe { id, filters } => {
+                let taken_back = |filter: &String| {
+                    let existed = self.session.unsubscribe(filter);
+                    if existed { Reason::Success } else { Reason::NoSubscriptionExisted }
+                };
+                Outbound::UnsubscribeAck(id, filters.iter().map(taken_back).collect())
             }
-            Packet::PingRequest => Packet::PingResponse,
-            Packet::Disconnect => return Err(End::Disconnected),
-            Packet::Connect(_) => return Err(End::Protocol("a second CONNECT")),
-            Packet::ConnectAck(_)
-            | Packet::PublishReceived { .. }
-            | Packet::PublishRelease { .. }
-            | Packet::PublishComplete { .. }
-            | Packet::SubscribeAck { .. }
-            | Packet::UnsubscribeAck { .. }
-            | Packet::PingResponse => return Err(End::Protocol("a packet that no device sends")),
+            Inbound::Ping => Outbound::Pong,
+            Inbound::Disconnect { .. } => return Err(End::Disconnected),
+            Inbound::Connect(_) => return Err(End::Protocol(Reason::ProtocolError, "a second CONNECT")),
+            Inbound::Misplaced(what) => return Err(End::Protocol(Reason::ProtocolError, what)),
         };
-        encode(answer, &mut heard.answers).map_err(|_| End::Protocol("an answer cannot be encoded"))
+        wire.encode(answer, &mut heard.answers)
+            .map_err(|_| End::Protocol(Reason::PacketTooLarge, "an answer is larger than the device takes"))
     }
 
-    fn subscribe(&mut self, filter: &str, qos: QoS, heard: &mut Heard) -> Result<SubscribeReturnCode, End> {
+    fn subscribe(&mut self, filter: &str, qos: QoS, heard: &mut Heard) -> Result<Result<QoS, Reason>, End> {
         let outcome = self.session.subscribe(filter);
         if outcome.listening_began {
             // Each time costs a look at the device's tasks: coming and going is no way to use a server up.
             if !self.budget.allows(Instant::now()) {
-                return Err(End::Protocol("it subscribes and unsubscribes without end"));
+                let what = "it subscribes and unsubscribes without end";
+                return Err(End::Protocol(Reason::QuotaExceeded, what));
             }
             let event = DeviceEvent::Listening;
             heard.events.push(Happened { device: self.session.device, event });
         }
-        Ok(match (outcome.granted, qos) {
-            (false, _) => SubscribeReturnCode::Failure,
-            (true, QoS::AtMostOnce) => SubscribeReturnCode::Success(QoS::AtMostOnce),
-            (true, QoS::AtLeastOnce | QoS::ExactlyOnce) => SubscribeReturnCode::Success(QoS::AtLeastOnce),
+        Ok(match (outcome.refused, qos) {
+            (Some(reason), _) => Err(reason),
+            (None, QoS::AtMostOnce) => Ok(QoS::AtMostOnce),
+            (None, QoS::AtLeastOnce | QoS::ExactlyOnce) => Ok(QoS::AtLeastOnce),
         })
     }
 
-    fn publish(&mut self, publish: &Publish, heard: &mut Heard) {
+    fn publish(&mut self, publish: &Publish, heard: &mut Heard) -> Reason {
         let uplink = self.session.owner().uplink(&publish.topic);
         // Blocks have a pace of their own, which makes a device wait: one that is dropped would cost it ten seconds.
         if uplink == Some(Uplink::FileDownload) {
             return self.fetch(publish);
         }
         if !self.budget.allows(Instant::now()) {
-            return self.note(&publish.topic, &"too many messages");
+            return self.note(&publish.topic, Reason::QuotaExceeded, &"too many messages");
         }
         let decoded = match uplink {
-            None => return self.note(&publish.topic, &"not the device's own topic"),
-            Some(Uplink::Unknown | Uplink::FileDownload) => return,
+            None => return self.note(&publish.topic, Reason::NotAuthorized, &"not the device's own topic"),
+            Some(Uplink::Unknown | Uplink::FileDownload) => return Reason::NoMatchingSubscribers,
             Some(Uplink::Inform) => inform::decode(&publish.payload),
             Some(Uplink::Progress) => progress::decode(&publish.payload),
             Some(Uplink::FirmwareGet) => firmware_get::decode(&publish.payload),
             Some(Uplink::Request) => firmware_get::decode_request(&publish.payload),
         };
         match decoded {
-            Ok(event) => heard.events.push(Happened { device: self.session.device, event }),
-            Err(reason) => self.note(&publish.topic, &reason),
+            Ok(event) => {
+                heard.events.push(Happened { device: self.session.device, event });
+                Reason::Success
+            }
+            Err(why) => self.note(&publish.topic, Reason::PayloadFormatInvalid, &why),
         }
     }
 
-    fn fetch(&mut self, publish: &Publish) {
-        let new = || Box::new(Fetches::new(self.blocks_per_second, Instant::now()));
-        let fetches = self.fetches.get_or_insert_with(new);
+    fn fetch(&mut self, publish: &Publish) -> Reason {
+        let now = Instant::now();
+        let fetches = self.fetches.get_or_insert_with(|| Box::new(Fetches::new(self.blocks_per_second, now)));
         if fetches.is_full() {
-            return self.note(&publish.topic, &"too many blocks are asked for at a time");
+            let why = "too many blocks are asked for at a time";
+            return self.note(&publish.topic, Reason::QuotaExceeded, &why);
         }
         match file_download::decode(&publish.payload) {
-            Ok(request) => fetches.ask(request),
-            Err(reason) => self.note(&publish.topic, &reason),
+            Ok(request) => {
+                fetches.ask(request);
+                Reason::Success
+            }
+            // What is no question for a block is a message like any other.
+            Err(_) if !self.budget.allows(now) => {
+                self.note(&publish.topic, Reason::QuotaExceeded, &"too many messages")
+            }
+            Err(why) => self.note(&publish.topic, Reason::PayloadFormatInvalid, &why),
         }
     }
 
     /// One line per connection: a broken device would fill the log otherwise.
-    fn note(&mut self, topic: &str, reason: &dyn Display) {
+    fn note(&mut self, topic: &str, reason: Reason, why: &dyn Display) -> Reason {
         let Owner { product_key: pk, device_name: dn } = self.session.owner();
         let topic = clip(topic, MQTT_TOPIC_BYTES_MAX);
         if std::mem::replace(&mut self.noted, true) {
-            tracing::debug!(pk, dn, ?topic, %reason, "message dropped");
+            tracing::debug!(pk, dn, ?topic, %why, "message dropped");
         } else {
-            tracing::warn!(pk, dn, ?topic, %reason, "message dropped; later ones are not told");
+            tracing::warn!(pk, dn, ?topic, %why, "message dropped; later ones are not told");
         }
-    }
-}
-
-/// Packet ids of pushes that wait for their PUBACK.
-#[derive(Default)]
-pub struct Window {
-    ids: [Option<NonZeroU16>; WINDOW],
-    last: u16,
-}
-
-impl Window {
-    /// Whether a push may go out.
-    pub fn is_open(&self) -> bool {
-        self.ids.contains(&None)
-    }
-
-    /// A new id, if the window is open.
-    pub fn take(&mut self) -> Option<NonZeroU16> {
-        let slot = self.ids.iter().position(Option::is_none)?;
-        loop {
-            self.last = self.last.wrapping_add(1);
-            let id = NonZeroU16::new(self.last);
-            if id.is_some() && !self.ids.contains(&id) {
-                self.ids[slot] = id;
-                return id;
-            }
-        }
-    }
-
-    fn free(&mut self, id: NonZeroU16) {
-        if let Some(slot) = self.ids.iter_mut().find(|slot| **slot == Some(id)) {
-            *slot = None;
-        }
+        reason
     }
 }
 
@@ -263,19 +235,6 @@ impl Budget {
 mod tests {
     use super::*;
     use std::time::Duration;
-
-    #[test]
-    fn the_window_reuses_no_open_id_and_never_zero() {
-        let mut window = Window { last: u16::MAX - 1, ..Window::default() };
-        let ids: Vec<u16> = std::iter::from_fn(|| window.take()).map(NonZeroU16::get).collect();
-        assert_eq!(ids, [65_535, 1, 2, 3, 4, 5, 6, 7]);
-        assert!(!window.is_open());
-        window.free(NonZeroU16::new(99).unwrap());
-        assert!(!window.is_open());
-        window.free(NonZeroU16::new(3).unwrap());
-        window.last = 65_534;
-        assert_eq!(window.take().map(NonZeroU16::get), Some(3), "the others are open");
-    }
 
     #[test]
     fn the_budget_refills_evenly() {

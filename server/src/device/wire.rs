@@ -4,10 +4,11 @@
 //! codec reserves the length that a packet announces, so packets are cut out here, against a limit, and the
 //! codec sees whole ones only.
 
+use super::aliases::Aliases;
+use super::packet::{self, Inbound, Outbound, Reason, Terms, Version};
 use crate::net::Stream;
 use bytes::{Buf, BytesMut};
 use rmqtt_codec::error::{DecodeError, EncodeError};
-use rmqtt_codec::v3::{Codec, Packet};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -16,7 +17,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
-use tokio_util::codec::{Decoder, Encoder};
 
 /// Bytes taken from a socket at once; also bounds how many messages become durable together.
 const READ_BYTES: usize = 64 * 1024;
@@ -38,7 +38,58 @@ pub enum Malformed {
     Length,
     /// The codec refuses the packet.
     #[error("{0}")]
-    Packet(#[from] DecodeError),
+    Packet(DecodeError),
+    /// A CONNECT of a version that is not served.
+    #[error("an unknown version of MQTT")]
+    Version,
+    /// An alias above those that we take.
+    #[error("a topic alias that was not agreed on")]
+    Alias,
+    /// Neither a topic nor an alias that stands for one.
+    #[error("a message without topic")]
+    NoTopic,
+    /// An alias for a topic that is longer than any of a device.
+    #[error("a topic alias for too long a topic")]
+    Topic,
+}
+
+impl From<DecodeError> for Malformed {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::UnsupportedProtocolLevel => Self::Version,
+            error => Self::Packet(error),
+        }
+    }
+}
+
+impl Malformed {
+    /// What MQTT 5 calls it.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::TooLong(_) => Reason::PacketTooLarge,
+            Self::Length | Self::Packet(_) => Reason::Malformed,
+            Self::Version | Self::NoTopic => Reason::ProtocolError,
+            Self::Alias => Reason::TopicAliasInvalid,
+            Self::Topic => Reason::TopicNameInvalid,
+        }
+    }
+}
+
+/// Why a packet is not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsent {
+    /// The device takes no packet of so many bytes.
+    #[error("the device takes no packet of {0} bytes")]
+    TooLarge(usize),
+    /// The codec refuses it.
+    #[error("{0}")]
+    Codec(#[from] EncodeError),
+}
+
+/// What only a connection with MQTT 5 needs.
+struct Agreed {
+    packet_max: u32,
+    aliases: Aliases,
 }
 
 /// A connection with its incomplete input and unwritten output.
@@ -52,12 +103,37 @@ pub struct Wire {
     outbox: BytesMut,
     /// Whether everything that was written has left the TLS layer too.
     flushed: bool,
+    /// Told by the first packet.
+    version: Option<Version>,
+    agreed: Option<Box<Agreed>>,
 }
 
 impl Wire {
     /// Wraps a connection; packets longer than `limit` are malformed.
     pub fn new(stream: Stream, limit: usize) -> Self {
-        Self { stream, limit, inbox: Vec::new(), taken: 0, outbox: BytesMut::new(), flushed: true }
+        Self {
+            stream,
+            limit,
+            inbox: Vec::new(),
+            taken: 0,
+            outbox: BytesMut::new(),
+            flushed: true,
+            version: None,
+            agreed: None,
+        }
+    }
+
+    /// The version that the device speaks, or 3.x as long as it has not said.
+    pub fn version(&self) -> Version {
+        self.version.unwrap_or(Version::V3)
+    }
+
+    /// From now on packets are as the device wants them.
+    pub fn agree(&mut self, terms: Terms) {
+        if self.version() == Version::V5 {
+            let aliases = Aliases::new(terms.aliases);
+            self.agreed = Some(Box::new(Agreed { packet_max: terms.packet_max, aliases }));
+        }
     }
 
     /// Allows longer packets.
@@ -71,7 +147,7 @@ impl Wire {
     }
 
     /// The next packet, if all of it has come.
-    pub fn next_packet(&mut self) -> Result<Option<Packet>, Malformed> {
+    pub fn next_packet(&mut self) -> Result<Option<Inbound>, Malformed> {
         let rest = &self.inbox[self.taken..];
         let Some(length) = packet_length(rest, self.limit)?.filter(|length| *length <= rest.len()) else {
             self.compact();
@@ -80,7 +156,12 @@ impl Wire {
         // A copy of its own size: the codec hands out slices, which would pin a larger buffer.
         let mut frame = BytesMut::from(&rest[..length]);
         self.taken += length;
-        Ok(Codec::new(0).decode(&mut frame)?.map(|(packet, _)| packet))
+        let version = *self.version.get_or_insert_with(|| version_of(&frame));
+        let mut packet = packet::decode(version, &mut frame)?;
+        if let (Some(Inbound::Publish(publish)), Some(agreed)) = (&mut packet, &mut self.agreed) {
+            agreed.aliases.resolve(publish)?;
+        }
+        Ok(packet)
     }
 
     /// Keeps only what is not consumed, and no memory if that is nothing.
@@ -109,8 +190,44 @@ impl Wire {
     }
 
     /// Appends a packet to the output.
-    pub fn put(&mut self, packet: Packet) -> Result<(), EncodeError> {
-        encode(packet, &mut self.outbox)
+    pub fn put(&mut self, packet: Outbound) -> Result<(), Unsent> {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let put = self.encode(packet, &mut outbox);
+        self.outbox = outbox;
+        put
+    }
+
+    /// Appends a packet to bytes that will be put next.
+    pub fn encode(&mut self, mut packet: Outbound, out: &mut BytesMut) -> Result<(), Unsent> {
+        let (version, before) = (self.version(), out.len());
+        let mut new_alias = None;
+        if let (Outbound::Message(message), Some(agreed)) = (&mut packet, &self.agreed)
+            && let Some((alias, known)) = agreed.aliases.of(&message.topic)
+        {
+            message.alias = Some(alias);
+            if known {
+                message.topic = String::new();
+            } else {
+                new_alias = Some(message.topic.clone());
+            }
+        }
+        let encoded = packet::encode(version, packet, out);
+        let length = out.len() - before;
+        let unsent = match (encoded, &mut self.agreed) {
+            (Err(error), _) => Err(error.into()),
+            (Ok(()), Some(agreed)) if length > agreed.packet_max as usize => Err(Unsent::TooLarge(length)),
+            (Ok(()), Some(agreed)) => {
+                if let Some(topic) = &new_alias {
+                    agreed.aliases.told(topic);
+                }
+                Ok(())
+            }
+            (Ok(()), None) => Ok(()),
+        };
+        if unsent.is_err() {
+            out.truncate(before);
+        }
+        unsent
     }
 
     /// Appends encoded packets to the output.
@@ -157,9 +274,17 @@ impl Wire {
     }
 }
 
-/// Appends a packet to bytes.
-pub fn encode(packet: Packet, out: &mut BytesMut) -> Result<(), EncodeError> {
-    Codec::new(0).encode(packet, out)
+/// The version that a CONNECT is written in; what is none of them the codec refuses.
+fn version_of(frame: &[u8]) -> Version {
+    // The fixed header ends with the first byte of the length that has no successor.
+    let header = 2 + frame.iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count();
+    let level =
+        frame.get(header..).and_then(|body| body.strip_prefix(b"\x00\x04MQTT")).and_then(<[u8]>::first);
+    match level {
+        // Later versions hear what 5 would say. A bridge sets the highest bit, and hopes for an answer of MQTT 3.
+        Some(5..=0x7f) => Version::V5,
+        _ => Version::V3,
+    }
 }
 
 /// The length of the first packet with its fixed header; `None` if too little has come to tell.

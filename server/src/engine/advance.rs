@@ -364,6 +364,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
                 }
                 true
             }
+            Downlink::Message { .. } => true,
         });
     }
 

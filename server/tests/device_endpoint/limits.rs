@@ -2,8 +2,10 @@
 
 use super::world::*;
 use std::sync::atomic::Ordering;
+use tokio::net::TcpStream;
 use updraft_server::device::connection::Limits;
 use updraft_server::gate::{self, Exempt, Gate};
+use updraft_server::net::{Peer, Stream};
 
 const TRY_LATER: [u8; 4] = [0x20, 2, 0, 3];
 const BAD: [u8; 4] = [0x20, 2, 0, 4];
@@ -66,4 +68,14 @@ async fn who_is_exempt_may_fail() {
         assert_eq!(world.refusal(&wrong()).await, BAD);
     }
     world.login(&Connect::python()).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_small() {
+    let world = World::new().await;
+    let stream = Stream::Plain(TcpStream::connect(world.address).await.unwrap());
+    let peer = Peer { remote: world.address, local: world.address, tls: false };
+    let pass = Gate::open().enter(world.address.ip()).unwrap();
+    let connection = world.endpoint.handle(stream, peer, pass);
+    assert!(size_of_val(&connection) <= 1_000, "{}", size_of_val(&connection));
 }

@@ -207,12 +207,20 @@ pub struct Connect {
     pub client_id: String,
     pub user: &'static str,
     pub password: &'static str,
+    /// Of MQTT 5.
+    pub properties: Vec<u8>,
 }
 
 impl Connect {
     pub fn new(client_id: &str, user: &'static str, password: &'static str) -> Self {
         let client_id = client_id.to_owned();
-        Self { protocol: "MQTT", level: 4, flags: 0xc2, keepalive: 60, client_id, user, password }
+        let properties = Vec::new();
+        Self { protocol: "MQTT", level: 4, flags: 0xc2, keepalive: 60, client_id, user, password, properties }
+    }
+
+    /// The same with MQTT 5.
+    pub fn five(self, properties: &[u8]) -> Self {
+        Self { level: 5, properties: properties.to_vec(), ..self }
     }
 
     /// Link SDK for Python: HMAC-SHA1, automatic delivery.
@@ -262,6 +270,10 @@ impl Connect {
         let mut body = text(self.protocol);
         body.extend([self.level, self.flags]);
         body.extend(self.keepalive.to_be_bytes());
+        if self.level == 5 {
+            body.push(self.properties.len() as u8);
+            body.extend(&self.properties);
+        }
         for field in [&self.client_id, self.user, self.password] {
             body.extend(text(field));
         }
