@@ -226,6 +226,16 @@ def _(world):
     return {"ProductKey": world.backend.product()}
 
 
+@case("SetProductDynamicRegister", NO_PRODUCT, ({"DynamicRegister": "on"}, "InvalidDynamicRegister"))
+def _(world):
+    return {"ProductKey": world.product, "DynamicRegister": "PREREGISTERED"}
+
+
+@case("QueryProductDynamicRegister", NO_PRODUCT)
+def _(world):
+    return {"ProductKey": world.product}
+
+
 @case("CreateProductTags", NO_PRODUCT, empty=["InvalidProductTags.ProductTag[]"])
 def _(world):
     return {"ProductKey": world.product, "ProductTag": [{"TagKey": unique_key(), "TagValue": "v"}]}

@@ -6,7 +6,8 @@
 //!
 //! Reading order: [`task`] (one device), [`job`] (one batch), [`firmware`] (one package),
 //! [`pace`] (who is pushed when), [`target`] (who gets a task), [`dynamic`] (who gets one later), then the vocabulary in [`id`],
-//! [`text`], [`limits`] and [`time`]; [`policy`] and [`quota`] are about callers.
+//! [`text`], [`limits`] and [`time`]; [`policy`] and [`quota`] are about callers, [`registration`] about devices that
+//! register themselves.
 
 pub mod apply;
 pub mod device;
@@ -21,6 +22,7 @@ pub mod pace;
 pub mod page;
 pub mod policy;
 pub mod quota;
+pub mod registration;
 pub mod target;
 pub mod task;
 pub mod text;

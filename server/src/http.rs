@@ -4,6 +4,8 @@ use crate::api::answer::{Format, Object};
 use crate::api::error::{ApiError, Code};
 use crate::api::{openapi, rpc};
 use crate::app::App;
+use crate::channel;
+use crate::channel::register::REGISTER_PATH;
 use crate::files::{download, upload};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -67,6 +69,7 @@ impl Http {
             "/readyz" => plain_reply(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
             "/metrics" if self.app.config.metrics_addr.is_none() => self.metrics(),
             "/openapi.json" => json_reply(openapi::text()),
+            REGISTER_PATH => channel::register::answer(&self.app, caller, request).await,
             "/errors" => {
                 plain_reply(StatusCode::OK, error_section(request.uri().query().unwrap_or_default()))
             }
@@ -113,15 +116,7 @@ impl Http {
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(caller);
         let bytes_max = self.app.config.api_body_bytes_max as usize;
-        // Not one byte of a body is read that says it is too large.
-        let body = if body.size_hint().lower() > bytes_max as u64 {
-            None
-        } else {
-            let patience = Duration::from_secs(self.app.config.http_seconds.into());
-            let collected = tokio::time::timeout(patience, Limited::new(body, bytes_max).collect()).await;
-            collected.ok().and_then(Result::ok)
-        };
-        let Some(body) = body.map(http_body_util::Collected::to_bytes) else {
+        let Some(body) = read_body(&self.app, body, bytes_max).await else {
             return whole(rpc::refuse(&self.app, &host, &base, &ApiError::new(Code::InvalidBody)));
         };
         whole(rpc::answer(Arc::clone(&self.app), base, parts, body).await)
@@ -136,8 +131,22 @@ impl Http {
     }
 }
 
+/// A whole body, if it is not too large and comes in time. Not one byte of one is read that says it is too large.
+pub async fn read_body<B>(app: &App, body: B, bytes_max: usize) -> Option<Bytes>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if body.size_hint().lower() > bytes_max as u64 {
+        return None;
+    }
+    let patience = Duration::from_secs(app.config.http_seconds.into());
+    let collected = tokio::time::timeout(patience, Limited::new(body, bytes_max).collect()).await;
+    collected.ok()?.ok().map(http_body_util::Collected::to_bytes)
+}
+
 /// An answer whose body is complete.
-fn whole(reply: Response<Bytes>) -> Reply {
+pub fn whole(reply: Response<Bytes>) -> Reply {
     reply.map(|body| Full::new(body).map_err(|never| match never {}).boxed())
 }
 

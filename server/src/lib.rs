@@ -6,6 +6,7 @@
 pub mod api;
 pub mod app;
 pub mod certificates;
+pub mod channel;
 pub mod clock;
 pub mod config;
 pub mod demo;

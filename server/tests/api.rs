@@ -17,6 +17,8 @@ mod dynamic;
 mod dynamic_by_group;
 #[path = "api/dynamic_groups.rs"]
 mod dynamic_groups;
+#[path = "api/dynamic_register.rs"]
+mod dynamic_register;
 #[path = "api/enumeration.rs"]
 mod enumeration;
 #[path = "api/family/mod.rs"]

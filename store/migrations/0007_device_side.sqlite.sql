@@ -1,6 +1,15 @@
 -- The complete device side.
 
 -- Dynamic registration: the switch of a product, tokens of devices that registered themselves.
+-- 0: no device of the product may register itself; 1: those may whose names it has; 2: others, too.
+ALTER TABLE product ADD COLUMN registration INTEGER NOT NULL DEFAULT 0;
+-- When it was last reset, until it logs in after it has registered anew.
+ALTER TABLE device ADD COLUMN reset_at INTEGER;
+-- How often what it proves itself with has changed: a token of the HTTP channel names the count that it was made at.
+ALTER TABLE device ADD COLUMN credentials INTEGER NOT NULL DEFAULT 0;
+-- What a device that registered without pre-registration logs in with: its client id, and the SHA-256 of its token.
+ALTER TABLE device ADD COLUMN token_client TEXT;
+ALTER TABLE device ADD COLUMN token_hash BLOB;
 
 -- Gateways: which devices are behind which one.
 

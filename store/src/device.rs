@@ -117,14 +117,17 @@ pub(crate) fn candidate(row: &Row<'_>) -> Result<Candidate, StoreError> {
     })
 }
 
-// `session < ?2` keeps a login that was overtaken on its way here from undoing a newer one.
+// `session < ?2` keeps a login that was overtaken on its way here from undoing a newer one. Whoever was reset and has
+// registered anew is through with that.
 const ONLINE: Hot = Hot {
     row: "UPDATE device SET status = 1, session = ?2, ip = ?3, online_at = ?4,
                             active_at = COALESCE(active_at, ?4),
+                            reset_at = CASE WHEN registered_at IS NULL THEN reset_at END,
                             status_at = CASE WHEN status = 1 THEN status_at ELSE ?4 END
           WHERE id = ?1 AND session < ?2",
     set: "UPDATE device SET status = 1, session = n.session, ip = n.ip, online_at = n.at,
                             active_at = COALESCE(active_at, n.at),
+                            reset_at = CASE WHEN registered_at IS NULL THEN reset_at END,
                             status_at = CASE WHEN status = 1 THEN status_at ELSE n.at END
           FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[]) AS n(id, session, ip, at)
           WHERE device.id = n.id AND device.session < n.session",

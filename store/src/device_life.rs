@@ -7,6 +7,15 @@ use crate::value::Value;
 use updraft_core::id::{DeviceNo, JobNo, ProductNo};
 use updraft_core::time::Timestamp;
 
+/// What a device was given that registered itself without pre-registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceToken {
+    /// The client id that it must name.
+    pub client_id: String,
+    /// The SHA-256 of the token.
+    pub hash: Vec<u8>,
+}
+
 /// What a login finds under the name that it gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceLogin {
@@ -18,6 +27,10 @@ pub enum DeviceLogin {
         secret_sealed: Vec<u8>,
         /// Whether it may not connect.
         disabled: bool,
+        /// What it logs in with instead, if it registered itself without pre-registration.
+        token: Option<DeviceToken>,
+        /// How often what it proves itself with has changed.
+        credentials: i64,
     },
     /// None any more: the one of that name was deleted.
     Deleted,
@@ -69,7 +82,7 @@ impl Tx<'_> {
     /// What a login that names this device finds; `None`: nothing, and there never was.
     pub fn device_login(&mut self, product_key: &str, name: &str) -> Result<Option<DeviceLogin>, StoreError> {
         let known = self.query_one(
-            "SELECT d.id, d.secret_sealed, d.disabled FROM product p JOIN device d ON d.product = p.id
+            "SELECT d.id, d.secret_sealed, d.disabled, d.token_client, d.token_hash, d.credentials FROM product p JOIN device d ON d.product = p.id
              WHERE p.product_key = ?1 AND d.name = ?2 AND d.deleted_at IS NULL",
             &[product_key.into(), name.into()],
             |row| {
@@ -77,6 +90,11 @@ impl Tx<'_> {
                     device: DeviceNo(row.int(0)?),
                     secret_sealed: row.blob(1)?,
                     disabled: row.flag(2)?,
+                    token: row
+                        .opt_text(3)?
+                        .zip(row.opt_blob(4)?)
+                        .map(|(client_id, hash)| DeviceToken { client_id, hash }),
+                    credentials: row.int(5)?,
                 })
             },
         )?;
@@ -140,7 +158,8 @@ impl Tx<'_> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let gone = self.exec(
-            "UPDATE device SET deleted_at = ?2, secret_sealed = ?3, status = 2, ip = NULL, registered_at = NULL
+            "UPDATE device SET deleted_at = ?2, secret_sealed = ?3, status = 2, ip = NULL, registered_at = NULL,
+                               reset_at = NULL, token_client = NULL, token_hash = NULL
              WHERE id = ?1 AND deleted_at IS NULL",
             &[device.0.into(), now.0.into(), Value::Blob(&[])],
         )?;
@@ -153,18 +172,6 @@ impl Tx<'_> {
         self.apply_device_forget(device)?;
         self.exec("DELETE FROM device_review WHERE device = ?1", &[device.0.into()])?;
         self.exec("UPDATE product SET device_count = device_count - 1 WHERE id = ?1", &[product.0.into()])?;
-        Ok(())
-    }
-
-    /// Notes that a device registered itself and was given its secret: it may not do so again.
-    pub fn device_registered(&mut self, device: DeviceNo, now: Timestamp) -> Result<(), StoreError> {
-        self.exec("UPDATE device SET registered_at = ?2 WHERE id = ?1", &[device.0.into(), now.0.into()])?;
-        Ok(())
-    }
-
-    /// Forgets that a device registered itself, so that it may do so again.
-    pub fn device_reset(&mut self, device: DeviceNo) -> Result<(), StoreError> {
-        self.exec("UPDATE device SET registered_at = NULL WHERE id = ?1", &[device.0.into()])?;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use crate::tx::Tx;
 use crate::value::{Row, Value};
 use updraft_core::id::{FirmwareNo, InstanceNo, ProductNo};
 use updraft_core::page::Page;
+use updraft_core::registration::Mode;
 use updraft_core::time::Timestamp;
 
 /// A product as it is stored.
@@ -37,6 +38,8 @@ pub struct Product {
     pub category_key: Option<String>,
     /// How data are checked: 1 weakly, 2 not at all.
     pub validate_type: i64,
+    /// Which devices may register themselves.
+    pub registration: Mode,
     /// How many devices it has.
     pub device_count: i64,
     /// When it was made.
@@ -51,7 +54,7 @@ macro_rules! products {
         concat!(
             "SELECT id, instance, product_key, name, secret_sealed, node_type, data_format, net_type, ",
             "commodity_code, description, protocol_type, category_key, validate_type, device_count, created_at, ",
-            "deleted_at FROM product ",
+            "deleted_at, registration FROM product ",
             $($rest),+
         )
     };
@@ -101,6 +104,12 @@ pub struct NewProduct {
     pub validate_type: i64,
 }
 
+/// The switch of a product's row.
+pub(crate) fn mode(code: i64) -> Result<Mode, StoreError> {
+    Mode::from_code(code)
+        .ok_or_else(|| StoreError::Corrupt { place: "product.registration", detail: code.to_string() })
+}
+
 fn product(row: &Row<'_>) -> Result<Product, StoreError> {
     Ok(Product {
         no: ProductNo(row.int(0)?),
@@ -119,6 +128,7 @@ fn product(row: &Row<'_>) -> Result<Product, StoreError> {
         device_count: row.int(13)?,
         created_at: Timestamp(row.int(14)?),
         deleted_at: row.opt_int(15)?.map(Timestamp),
+        registration: mode(row.int(16)?)?,
     })
 }
 

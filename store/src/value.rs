@@ -131,6 +131,10 @@ impl Row<'_> {
         /// Bytes.
         blob -> Vec<u8>
     );
+    getter!(
+        /// Bytes or NULL.
+        opt_blob -> Option<Vec<u8>>
+    );
 
     /// A boolean, stored as 0 or 1.
     pub fn flag(&self, column: usize) -> Result<bool, StoreError> {

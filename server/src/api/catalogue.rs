@@ -25,6 +25,9 @@ pub struct Entry {
     pub name: String,
     /// What it does, in a sentence.
     pub about: String,
+    /// Whether it is an operation of ours: the platform has none for it, nor have its SDKs.
+    #[serde(default)]
+    pub ours: bool,
     /// Its own parameters, by name; the common ones are not among them.
     pub request: Vec<Parameter>,
     /// The tree of the answer: types by name; a list has one item.

@@ -77,6 +77,8 @@ pub const OPERATIONS: &[&Operation] = &[
     &product::delete_product_tags::OPERATION,
     &product::list_product_tags::OPERATION,
     &product::list_product_by_tags::OPERATION,
+    &product::set_product_dynamic_register::OPERATION,
+    &product::query_product_dynamic_register::OPERATION,
     &device::register_device::OPERATION,
     &device::query_device::OPERATION,
     &device::query_device_detail::OPERATION,

@@ -124,13 +124,15 @@ fn call(operation: &Operation, entry: &Entry) -> Value {
         "operationId": entry.name,
         "summary": entry.about,
         "description": format!(
-            "At most {} calls a second of an account and its RAM users together.",
+            "{}At most {} calls a second of an account and its RAM users together.",
+            if entry.ours { "An operation of Updraft: the platform has none for it. " } else { "" },
             operation.qps
         ),
         "parameters": parameters,
         "responses": responses,
         "x-updraft-calls-per-second": operation.qps,
         "x-updraft-changes": operation.changes,
+        "x-updraft-ours": entry.ours,
     })
 }
 

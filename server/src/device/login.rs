@@ -40,10 +40,24 @@ pub enum Method {
 }
 
 impl Method {
-    fn from_name(name: &str) -> Option<Self> {
+    /// The method of this name, in any capitalisation.
+    pub fn from_name(name: &str) -> Option<Self> {
         [("hmacmd5", Self::HmacMd5), ("hmacsha1", Self::HmacSha1), ("hmacsha256", Self::HmacSha256)]
             .into_iter()
             .find_map(|(known, method)| name.eq_ignore_ascii_case(known).then_some(method))
+    }
+
+    /// Whether `sign`, in hexadecimal digits of any capitalisation, was made of `content` with this secret; takes as
+    /// long for a wrong one.
+    pub fn verify(self, secret: &str, content: &str, sign: &[u8]) -> bool {
+        // Link SDKs for C send upper-case digits.
+        let Ok(given) = hex::decode(sign) else { return false };
+        let expected = match self {
+            Self::HmacMd5 => digest::<Hmac<Md5>>(secret, content),
+            Self::HmacSha1 => digest::<Hmac<Sha1>>(secret, content),
+            Self::HmacSha256 => digest::<Hmac<Sha256>>(secret, content),
+        };
+        expected.is_some_and(|expected| bool::from(expected.ct_eq(&given)))
     }
 }
 
@@ -177,15 +191,7 @@ impl<'a> Login<'a> {
 
     /// Whether the password was made with this secret; takes as long for a wrong one.
     pub fn verify(&self, secret: &str, password: &[u8]) -> bool {
-        // Link SDKs for C send upper-case digits.
-        let Ok(given) = hex::decode(password) else { return false };
-        let content = self.content();
-        let expected = match self.method {
-            Method::HmacMd5 => digest::<Hmac<Md5>>(secret, &content),
-            Method::HmacSha1 => digest::<Hmac<Sha1>>(secret, &content),
-            Method::HmacSha256 => digest::<Hmac<Sha256>>(secret, &content),
-        };
-        expected.is_some_and(|expected| bool::from(expected.ct_eq(&given)))
+        self.method.verify(secret, &self.content(), password)
     }
 
     /// The signed text: names and values in the order of the names, without separators.

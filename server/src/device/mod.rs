@@ -24,6 +24,7 @@ pub mod mailbox;
 pub mod packet;
 pub mod progress;
 pub mod push;
+pub mod register;
 pub mod session;
 pub mod talk;
 pub mod topic;

@@ -59,7 +59,9 @@ impl Backend for Ingest {
         let (no, sealed, disabled) = match found {
             None => return Ok(Named::Unknown),
             Some(DeviceLogin::Deleted) => return Ok(Named::Deleted),
-            Some(DeviceLogin::Known { device, secret_sealed, disabled }) => (device, secret_sealed, disabled),
+            Some(DeviceLogin::Known { device, secret_sealed, disabled, .. }) => {
+                (device, secret_sealed, disabled)
+            }
         };
         match self.app.master.open(SEAL_PURPOSE, &sealed) {
             Ok(secret) => Ok(Named::Known(KnownDevice { no, secret, disabled })),

@@ -162,8 +162,14 @@ async fn page(operation: &Operation, entry: &Entry) -> String {
     } else {
         ""
     };
+    let ours = if entry.ours {
+        "It is an operation of Updraft: the platform has none for it, nor have its SDKs. Call it with `updraft api`, or signed \
+         like any other.\n"
+    } else {
+        ""
+    };
     format!(
-        "# {name}\n\n{}\nAt most {} calls a second of an account and its RAM users together.\n{changes}\n\
+        "# {name}\n\n{}\n{ours}At most {} calls a second of an account and its RAM users together.\n{changes}\n\
          ## Parameters\n\n| Name | Type | Required | Limits | Meaning |\n|---|---|---|---|---|\n{rows}\n\
          ## Answer\n\n{of_answer}\n## Errors\n\n{refused}\n\
          ## Example\n\n```\nupdraft api {name}{}\n```\n\nOn the wire, signed with version 1.0:\n\n\
@@ -183,7 +189,8 @@ fn index() -> String {
          These pages are made by `{RENEW}`, their examples by a running server.\n\
          [openapi.json](openapi.json) is the same as an OpenAPI 3.1 document; a server answers it at `/openapi.json`.\n\
          [operations.json](operations.json) is what both are made of, besides the code.\n\
-         [The compatibility page](../compatibility.md) tells of decisions where the platform's pages are silent.\n\n\
+         [The compatibility page](../compatibility.md) tells of decisions where the platform's pages are silent.\n\
+         Operations marked as ours are Updraft's: the platform's console does what they do.\n\n\
          ## Errors\n\n\
          Every operation may be refused before it runs (HTTP 4xx or 5xx: signature, time, nonce, quota, permission, a \
          missing or malformed parameter), and answers `iot.system.InstanceNotFound` for an unknown `IotInstanceId` and \
@@ -193,7 +200,8 @@ fn index() -> String {
     );
     for (operation, entry) in catalogue::served() {
         let name = operation.name;
-        let _ = writeln!(out, "| [{name}]({name}.md) | {} | {} |", cell(&entry.about), operation.qps);
+        let ours = if entry.ours { " Ours." } else { "" };
+        let _ = writeln!(out, "| [{name}]({name}.md) | {}{ours} | {} |", cell(&entry.about), operation.qps);
     }
     out
 }

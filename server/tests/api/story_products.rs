@@ -33,5 +33,7 @@ pub async fn tell(story: &mut Story) {
     story.call("ListProductTags", &[named]).await;
     story.call("ListProductByTags", &tags[1..]).await;
     story.call("DeleteProductTags", &[named, ("ProductTagKey.1", "room")]).await;
+    story.call("SetProductDynamicRegister", &[named, ("DynamicRegister", "ANY")]).await;
+    story.call("QueryProductDynamicRegister", &[named]).await;
     story.call("DeleteProduct", &[named]).await;
 }

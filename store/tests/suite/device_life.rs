@@ -36,7 +36,13 @@ fn login(store: &Store, name: &'static str) -> Option<DeviceLogin> {
 }
 
 fn known(device: DeviceNo, secret: &str, disabled: bool) -> DeviceLogin {
-    DeviceLogin::Known { device, secret_sealed: secret.as_bytes().to_vec(), disabled }
+    DeviceLogin::Known {
+        device,
+        secret_sealed: secret.as_bytes().to_vec(),
+        disabled,
+        token: None,
+        credentials: 0,
+    }
 }
 
 fn go_online(store: &Store, device: DeviceNo, session: i64) {

@@ -29,6 +29,7 @@ mod parity;
 mod policy;
 mod private_postgres;
 mod product;
+mod registration;
 mod shop;
 mod sts_key;
 mod task;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         browse::CASES,
         policy::CASES,
         product::CASES,
+        registration::CASES,
         apply::CASES,
         device::CASES,
         device_count::CASES,

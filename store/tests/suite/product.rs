@@ -6,6 +6,7 @@ use crate::shop::{Shop, new_product};
 use std::collections::BTreeMap;
 use updraft_core::id::{InstanceNo, ProductNo};
 use updraft_core::page::Page;
+use updraft_core::registration::Mode;
 use updraft_core::time::Timestamp;
 use updraft_store::{NewFirmware, NewProduct, Product, Store, StoreError, TagAsked};
 
@@ -48,6 +49,7 @@ fn a_product_comes_back_as_it_was_added(store: &Store) {
         protocol_type: Some("modbus".to_owned()),
         category_key: Some("Lamp".to_owned()),
         validate_type: 2,
+        registration: Mode::Off,
         device_count: 0,
         created_at: NOW,
         deleted_at: None,

@@ -3,7 +3,7 @@
 use super::{Pairs, Refusals, Shop};
 use crate::server::START;
 use crate::shop::{pairs, text};
-use updraft_store::{DeviceLogin, Lane, StoreError};
+use updraft_store::{Credentials, DeviceLogin, Lane, StoreError};
 
 /// What its operations must refuse.
 pub const REFUSALS: &[Refusals] = &[
@@ -68,7 +68,7 @@ async fn registered(shop: &Shop<'_>, device: &str) {
         let Some(DeviceLogin::Known { device, .. }) = tx.device_login(&key, &name)? else {
             return Err(StoreError::Internal(format!("there is no {name}")));
         };
-        tx.device_registered(device, START)
+        tx.device_registered(device, &Credentials::default(), START)
     });
     noted.await.unwrap();
 }

@@ -22,6 +22,14 @@ pub const REFUSALS: &[Refusals] = &[
             ("ProductName", "abc", "iot.prod.InvalidFormattedProductName"),
         ],
     ),
+    (
+        "SetProductDynamicRegister",
+        &[
+            ("DynamicRegister", "off", "InvalidDynamicRegister"),
+            ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
+        ],
+    ),
+    ("QueryProductDynamicRegister", &[("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct")]),
     ("DeleteProduct", &[("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct")]),
     (
         "CreateProductTags",
@@ -76,7 +84,10 @@ pub async fn valid(shop: &Shop<'_>, action: &str, _device: &str) -> Option<Pairs
             let changed = [("ProductName", &*shop.name("renamed")), ("Description", &shop.name("text"))];
             Some([product(shop).await, pairs(&changed)].concat())
         }
-        "DeleteProduct" => Some(product(shop).await),
+        "DeleteProduct" | "QueryProductDynamicRegister" => Some(product(shop).await),
+        "SetProductDynamicRegister" => {
+            Some([product(shop).await, pairs(&[("DynamicRegister", "PREREGISTERED")])].concat())
+        }
         "CreateProductTags" => Some([product(shop).await, tag].concat()),
         "UpdateProductTags" | "DeleteProductTags" | "ListProductTags" | "ListProductByTags" => {
             let named = product(shop).await;
