@@ -50,7 +50,7 @@ def test_the_doctor_finds_a_healthy_server_healthy(own_server):
     assert snapshot(server.data_dir) == before, "it changes nothing"
     table = subprocess.run(
         [binary(), "doctor", "--data-dir", str(server.data_dir), "--api-addr", server.api, "--mqtt-addr", server.mqtt],
-        capture_output=True, text=True, timeout=60,
+        env=server.environment, capture_output=True, text=True, timeout=60,
     )
     assert table.returncode == 0 and " 0 broken" in table.stdout
 

@@ -446,7 +446,7 @@ def test_an_older_program_refuses_a_newer_schema(own_server):
         database.execute("INSERT INTO migration VALUES (999, 'of the future')")
         database.commit()
     folder = ["--data-dir", str(server.data_dir)]
-    ports = ["--api-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0"]
+    ports = ["--api-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0", "--mqtt-tls-addr", ""]
     for command in (["serve", *ports], ["ram", "create-access-key", "--user", "alice"]):
         run = subprocess.run([binary(), *command, *folder], capture_output=True, text=True, timeout=20)
         assert run.returncode == 1 and "999" in run.stderr and "newer" in run.stderr, run.stderr

@@ -29,9 +29,11 @@ class Server:
         self.data_dir = pathlib.Path(data_dir)
         self.log = self.data_dir.parent / f"{self.data_dir.name}.log"
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("UPDRAFT_")}
+        self.environment["UPDRAFT_MQTT_TLS_ADDR"] = "127.0.0.1:0"
         self.environment |= {f"UPDRAFT_{key.upper()}": str(value) for key, value in settings.items()}
         self.process = None
         self.api = self.mqtt = "127.0.0.1:0"
+        self.mqtt_tls = self.mqtt_ws = None
         self.ca_file = None
 
     def start(self):
@@ -43,6 +45,7 @@ class Server:
         Server.running.append(self)
         run = wait_for(self._run_file, timeout=30)
         self.api, self.mqtt, self.ca_file = run["api_addr"], run["mqtt_addr"], run["ca_file"]
+        self.mqtt_tls, self.mqtt_ws = run["mqtt_tls_addr"], run["mqtt_ws_addr"]
         wait_for(self._is_ready, timeout=30)
         return self
 

@@ -109,6 +109,7 @@ impl World {
             data_dir: data_dir.clone(),
             api_addr: ([127, 0, 0, 1], 0).into(),
             mqtt_addr: ([127, 0, 0, 1], 0).into(),
+            mqtt_tls_addr: None,
             root_access_key_id: Some(KEY_ID.to_owned()),
             root_access_key_secret: Some(KEY_SECRET.to_owned()),
             // The limits of rates and counts have tests of their own; here they would only hide the rest.

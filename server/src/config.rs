@@ -5,7 +5,7 @@
 //! file. `updraft config` prints the table with its texts, so the documentation cannot drift from the code.
 
 use crate::api::quota::OwnQps;
-use crate::gate::Exempt;
+use crate::networks::Networks;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ impl Setting for PathBuf {
     }
 }
 
-impl Setting for Exempt {
+impl Setting for Networks {
     fn read(text: &str) -> Result<Self, String> {
         Self::parse(text)
     }
@@ -135,6 +135,15 @@ config! {
     api_addr: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 8080));
     /// The address that devices connect to by MQTT (plain and TLS on one port). Port 0 picks a free one.
     mqtt_addr: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 1883));
+    /// A port of its own for devices that connect by TLS, where nothing else is spoken. Empty: no such port.
+    mqtt_tls_addr: Option<SocketAddr> = Some(SocketAddr::from(([0, 0, 0, 0], 8883)));
+    /// A port of its own for MQTT over WebSocket (plain and TLS), beside the devices' ports, which speak it too.
+    /// Empty: no such port.
+    mqtt_ws_addr: Option<SocketAddr> = None;
+    /// Addresses and networks of load balancers, between commas, which begin each connection with a header of the
+    /// PROXY protocol (version 1 or 2), on all ports but that of metrics. From them a connection without one is
+    /// closed; from everybody else none is taken. Empty: nobody sends any.
+    proxy_protocol_from: Networks = Networks::default();
     /// The base address that upload and download URLs begin with, such as `http://ota.example.com:8080`.
     /// Empty: the address that the caller itself connected to.
     public_url: Option<String> = None;
@@ -185,7 +194,7 @@ config! {
     /// logins are refused until the minute is over. 0: no limit.
     mqtt_failures_per_minute: u32 = 1_000;
     /// Addresses and networks without these limits, between commas: load balancers, the NAT of a large site.
-    limit_exempt: Exempt = Exempt::parse("127.0.0.0/8,::1").unwrap_or_default();
+    limit_exempt: Networks = Networks::parse("127.0.0.0/8,::1").unwrap_or_default();
     /// How often certificate files are looked at for new ones, in seconds. SIGHUP looks at once. 0: only SIGHUP does.
     tls_reload_seconds: u32 = 60;
     /// A separate address for `GET /metrics`. Empty: on the API's port.

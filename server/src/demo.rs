@@ -45,6 +45,7 @@ where
         data_dir: folder.path().to_owned(),
         api_addr: any,
         mqtt_addr: any,
+        mqtt_tls_addr: None,
         // The demo asks every moment how far the batch is, and registers its devices at once.
         quota_scale: 0.0,
         ..Config::default()

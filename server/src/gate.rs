@@ -2,46 +2,11 @@
 //! [`crate::limiter`]; this adds locks, a clock, metrics and the log.
 
 use crate::limiter::{Open, SOURCES_MAX, Source, Windows};
-use ipnet::IpNet;
+use crate::networks::Networks;
 use parking_lot::Mutex;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// The addresses that no limit is about, such as those of load balancers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Exempt(pub Vec<IpNet>);
-
-impl Exempt {
-    /// Reads addresses and networks (`10.0.0.0/8`) between commas.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        let networks = items.map(|item| {
-            item.parse::<IpNet>()
-                .or_else(|_| item.parse::<IpAddr>().map(IpNet::from))
-                .map_err(|_| format!("`{item}` is neither an address nor a network such as 10.0.0.0/8"))
-        });
-        networks.collect::<Result<_, _>>().map(Self)
-    }
-
-    fn covers(&self, address: IpAddr) -> bool {
-        // A port that listens on both kinds of addresses shows IPv4 ones as IPv6.
-        let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
-    }
-}
-
-impl std::fmt::Display for Exempt {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (place, network) in self.0.iter().enumerate() {
-            if place > 0 {
-                f.write_str(",")?;
-            }
-            network.fmt(f)?;
-        }
-        Ok(())
-    }
-}
 
 /// The limits of one port, per address. 0: no limit.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +16,7 @@ pub struct Limits {
     /// Most failures in a minute.
     pub failures: u32,
     /// Who is not limited.
-    pub exempt: Exempt,
+    pub exempt: Networks,
 }
 
 /// One port's gate.
@@ -132,6 +97,12 @@ impl Gate {
         }
     }
 
+    /// Notes that an address was refused for another reason; whether it is the first time in this minute, so that
+    /// the log says it once.
+    pub fn first_refusal(&self, address: IpAddr) -> bool {
+        self.told.lock().count(Source::of(address), self.now()) == Some(1)
+    }
+
     fn refused(&self, source: Source, limit: &'static str, value: u32) {
         metrics::counter!("updraft_refused_by_address_total", "port" => self.port, "limit" => limit)
             .increment(1);
@@ -160,7 +131,7 @@ mod tests {
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
     fn gate(connections: u32, failures: u32, exempt: &str) -> Arc<Gate> {
-        Gate::new("test", Limits { connections, failures, exempt: Exempt::parse(exempt).unwrap() })
+        Gate::new("test", Limits { connections, failures, exempt: Networks::parse(exempt).unwrap() })
     }
 
     #[test]
@@ -195,14 +166,5 @@ mod tests {
         off.failed(OTHER);
         assert_eq!((passes.len(), off.refuses(OTHER)), (9, None));
         assert!(off.failures.lock().is_empty());
-    }
-
-    #[test]
-    fn exemptions_are_addresses_and_networks() {
-        let exempt = Exempt::parse("10.0.0.0/8, ::1,,192.0.2.7").unwrap();
-        assert_eq!(exempt.to_string(), "10.0.0.0/8,::1/128,192.0.2.7/32");
-        assert_eq!(Exempt::parse(&exempt.to_string()).unwrap(), exempt);
-        assert!(exempt.covers("10.9.9.9".parse().unwrap()) && !exempt.covers("11.0.0.1".parse().unwrap()));
-        assert!(Exempt::parse("10.0.0.0/33").unwrap_err().contains("10.0.0.0/33"));
     }
 }

@@ -1,33 +1,84 @@
-//! The accept loop of both ports: plain or TLS by the first byte, one task per connection.
+//! The accept loop of all ports: who is let in, and what carries the connection, one task per connection.
+//!
+//! The order of things: a load balancer's header, the first byte, TLS, the first byte within, WebSocket.
+
+mod stream;
+
+pub use stream::{Secure, Stream};
 
 use crate::gate::{Gate, Pass};
+use crate::networks::Networks;
+use crate::{proxy, websocket};
 use rustls::ServerConfig;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 /// The first byte of every TLS connection: a handshake record. No HTTP method and no MQTT packet starts so.
 const TLS_HANDSHAKE: u8 = 0x16;
+/// The first byte of every connection of MQTT: a CONNECT.
+const MQTT_CONNECT: u8 = 0x10;
+/// The first byte of a request that opens a WebSocket: that of `GET`.
+const HTTP_GET: u8 = b'G';
 /// How long to wait when the process has no descriptor left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// A connection, encrypted or not.
-#[derive(Debug)]
-pub enum Stream {
-    /// As it comes.
-    Plain(TcpStream),
-    /// Behind TLS; boxed, since most connections of a fleet are plain and should stay small.
-    Tls(Box<TlsStream<TcpStream>>),
+/// What is spoken on a port, by TLS or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// Something of which the first byte tells nothing.
+    Anything,
+    /// MQTT, as it is or over WebSocket.
+    Mqtt,
+    /// The same, by TLS only.
+    MqttByTls,
+    /// MQTT over WebSocket only.
+    MqttOverWebSocket,
+}
+
+impl Speaks {
+    /// Whether a connection may begin so.
+    fn begins(self, first: u8) -> bool {
+        first == TLS_HANDSHAKE || self != Self::MqttByTls && self.says(first)
+    }
+
+    /// Whether what is said may begin so, within TLS or without.
+    fn says(self, first: u8) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Mqtt | Self::MqttByTls => matches!(first, MQTT_CONNECT | HTTP_GET),
+            Self::MqttOverWebSocket => first == HTTP_GET,
+        }
+    }
+}
+
+/// A port.
+#[derive(Debug, Clone)]
+pub struct Port {
+    /// What is spoken there.
+    pub speaks: Speaks,
+    /// How TLS is spoken; `None`: not at all.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Its limits.
+    pub limits: Limits,
+    /// Its limits per address.
+    pub gate: Arc<Gate>,
+    /// The load balancers, which begin with a header of the PROXY protocol.
+    pub proxies: Arc<Networks>,
+}
+
+impl Port {
+    /// A port without TLS and load balancers.
+    pub fn plain(speaks: Speaks, gate: Arc<Gate>) -> Self {
+        Self { speaks, tls: None, limits: Limits::default(), gate, proxies: Arc::default() }
+    }
 }
 
 /// Who talks to whom. IPv4 addresses that a dual-stack socket shows as IPv6 are IPv4 here.
@@ -66,9 +117,7 @@ impl Default for Limits {
 /// Handlers learn of a shutdown by their own means. A handler that panics ends its own connection only.
 pub async fn serve<H, F>(
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
-    limits: Limits,
-    gate: Arc<Gate>,
+    port: Port,
     mut shutdown: watch::Receiver<bool>,
     handler: H,
 ) -> usize
@@ -76,6 +125,8 @@ where
     H: Fn(Stream, Peer, Pass) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
+    let drain = port.limits.drain;
+    let port = Arc::new(port);
     // Each task holds a sender and drops it at its end, whatever the end is.
     let (open, mut ended) = mpsc::channel::<()>(1);
     let mut starved = false;
@@ -88,17 +139,24 @@ where
         match accepted {
             Ok((stream, remote)) => {
                 starved = false;
-                let Some(pass) = gate.enter(remote.ip()) else { continue };
-                let (tls, handler, open) = (tls.clone(), handler.clone(), open.clone());
+                // A balancer's own address says nothing: whom its connection is of, its header tells.
+                let pass = if port.proxies.covers(remote.ip()) {
+                    None
+                } else {
+                    let Some(pass) = port.gate.enter(remote.ip()) else { continue };
+                    Some(pass)
+                };
+                let (port, handler, open) = (Arc::clone(&port), handler.clone(), open.clone());
                 let mut stopping = shutdown.clone();
                 tokio::spawn(async move {
                     let stopped = async move { stopping.wait_for(|stop| *stop).await.map(|_| ()) };
                     // A connection that has not said a word yet does not hold up the stop.
                     let ready = tokio::select! {
-                        ready = Box::pin(prepare(stream, remote, tls, limits.handshake)) => ready,
+                        ready = Box::pin(prepare(stream, remote, &port, pass)) => ready,
                         _ = Box::pin(stopped) => None,
                     };
-                    if let Some((stream, peer)) = ready {
+                    drop(port);
+                    if let Some((stream, peer, pass)) = ready {
                         handler(stream, peer, pass).await;
                     }
                     drop(open);
@@ -121,7 +179,7 @@ where
     let weak = open.downgrade();
     drop(open);
     // Nothing is ever sent: `recv` returns when the last sender is gone.
-    let _ = timeout(limits.drain, ended.recv()).await;
+    let _ = timeout(drain, ended.recv()).await;
     weak.strong_count()
 }
 
@@ -136,38 +194,122 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Looks at the first byte and does the TLS handshake if it asks for one.
+/// Finds out whose connection it is and what carries it, up to where the port's protocol begins. `pass`: of who
+/// is let in already; a load balancer's client is only after its header.
 async fn prepare(
-    stream: TcpStream,
+    mut stream: TcpStream,
     remote: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
-    limit: Duration,
-) -> Option<(Stream, Peer)> {
-    let remote = canonical(remote);
-    let local = canonical(stream.local_addr().ok()?);
+    port: &Port,
+    pass: Option<Pass>,
+) -> Option<(Stream, Peer, Pass)> {
+    let limit = port.limits.handshake;
+    let mut peer =
+        Peer { remote: canonical(remote), local: canonical(stream.local_addr().ok()?), tls: false };
     // Answers are small and waited for.
     let _ = stream.set_nodelay(true);
+    let pass = if let Some(pass) = pass {
+        pass
+    } else {
+        ends(&mut stream, &mut peer, port).await?;
+        port.gate.enter(peer.remote.ip())?
+    };
     let mut first = [0];
     match timeout(limit, stream.peek(&mut first)).await {
         Ok(Ok(1)) => {}
         // Closed again (health checks of load balancers do that), broken, or silent.
         _ => return None,
     }
-    if first != [TLS_HANDSHAKE] {
-        return Some((Stream::Plain(stream), Peer { remote, local, tls: false }));
+    let remote = peer.remote;
+    if !port.speaks.begins(first[0]) {
+        tracing::debug!(%remote, first = first[0], "refused: it begins with nothing that is spoken on this port");
+        return None;
     }
-    let Some(config) = tls else {
+    if first != [TLS_HANDSHAKE] {
+        let stream = Stream::Plain(stream);
+        let stream =
+            if is_websocket(port, first[0]) { websocket(stream, &peer, limit).await? } else { stream };
+        return Some((stream, peer, pass));
+    }
+    let Some(config) = &port.tls else {
         tracing::debug!(%remote, "refused: TLS is off on this port");
         return None;
     };
-    match timeout(limit, TlsAcceptor::from(config).accept(stream)).await {
-        Ok(Ok(stream)) => Some((Stream::Tls(Box::new(stream)), Peer { remote, local, tls: true })),
+    peer.tls = true;
+    let stream = match timeout(limit, TlsAcceptor::from(Arc::clone(config)).accept(stream)).await {
+        Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%remote, %error, "TLS handshake failed");
-            None
+            return None;
         }
         Err(_) => {
             tracing::debug!(%remote, "TLS handshake took too long");
+            return None;
+        }
+    };
+    let stream = within_tls(stream, &peer, port).await?;
+    Some((stream, peer, pass))
+}
+
+/// Reads the header of a load balancer, and takes over what it says.
+async fn ends(stream: &mut TcpStream, peer: &mut Peer, port: &Port) -> Option<()> {
+    let balancer = peer.remote;
+    match timeout(port.limits.handshake, proxy::read(stream)).await {
+        Ok(Ok(Some(ends))) => {
+            (peer.remote, peer.local) = (canonical(ends.remote), canonical(ends.local));
+            Some(())
+        }
+        Ok(Ok(None)) => Some(()),
+        // A balancer that looks whether the port is open.
+        Ok(Err(proxy::Refused::Broken(_))) => None,
+        Ok(Err(why)) => {
+            metrics::counter!("updraft_proxy_headers_refused_total").increment(1);
+            if port.gate.first_refusal(balancer.ip()) {
+                tracing::warn!(%balancer, %why, "a connection from `proxy_protocol_from` is refused; said once a minute");
+            }
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%balancer, "no PROXY header in time");
+            None
+        }
+    }
+}
+
+/// Looks at the first byte within TLS.
+async fn within_tls(
+    mut stream: tokio_rustls::server::TlsStream<TcpStream>,
+    peer: &Peer,
+    port: &Port,
+) -> Option<Stream> {
+    if port.speaks == Speaks::Anything {
+        return Some(Stream::Tls(Box::new(Secure::new(stream, None))));
+    }
+    let limit = port.limits.handshake;
+    let first = timeout(limit, stream.read_u8()).await.ok()?.ok()?;
+    if !port.speaks.says(first) {
+        let remote = peer.remote;
+        tracing::debug!(%remote, first, "refused: within TLS it begins with nothing that is spoken on this port");
+        return None;
+    }
+    let stream = Stream::Tls(Box::new(Secure::new(stream, Some(first))));
+    if is_websocket(port, first) { websocket(stream, peer, limit).await } else { Some(stream) }
+}
+
+fn is_websocket(port: &Port, first: u8) -> bool {
+    port.speaks != Speaks::Anything && first == HTTP_GET
+}
+
+/// Does the handshake of a WebSocket.
+async fn websocket(stream: Stream, peer: &Peer, limit: Duration) -> Option<Stream> {
+    let remote = peer.remote;
+    match timeout(limit, websocket::accept(stream)).await {
+        Ok(Ok(socket)) => Some(Stream::WebSocket(Box::new(socket))),
+        Ok(Err(why)) => {
+            tracing::debug!(%remote, %why, "WebSocket handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%remote, "WebSocket handshake took too long");
             None
         }
     }
@@ -177,72 +319,19 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt as _;
 
     #[tokio::test]
     async fn a_panic_ends_one_connection_and_shutdown_waits_for_the_rest() {
         let listener = TcpListener::bind("[::]:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (stop, stopped) = watch::channel(false);
-        let gate = Gate::open();
         let server = tokio::spawn(serve(
             listener,
-            None,
-            Limits::default(),
-            gate,
+            Port::plain(Speaks::Anything, Gate::open()),
             stopped,
             |stream, peer, _| async move {
                 let mut stream = stream;
@@ -294,7 +383,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let limits = Limits { handshake: Duration::from_millis(20), drain: Duration::from_secs(5) };
-        let server = tokio::spawn(serve(listener, None, limits, Gate::open(), stopped, |_, _, _| async {}));
+        let port = Port { limits, ..Port::plain(Speaks::Mqtt, Gate::open()) };
+        let server = tokio::spawn(serve(listener, port, stopped, |_, _, _| async {}));
         let mut silent = TcpStream::connect(address).await.unwrap();
         assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
         drop(stop);

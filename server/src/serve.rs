@@ -9,9 +9,10 @@ use crate::device::connection::{Endpoint, Limits as DeviceLimits};
 use crate::device::session::{BaseUrl, Sessions};
 use crate::engine::{self, ingest};
 use crate::files::{Blobs, purge};
-use crate::gate::{self, Gate, Pass};
+use crate::gate::{Gate, Pass};
 use crate::http::{Caller, Http, Known};
-use crate::net::{self, Limits, Peer, Stream};
+use crate::net::{self, Peer, Port, Speaks, Stream};
+use crate::ports::{self, DevicePorts, Listeners};
 use crate::random::Random;
 use crate::retention;
 use crate::setup;
@@ -40,8 +41,6 @@ const KEEPALIVE_SWEEP: Duration = Duration::from_secs(5);
 const WORKER_STOP: Duration = Duration::from_secs(5);
 /// What hyper buffers of a connection's input and output, at most.
 const HTTP_BUFFER_BYTES: usize = 64 * 1024;
-/// Connections that wait to be accepted: a fleet comes back all at once after a restart.
-const BACKLOG: i32 = 4_096;
 
 /// A server that runs.
 pub struct Server {
@@ -49,6 +48,10 @@ pub struct Server {
     pub api_addr: SocketAddr,
     /// Where devices connect.
     pub mqtt_addr: SocketAddr,
+    /// Where devices connect by TLS only.
+    pub mqtt_tls_addr: Option<SocketAddr>,
+    /// Where devices connect over WebSocket only.
+    pub mqtt_ws_addr: Option<SocketAddr>,
     /// Where the root account's key was written, if it was.
     pub root_key_file: Option<PathBuf>,
     /// The certificate that clients must trust, if a local authority made the server's.
@@ -96,16 +99,14 @@ impl Server {
         );
         let blobs = open_blobs(&config, &store).await?;
 
-        let api = listen(config.api_addr).context("cannot open the API's port")?;
-        let mqtt = listen(config.mqtt_addr).context("cannot open the devices' port")?;
-        let (api_addr, mqtt_addr) = (api.local_addr()?, mqtt.local_addr()?);
-        let metrics_port =
-            config.metrics_addr.map(listen).transpose().context("cannot open the port of metrics")?;
+        let mut listeners = Listeners::open(&config)?;
+        let addresses = listeners.addresses()?;
+        let metrics_port = listeners.metrics.take();
         let (certificates, ca_file) = certificates(&config, moment(clock.now()))?;
 
         let base = match config.public_base() {
             Some(url) => BaseUrl::Public(url.to_owned()),
-            None => BaseUrl::Connection { port: api_addr.port() },
+            None => BaseUrl::Connection { port: addresses.api.port() },
         };
         // Above every number of an earlier run: no run sees a trillion logins.
         let sessions = Arc::new(Sessions::new(starts << 40, base));
@@ -115,8 +116,10 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let (stop_engine, engine_stopped) = watch::channel(false);
         let mut server = Self {
-            api_addr,
-            mqtt_addr,
+            api_addr: addresses.api,
+            mqtt_addr: addresses.mqtt,
+            mqtt_tls_addr: addresses.mqtt_tls,
+            mqtt_ws_addr: addresses.mqtt_ws,
             root_key_file,
             ca_file,
             data_dir,
@@ -131,7 +134,7 @@ impl Server {
             claim,
             _lock: lock,
         };
-        server.open_ports(api, mqtt, &stopped, engine_stopped)?;
+        server.open_ports(listeners, &stopped, engine_stopped)?;
         server.watch_certificates(stopped.clone());
         if let Some(port) = metrics_port {
             server.open_metrics(port, stopped);
@@ -143,23 +146,20 @@ impl Server {
 
     fn open_ports(
         &mut self,
-        api: TcpListener,
-        mqtt: TcpListener,
+        listeners: Listeners,
         stopped: &watch::Receiver<bool>,
         engine_stopped: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
-        let http_tls = Some(self.certificates.server_config(&[b"http/1.1"])?);
-        let mqtt_tls = Some(self.certificates.server_config(&[])?);
+        let http_tls = self.certificates.server_config(&[b"http/1.1"])?;
+        let mqtt_tls = self.certificates.server_config(&[])?;
         let config = &self.app.config;
-        let drain = Duration::from_secs(config.drain_seconds.into());
-        let handshake = Duration::from_secs(config.handshake_seconds.into());
-        let limits = Limits { handshake, drain };
         let http = Arc::clone(&self.http);
         let closing = stopped.clone();
         let answer =
             move |stream, peer, pass| serve_http(Arc::clone(&http), stream, peer, pass, closing.clone());
         let gate = Arc::clone(&self.app.gate);
-        self.ports.push(tokio::spawn(net::serve(api, http_tls, limits, gate, stopped.clone(), answer)));
+        let port = ports::api(config, http_tls, gate);
+        self.ports.push(tokio::spawn(net::serve(listeners.api, port, stopped.clone(), answer)));
 
         let (door, deliveries) = ingest::Ingest::new(Arc::clone(&self.app));
         let device_limits = DeviceLimits {
@@ -169,21 +169,17 @@ impl Server {
             block_bytes: usize::try_from(config.mqtt_block_bytes_max).unwrap_or(0),
             ..DeviceLimits::default()
         };
-        let gate = Gate::new(
-            "mqtt",
-            gate::Limits {
-                connections: config.mqtt_strangers_per_address,
-                failures: config.mqtt_failures_per_minute,
-                exempt: config.limit_exempt.clone(),
-            },
-        );
+        let devices = (listeners.mqtt, listeners.mqtt_tls, listeners.mqtt_ws);
+        let DevicePorts { gate, ports } = ports::devices(config, devices, mqtt_tls);
         let sessions = Arc::clone(&self.sessions);
-        let endpoint = Arc::new(Endpoint::new(Arc::new(door), sessions, device_limits, Arc::clone(&gate)));
+        let endpoint = Arc::new(Endpoint::new(Arc::new(door), sessions, device_limits, gate));
         let talk = move |stream, peer, pass| {
             let endpoint = Arc::clone(&endpoint);
             async move { endpoint.handle(stream, peer, pass).await }
         };
-        self.ports.push(tokio::spawn(net::serve(mqtt, mqtt_tls, limits, gate, stopped.clone(), talk)));
+        for (listener, port) in ports {
+            self.ports.push(tokio::spawn(net::serve(listener, port, stopped.clone(), talk.clone())));
+        }
 
         self.workers.push(tokio::spawn(ingest::run(Arc::clone(&self.app), deliveries)));
         self.workers.push(tokio::spawn(engine::run(Arc::clone(&self.app), engine_stopped)));
@@ -256,14 +252,8 @@ impl Server {
                 }
             }
         };
-        self.ports.push(tokio::spawn(net::serve(
-            port,
-            None,
-            Limits::default(),
-            Gate::open(),
-            stopped,
-            answer,
-        )));
+        let what = Port::plain(Speaks::Anything, Gate::open());
+        self.ports.push(tokio::spawn(net::serve(port, what, stopped, answer)));
     }
 
     /// Where commands and tests find this server.
@@ -272,6 +262,8 @@ impl Server {
             "pid": std::process::id(),
             "api_addr": self.api_addr.to_string(),
             "mqtt_addr": self.mqtt_addr.to_string(),
+            "mqtt_tls_addr": self.mqtt_tls_addr,
+            "mqtt_ws_addr": self.mqtt_ws_addr,
             "ca_file": self.ca_file,
         });
         let path = self.data_dir.join("run.json");
@@ -333,22 +325,13 @@ async fn open_blobs(config: &Config, store: &Store) -> anyhow::Result<Blobs> {
     Ok(blobs)
 }
 
-fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into()).with_context(|| format!("cannot listen on {addr}"))?;
-    socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into())?)
-}
-
 fn certificates(config: &Config, now: SystemTime) -> anyhow::Result<(Arc<Certificates>, Option<PathBuf>)> {
     let origin = if let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) {
         Origin::Given { cert: cert.clone(), key: key.clone() }
     } else {
         let mut names = Vec::new();
-        for addr in [config.api_addr, config.mqtt_addr] {
+        let more = [config.mqtt_tls_addr, config.mqtt_ws_addr].into_iter().flatten();
+        for addr in [config.api_addr, config.mqtt_addr].into_iter().chain(more) {
             if !addr.ip().is_unspecified() {
                 names.push(addr.ip().to_string());
             }

@@ -8,25 +8,21 @@ mod five;
 mod limits;
 #[path = "device_endpoint/nonsense.rs"]
 mod nonsense;
+#[path = "device_endpoint/transports.rs"]
+mod transports;
 #[path = "device_endpoint/world.rs"]
 mod world;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use updraft_core::task::FailedStep;
 use updraft_server::device::connection::Limits;
 use updraft_server::device::link::{Asked, DeviceEvent, Downlink, Question};
 use updraft_server::device::session::Sent;
 use updraft_server::gate::Gate;
 use updraft_server::net::{Peer, Stream};
-use updraft_server::tls::Identity;
 use world::*;
 
 // ---------------------------------------------------------------------------------------- login
@@ -111,7 +107,7 @@ async fn strangers_get_no_answer_to_nonsense() {
     let world = World::new().await;
     let long = Connect { client_id: format!("c|securemode=3,x={}|", "y".repeat(2_100)), ..Connect::python() };
     for bytes in [
-        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        b"POST / HTTP/1.1\r\n\r\n".to_vec(),
         vec![0; 300],
         vec![0xff; 300],
         vec![0x10, 0x80, 0x80, 0x80, 0x80, 0x01],
@@ -414,41 +410,6 @@ async fn kicking_and_stopping_end_connections() {
 }
 
 // ---------------------------------------------------------------------------------------- transport
-
-fn tls_client(dir: &Path) -> TlsConnector {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(dir.join("ca.pem")).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
-}
-
-#[tokio::test]
-async fn one_port_speaks_plain_and_tls() {
-    let dir = tempfile::tempdir().unwrap();
-    #[expect(clippy::disallowed_methods, reason = "the client checks certificates by the machine's clock")]
-    let now = SystemTime::now();
-    let identity = Identity::local(dir.path(), &[], now).unwrap();
-    let world = World::with(Limits::default(), Some(identity.server_config(&[]).unwrap())).await;
-    let mut plain = world.login(&Connect::by_hand()).await;
-    for name in ["localhost", "127.0.0.1"] {
-        let stream = TcpStream::connect(world.address).await.unwrap();
-        let stream = tls_client(dir.path()).connect(ServerName::try_from(name).unwrap(), stream).await;
-        let mut client = Client(stream.unwrap());
-        client.send(&Connect::c().bytes()).await;
-        assert_eq!(client.receive().await, (0x20, vec![0, 0]));
-        world.sessions.send(DEV01, push(1));
-        // The address is the connection's, the scheme is not: devices know only their makers' authorities.
-        assert_eq!(client.message().await.2, pushed(1));
-        client.send(&publish(INFORM, Some(1), r#"{"params":{"version":"1"}}"#)).await;
-        assert_eq!(client.receive().await, (0x40, vec![0, 1]));
-    }
-    plain.nothing_else().await;
-}
 
 #[tokio::test]
 async fn a_connection_in_waiting_is_small() {

@@ -92,7 +92,8 @@ impl Mqtt {
             let endpoint = Arc::clone(&endpoint);
             async move { endpoint.handle(stream, peer, pass).await }
         };
-        runtime.spawn(net::serve(listener, None, net::Limits::default(), Gate::open(), stopped, handler));
+        let port = net::Port::plain(net::Speaks::Mqtt, Gate::open());
+        runtime.spawn(net::serve(listener, port, stopped, handler));
         let tokens = tokens(&[
             "/ota/device/inform/a1TestPk001/dev01",
             "/sys/a1TestPk001/dev01/thing/ota/firmware/get",

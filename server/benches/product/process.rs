@@ -32,7 +32,7 @@ impl Process {
     fn spawn(mut command: Command, seeded: &Seeded) -> anyhow::Result<Self> {
         let mut child = command
             .arg("serve")
-            .args(["--api-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0"])
+            .args(["--api-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0", "--mqtt-tls-addr", ""])
             .arg("--data-dir")
             .arg(seeded.dir.path())
             .env("UPDRAFT_ROOT_ACCESS_KEY_ID", KEY_ID)

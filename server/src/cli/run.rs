@@ -73,6 +73,12 @@ pub fn serve(args: &ArgMatches) -> anyhow::Result<()> {
         say(&format!("updraft {} serves", env!("CARGO_PKG_VERSION")));
         say(&format!("  API and downloads  {} (plain and TLS)", server.api_addr));
         say(&format!("  MQTT               {} (plain and TLS)", server.mqtt_addr));
+        if let Some(addr) = server.mqtt_tls_addr {
+            say(&format!("  MQTT by TLS        {addr}"));
+        }
+        if let Some(addr) = server.mqtt_ws_addr {
+            say(&format!("  MQTT by WebSocket  {addr} (plain and TLS)"));
+        }
         say(&format!("  data               {}", server.data_dir.display()));
         if let Some(path) = &server.root_key_file {
             say(&format!("  root access key    {}", path.display()));

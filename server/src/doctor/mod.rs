@@ -84,6 +84,10 @@ pub(crate) struct Run {
     pub api_addr: String,
     /// Where its devices connect.
     pub mqtt_addr: String,
+    /// Where they connect by TLS only; empty: nowhere.
+    pub mqtt_tls_addr: String,
+    /// Where they connect over WebSocket only; empty: nowhere.
+    pub mqtt_ws_addr: String,
 }
 
 /// What there is to be known before the checks.
@@ -174,6 +178,8 @@ fn running(data_dir: &Path) -> Option<Run> {
         pid: run.as_ref().and_then(|run| run["pid"].as_i64()).unwrap_or_default(),
         api_addr: text("api_addr"),
         mqtt_addr: text("mqtt_addr"),
+        mqtt_tls_addr: text("mqtt_tls_addr"),
+        mqtt_ws_addr: text("mqtt_ws_addr"),
     })
 }
 
@@ -206,6 +212,7 @@ mod tests {
             data_dir: dir.path().join("data"),
             api_addr: ([127, 0, 0, 1], 0).into(),
             mqtt_addr: ([127, 0, 0, 1], 0).into(),
+            mqtt_tls_addr: Some(([127, 0, 0, 1], 0).into()),
             ..Config::default()
         };
         let report = Report::of(&config, Timestamp(1_800_000_000_000));

@@ -23,6 +23,12 @@ pub(super) fn ports(patient: &Patient<'_>) -> Vec<Finding> {
         port("API port", config.api_addr, run.map(|run| run.api_addr.as_str())),
         port("MQTT port", config.mqtt_addr, run.map(|run| run.mqtt_addr.as_str())),
     ];
+    for (check, addr, ours) in [
+        ("MQTT TLS port", config.mqtt_tls_addr, run.map(|run| run.mqtt_tls_addr.as_str())),
+        ("MQTT WebSocket port", config.mqtt_ws_addr, run.map(|run| run.mqtt_ws_addr.as_str())),
+    ] {
+        findings.extend(addr.map(|addr| port(check, addr, ours)));
+    }
     // Nobody wrote down which port a running server has for metrics; that it runs is good enough.
     if let (Some(addr), None) = (config.metrics_addr, run) {
         findings.push(port("metrics port", addr, None));

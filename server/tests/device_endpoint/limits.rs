@@ -4,8 +4,9 @@ use super::world::*;
 use std::sync::atomic::Ordering;
 use tokio::net::TcpStream;
 use updraft_server::device::connection::Limits;
-use updraft_server::gate::{self, Exempt, Gate};
+use updraft_server::gate::{self, Gate};
 use updraft_server::net::{Peer, Stream};
+use updraft_server::networks::Networks;
 
 const TRY_LATER: [u8; 4] = [0x20, 2, 0, 3];
 const BAD: [u8; 4] = [0x20, 2, 0, 4];
@@ -61,7 +62,7 @@ async fn strangers_of_one_address_are_bounded_and_devices_are_not() {
 
 #[tokio::test]
 async fn who_is_exempt_may_fail() {
-    let exempt = Exempt::parse("127.0.0.0/8").unwrap();
+    let exempt = Networks::parse("127.0.0.0/8").unwrap();
     let world = world(gate::Limits { connections: 1, failures: 1, exempt }).await;
     let _strangers = (world.dial().await, world.dial().await);
     for _ in 0..3 {

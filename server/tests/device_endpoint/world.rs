@@ -162,10 +162,18 @@ impl World {
     }
 
     pub async fn behind(gate: Arc<Gate>, limits: Limits, tls: Option<Arc<ServerConfig>>) -> Self {
+        Self::at(net::Port { tls, ..net::Port::plain(net::Speaks::Mqtt, gate) }, limits).await
+    }
+
+    pub async fn at(port: net::Port, limits: Limits) -> Self {
         let memory = Arc::new(Memory::default());
         let sessions = Arc::new(Sessions::new(1, BaseUrl::Connection { port: 8080 }));
-        let endpoint =
-            Arc::new(Endpoint::new(Arc::clone(&memory), Arc::clone(&sessions), limits, gate.clone()));
+        let endpoint = Arc::new(Endpoint::new(
+            Arc::clone(&memory),
+            Arc::clone(&sessions),
+            limits,
+            Arc::clone(&port.gate),
+        ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
@@ -174,7 +182,7 @@ impl World {
             let endpoint = Arc::clone(&served);
             async move { endpoint.handle(stream, peer, pass).await }
         };
-        let server = tokio::spawn(net::serve(listener, tls, net::Limits::default(), gate, stopped, handler));
+        let server = tokio::spawn(net::serve(listener, port, stopped, handler));
         Self { memory, sessions, endpoint, address, stop, server }
     }
 
