@@ -251,6 +251,11 @@ config! {
     minute_ms: i64 = 60_000;
     /// How long a new MQTT connection may take to log in, in seconds.
     mqtt_connect_seconds: u32 = 10;
+    /// How long the session of a device that wishes so is kept while the device is away, in seconds: what it has
+    /// subscribed to, and what it has not acknowledged. In memory only. 0: no session is kept.
+    mqtt_session_seconds: u32 = 604_800;
+    /// Most sessions that are kept while their devices are away; beyond it the one that would end first goes.
+    mqtt_kept_sessions_max: u32 = 100_000;
     /// Messages that one device may send in a second; more are dropped. 0: no limit.
     mqtt_uplink_per_second: u32 = 30;
     /// Blocks that one device may download by MQTT in a second; further ones wait. 0: no limit.

@@ -6,7 +6,7 @@ use crate::certificates::{Certificates, Origin};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::device::connection::{Endpoint, Limits as DeviceLimits};
-use crate::device::session::{BaseUrl, Sessions};
+use crate::device::session::{BaseUrl, Keeping, Sessions};
 use crate::engine::{self, ingest};
 use crate::files::{Blobs, purge};
 use crate::gate::{Gate, Pass};
@@ -109,7 +109,11 @@ impl Server {
             None => BaseUrl::Connection { port: addresses.api.port() },
         };
         // Above every number of an earlier run: no run sees a trillion logins.
-        let sessions = Arc::new(Sessions::new(starts << 40, base));
+        let keeping = Keeping {
+            seconds: config.mqtt_session_seconds,
+            sessions: config.mqtt_kept_sessions_max as usize,
+        };
+        let sessions = Arc::new(Sessions::new(starts << 40, base).keeping(keeping));
         let data_dir = config.data_dir.clone();
         let app = App::new(config, Arc::new(store), clock, random, master, blobs, sessions.clone());
         let http = Arc::new(Http { app: Arc::clone(&app), metrics, ready: AtomicBool::new(false) });

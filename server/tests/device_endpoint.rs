@@ -4,6 +4,8 @@
 mod blocks;
 #[path = "device_endpoint/five.rs"]
 mod five;
+#[path = "device_endpoint/kept.rs"]
+mod kept;
 #[path = "device_endpoint/limits.rs"]
 mod limits;
 #[path = "device_endpoint/nonsense.rs"]

@@ -109,16 +109,21 @@ impl<B: Backend> Endpoint<B> {
             owner: Owner { product_key: login.product_key, device_name: login.device_name },
             local: peer.local,
             keepalive,
-            // A device that keeps its session does not subscribe again after a reconnect: the SDK for
-            // JavaScript relies on the server's memory. We have none across connections, so it is taken to
-            // be subscribed; a push too many is harmless, one too few leaves a task open for ever.
-            auto_subscribe: login.auto_subscribe || (connect.version == Version::V3 && !connect.clean_start),
+            auto_subscribe: login.auto_subscribe,
             window: connect.terms.receive_max,
+            clean_start: connect.clean_start,
+            keep_seconds: connect.session_seconds,
+            // A device that keeps its session does not subscribe again after a reconnect: the SDK for
+            // JavaScript relies on the server's memory, and does not look at SessionPresent. If the session is lost,
+            // it is taken to be subscribed; a push too many is harmless, one too few leaves a task open for ever.
+            remembers: connect.version == Version::V3 && !connect.clean_start,
         };
-        let session = self.sessions.insert(new, Instant::now()).ok_or(Refusal::Unavailable)?;
+        let (session, session_present) =
+            self.sessions.insert(new, Instant::now()).ok_or(Refusal::Unavailable)?;
+        let kept_for = self.sessions.kept_for(connect.session_seconds);
         let welcome = Welcome {
-            session_present: false,
-            session_seconds: (connect.session_seconds > 0).then_some(0),
+            session_present,
+            session_seconds: (kept_for != connect.session_seconds).then_some(kept_for),
             keepalive: (keepalive != connect.keepalive).then_some(keepalive),
             packet_max: WELCOME_PACKET_BYTES,
         };

@@ -1,7 +1,6 @@
 //! One device's connection, from its login to its end.
 //!
-//! No session outlives its connection, so SessionPresent is always 0; what a device missed is pushed again
-//! after its next login. Whatever a device sends becomes durable before it is acknowledged.
+//! What a device missed is pushed again after its next login. Whatever a device sends becomes durable before it is acknowledged.
 
 use super::admission::{Admitted, LOGIN_PACKET_BYTES_MAX, Refused, refuse};
 use super::fetches::Fetches;
@@ -118,7 +117,7 @@ impl End {
             Self::Ours(Ending::TakenOver) => Reason::SessionTakenOver,
             Self::Ours(Ending::Silent) => Reason::KeepAliveTimeout,
             Self::Ours(Ending::Kicked) => Reason::AdministrativeAction,
-            Self::Ours(Ending::Shutdown) => Reason::ShuttingDown,
+            Self::Ours(Ending::Shutdown | Ending::Gone) => Reason::ShuttingDown,
             Self::Unavailable(_) => Reason::ServerBusy,
         })
     }
@@ -295,7 +294,7 @@ impl<B: Backend> Endpoint<B> {
     /// Ends the connection, and the session if it is still the device's.
     async fn leave(&self, wire: Wire, session: &Arc<Session>) {
         wire.close().await;
-        if self.sessions.remove(session) {
+        if self.sessions.remove(session, Instant::now()) {
             let event = DeviceEvent::Offline { session: session.number };
             if self.backend.happened(vec![Happened { device: session.device, event }]).await.is_err() {
                 tracing::debug!(device = %session.device, "nobody took note of a device's end");

@@ -116,12 +116,17 @@ impl Flights {
         self.retain(|flight| !(flight.stranded && matches!(flight.cargo, Cargo::Push(of) if of == task)));
     }
 
-    /// The connection is gone; on the next one the device takes so many at a time.
-    pub fn strand(&mut self, device_takes: u16) {
+    /// On the next connection the device takes so many at a time.
+    pub fn resize(&mut self, device_takes: u16) {
+        self.window = Self::new(device_takes).window;
+    }
+
+    /// The connection is gone. A push of an earlier one that the engine has not repeated on it was nobody's due any more.
+    pub fn strand(&mut self) {
+        self.retain(|flight| !(flight.stranded && matches!(flight.cargo, Cargo::Push(_))));
         for flight in &mut self.all {
             flight.stranded = true;
         }
-        self.window = Self::new(device_takes).window;
     }
 
     /// How many are on their way or have to go out again.
@@ -187,7 +192,8 @@ mod tests {
         }
         assert!(flights.depart_again().is_none(), "the connection lives");
         flights.arrived(id(1));
-        flights.strand(1);
+        flights.strand();
+        flights.resize(1);
         flights.withdraw(task(3));
         let again = flights.depart_again().unwrap();
         assert_eq!((again.id, again.again), (Some(id(3)), true));
@@ -202,5 +208,16 @@ mod tests {
         let sending = flights.depart(push(3, 1));
         assert_eq!((sending.id, sending.again), (Some(id(6)), false), "its task was taken back");
         assert_eq!(flights.len(), 2);
+    }
+
+    #[test]
+    fn pushes_that_nobody_repeats_are_forgotten() {
+        let mut flights = Flights::new(8);
+        flights.depart(push(1, 1));
+        flights.depart(note("a"));
+        for left in [2, 1, 1] {
+            flights.strand();
+            assert_eq!(flights.len(), left);
+        }
     }
 }

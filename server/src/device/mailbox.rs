@@ -27,6 +27,8 @@ pub enum Sent {
     Repeated,
     /// The device does not take its messages fast enough.
     Full,
+    /// It waits for the device's return.
+    Kept,
 }
 
 /// What a SUBSCRIBE did.
@@ -60,6 +62,29 @@ impl Mailbox {
     /// An empty one; `auto_subscribe` delivers without any subscription.
     pub fn new(auto_subscribe: bool) -> Self {
         Self { auto_subscribe, ..Self::default() }
+    }
+
+    /// From now on everything is delivered that the device has not unsubscribed from.
+    pub fn deliver_all(&mut self) {
+        self.auto_subscribe = true;
+    }
+
+    /// The connection is gone: drops what is not for the next one. What the device is to be pushed the engine says
+    /// again, with a fresh address, and who misses an answer asks again.
+    pub fn strand(&mut self) {
+        self.queue.retain(|message| matches!(message, Downlink::Message { kept: true, .. }));
+        self.queue.shrink_to_fit();
+        self.withdrawn = Vec::new();
+        self.last_push = None;
+    }
+
+    /// Bytes of the messages that wait.
+    pub fn bytes(&self) -> usize {
+        let bytes = |message: &Downlink| match message {
+            Downlink::Message { payload, topic, .. } => payload.len() + topic.len(),
+            Downlink::Push { .. } | Downlink::PullReply { .. } => 0,
+        };
+        self.queue.iter().map(bytes).sum()
     }
 
     /// The rule of delivery: automatic and not unsubscribed, or subscribed. Either way it is one message.

@@ -6,9 +6,9 @@
 //! [`wire`] (bytes of either version of MQTT), [`talk`] and [`fetches`] (what a device says and asks),
 //! [`admission`] and [`connection`] (one connection's life).
 //!
-//! This is not a broker: nothing is routed between devices, nothing is retained, and no session outlives
-//! its connection. What a device must still be told is the engine's to know; it tells it again after the
-//! next login.
+//! This is not a broker: nothing is routed between devices, and nothing is retained. A session outlives its
+//! connection if the device wants it ([`kept`]), in memory only: what a device must still be told is the engine's to
+//! know; it tells it again after the next login.
 
 pub mod admission;
 pub mod aliases;
@@ -18,6 +18,7 @@ pub mod file_download;
 pub mod firmware_get;
 pub mod flights;
 pub mod inform;
+pub mod kept;
 pub mod link;
 pub mod login;
 pub mod mailbox;

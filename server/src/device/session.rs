@@ -4,6 +4,8 @@
 //! timer; its connection's task waits on one [`Notify`].
 
 use super::flights::{Flights, Sending};
+pub use super::kept::Keeping;
+use super::kept::KeptSessions;
 use super::link::{DeviceLink, Downlink};
 use super::mailbox::Mailbox;
 pub use super::mailbox::{Sent, Subscribed};
@@ -21,6 +23,9 @@ use updraft_core::id::{DeviceNo, TaskNo};
 
 /// Enough that two cores rarely meet in one.
 const SHARDS: usize = 64;
+/// Messages are put by for a device that is away until they have so many bytes together.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
 /// What stands before a download path in the messages to devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BaseUrl {
@@ -44,6 +49,8 @@ pub enum Ending {
     Kicked,
     /// The server stops.
     Shutdown,
+    /// The device went; its session waits for it.
+    Gone,
 }
 
 /// One login's place in the registry.
@@ -65,6 +72,8 @@ pub struct Session {
 
 struct State {
     ending: Option<Ending>,
+    /// How long the device wants its session to be kept without a connection, in seconds.
+    keep_seconds: u32,
     mailbox: Mailbox,
     flights: Flights,
 }
@@ -104,6 +113,12 @@ pub struct NewSession<'a> {
     pub auto_subscribe: bool,
     /// Messages at QoS 1 that it takes at a time.
     pub window: u16,
+    /// Whether what it left behind is to be forgotten.
+    pub clean_start: bool,
+    /// How long it wants its session to be kept without a connection, in seconds; [`u32::MAX`]: for ever.
+    pub keep_seconds: u32,
+    /// Whether it counts as having asked for automatic delivery if it left nothing behind.
+    pub remembers: bool,
 }
 
 impl Session {
@@ -125,7 +140,7 @@ impl Session {
     /// The next message to write, unless the connection has to end.
     pub fn next(&self) -> Option<Sending> {
         let mut state = self.state.lock();
-        let State { ending, mailbox, flights } = &mut *state;
+        let State { ending, mailbox, flights, .. } = &mut *state;
         if ending.is_some() {
             return None;
         }
@@ -136,6 +151,16 @@ impl Session {
     /// The device has a message, or can never have it.
     pub fn arrived(&self, id: NonZeroU16) {
         self.state.lock().flights.arrived(id);
+    }
+
+    /// Changes how long the device wants its session to be kept, in seconds. False: none can begin to be kept.
+    pub fn keep_for(&self, seconds: u32) -> bool {
+        let mut state = self.state.lock();
+        let allowed = seconds == 0 || state.keep_seconds > 0;
+        if allowed {
+            state.keep_seconds = seconds;
+        }
+        allowed
     }
 
     /// Takes a subscription of the device.
@@ -162,7 +187,7 @@ impl Session {
     fn send(&self, message: Downlink) -> Sent {
         let mut state = self.state.lock();
         if state.ending.is_some() {
-            return Sent::Offline;
+            return self.keep(&mut state, message);
         }
         let sent = state.mailbox.post(self.owner(), message);
         drop(state);
@@ -170,6 +195,40 @@ impl Session {
             self.wake.notify_one();
         }
         sent
+    }
+
+    /// Puts a message by for the device's return.
+    fn keep(&self, state: &mut State, message: Downlink) -> Sent {
+        let lost = state.keep_seconds == 0 || state.ending == Some(Ending::Kicked);
+        if lost || !matches!(message, Downlink::Message { kept: true, .. }) {
+            return Sent::Offline;
+        }
+        if state.mailbox.bytes() >= KEPT_BYTES_MAX {
+            return Sent::Full;
+        }
+        match state.mailbox.post(self.owner(), message) {
+            Sent::Queued => Sent::Kept,
+            sent => sent,
+        }
+    }
+
+    /// Ends the session for the device's next one, and hands over what it has to know: what the device hears, and
+    /// what it has not got. `None` if the device did not want that.
+    fn hand_over(&self, window: u16) -> Option<(Mailbox, Flights)> {
+        let mut state = self.state.lock();
+        let before = state.ending;
+        state.ending.get_or_insert(Ending::TakenOver);
+        let mut flights = std::mem::replace(&mut state.flights, Flights::new(window));
+        let mut mailbox = std::mem::take(&mut state.mailbox);
+        let lost = state.keep_seconds == 0 || before == Some(Ending::Kicked);
+        drop(state);
+        self.wake.notify_one();
+        if before != Some(Ending::Gone) {
+            mailbox.strand();
+            flights.strand();
+        }
+        flights.resize(window);
+        (!lost).then_some((mailbox, flights))
     }
 
     fn end(&self, ending: Ending) {
@@ -187,6 +246,9 @@ pub struct Sessions {
     next_number: AtomicI64,
     base: BaseUrl,
     origin: Instant,
+    keep_seconds: u32,
+    /// Locked while a shard is, never the other way round.
+    kept: Mutex<KeptSessions>,
     closed: AtomicBool,
     closing: Notify,
 }
@@ -200,17 +262,42 @@ impl Sessions {
             next_number: AtomicI64::new(first_number),
             base,
             origin: Instant::now(),
+            keep_seconds: Keeping::default().seconds,
+            kept: Mutex::new(KeptSessions::new(Keeping::default().sessions)),
             closed: AtomicBool::new(false),
             closing: Notify::new(),
         }
+    }
+
+    /// The same, which keeps sessions so.
+    #[must_use]
+    pub fn keeping(mut self, keeping: Keeping) -> Self {
+        self.keep_seconds = keeping.seconds;
+        self.kept = Mutex::new(KeptSessions::new(keeping.sessions));
+        self
+    }
+
+    /// How long a session will be kept without its connection, if the device wishes so long, in seconds.
+    pub fn kept_for(&self, wished: u32) -> u32 {
+        wished.min(self.keep_seconds)
     }
 
     fn shard(&self, device: DeviceNo) -> &Shard {
         &self.shards[device.0.unsigned_abs() as usize % SHARDS]
     }
 
-    fn get(&self, device: DeviceNo) -> Option<Arc<Session>> {
-        self.shard(device).lock().get(&device).cloned()
+    /// What a device's session says. Meanwhile no other can take its place, so that nothing is lost in between.
+    fn with<T>(&self, device: DeviceNo, ask: impl FnOnce(&Session) -> T) -> Option<T> {
+        self.shard(device).lock().get(&device).map(|session| ask(session))
+    }
+
+    /// The same of a session that is kept, if there is no other.
+    fn with_any<T>(&self, device: DeviceNo, ask: impl FnOnce(&Session) -> T) -> Option<T> {
+        let shard = self.shard(device).lock();
+        match shard.get(&device) {
+            Some(session) => Some(ask(session)),
+            None => self.kept.lock().get(device, self.elapsed_ms(Instant::now())).map(|session| ask(session)),
+        }
     }
 
     /// What stands before a download path for this session.
@@ -221,13 +308,25 @@ impl Sessions {
         }
     }
 
-    /// Registers a login and ends the device's earlier connection; `None` when the server stops.
-    pub fn insert(&self, new: NewSession<'_>, now: Instant) -> Option<Arc<Session>> {
+    /// Registers a login and ends the device's earlier connection; `None` when the server stops. Also says whether the
+    /// device has its earlier session again.
+    pub fn insert(&self, new: NewSession<'_>, now: Instant) -> Option<(Arc<Session>, bool)> {
         let mut shard = self.shard(new.device).lock();
         // Inside the lock, so that `drain` either sees the entry or is seen here.
         if self.closed.load(Ordering::SeqCst) {
             return None;
         }
+        let now = self.elapsed_ms(now);
+        let kept = self.kept.lock().take(new.device, now);
+        let before = shard.get(&new.device).or(kept.as_ref()).and_then(|old| old.hand_over(new.window));
+        let before = before.filter(|_| !new.clean_start);
+        let present = before.is_some();
+        let (mut mailbox, flights) =
+            before.unwrap_or_else(|| (Mailbox::new(new.remembers), Flights::new(new.window)));
+        if new.auto_subscribe {
+            mailbox.deliver_all();
+        }
+        let keep_seconds = self.kept_for(new.keep_seconds);
         let session = Arc::new(Session {
             device: new.device,
             // Inside the lock, so that a later login has a greater number.
@@ -236,56 +335,67 @@ impl Sessions {
             device_name: new.owner.device_name.into(),
             local: new.local.ip(),
             silence_ms: u64::from(new.keepalive) * 1_500,
-            last_seen: AtomicU64::new(self.elapsed_ms(now)),
-            state: Mutex::new(State {
-                ending: None,
-                mailbox: Mailbox::new(new.auto_subscribe),
-                flights: Flights::new(new.window),
-            }),
+            last_seen: AtomicU64::new(now),
+            state: Mutex::new(State { ending: None, keep_seconds, mailbox, flights }),
             wake: Notify::new(),
         });
-        let old = shard.insert(new.device, Arc::clone(&session));
-        drop(shard);
-        if let Some(old) = old {
-            old.end(Ending::TakenOver);
-        }
-        Some(session)
+        shard.insert(new.device, Arc::clone(&session));
+        Some((session, present))
     }
 
-    /// Takes a session out, unless a newer one of the device has its place. Whether it was there.
-    pub fn remove(&self, session: &Arc<Session>) -> bool {
-        match self.shard(session.device).lock().entry(session.device) {
-            Entry::Occupied(entry) if Arc::ptr_eq(entry.get(), session) => {
-                entry.remove();
-                true
-            }
-            _ => false,
+    /// Takes a session out, unless a newer one of the device has its place, and keeps it as the device wished. Whether
+    /// it was there.
+    pub fn remove(&self, session: &Arc<Session>, now: Instant) -> bool {
+        let mut shard = self.shard(session.device).lock();
+        let Entry::Occupied(entry) = shard.entry(session.device) else { return false };
+        if !Arc::ptr_eq(entry.get(), session) {
+            return false;
         }
+        entry.remove();
+        let mut state = session.state.lock();
+        let seconds = self.kept_for(state.keep_seconds);
+        if seconds > 0 && state.ending != Some(Ending::Kicked) {
+            // From now on it only takes what may wait.
+            state.ending.get_or_insert(Ending::Gone);
+            state.mailbox.strand();
+            state.flights.strand();
+            drop(state);
+            let end = self.elapsed_ms(now) + u64::from(seconds) * 1_000;
+            self.kept.lock().keep(Arc::clone(session), end);
+        }
+        true
     }
 
     /// Whether pushes reach a device here.
     pub fn listening(&self, device: DeviceNo) -> bool {
-        self.get(device).is_some_and(|session| session.listening())
+        self.with(device, Session::listening).unwrap_or(false)
     }
 
     /// Queues a message for a device.
     pub fn send(&self, device: DeviceNo, message: Downlink) -> Sent {
-        self.get(device).map_or(Sent::Offline, |session| session.send(message))
+        self.with_any(device, |session| session.send(message)).unwrap_or(Sent::Offline)
     }
 
     /// Takes a task back: whatever was decided for it before `revision` and is not written yet is not
     /// written; an answer becomes "nothing to do". This holds too if the message is sent after this call.
     pub fn withdraw(&self, device: DeviceNo, task: TaskNo, revision: i64) {
-        if let Some(session) = self.get(device) {
+        self.with_any(device, |session| {
             let mut state = session.state.lock();
-            state.mailbox.withdraw(task, revision);
             state.flights.withdraw(task);
-        }
+            state.mailbox.withdraw(task, revision);
+        });
     }
 
-    /// Ends a device's connection. Whether it had one.
+    /// Ends a device's connection, and forgets what it left behind. Whether it had a connection.
     pub fn kick(&self, device: DeviceNo) -> bool {
-        self.get(device).inspect(|session| session.end(Ending::Kicked)).is_some()
+        let shard = self.shard(device).lock();
+        self.kept.lock().take(device, 0);
+        shard.get(&device).inspect(|session| session.end(Ending::Kicked)).is_some()
+    }
+
+    /// How many sessions are kept without a connection.
+    pub fn kept(&self) -> usize {
+        self.kept.lock().len()
     }
 
     /// How many devices are connected.
@@ -316,6 +426,7 @@ impl Sessions {
     /// Ends the connections that have been silent for too long at `now`.
     pub fn sweep(&self, now: Instant) {
         let now = self.elapsed_ms(now);
+        self.kept.lock().expire(now);
         self.each(|session| {
             if now.saturating_sub(session.last_seen.load(Ordering::Relaxed)) > session.silence_ms {
                 session.end(Ending::Silent);
@@ -332,6 +443,7 @@ impl Sessions {
                 _ = ticks.tick() => {
                     self.sweep(Instant::now());
                     metrics::gauge!("updraft_device_sessions").set(self.len() as f64);
+                    metrics::gauge!("updraft_device_sessions_kept").set(self.kept() as f64);
                 }
             }
         }
@@ -354,77 +466,4 @@ impl Sessions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::link::{Asked, Question};
-    use super::*;
-
-    const DEVICE: DeviceNo = DeviceNo(7);
-
-    fn registry() -> Sessions {
-        Sessions::new(100, BaseUrl::Connection { port: 8080 })
-    }
-
-    fn login(sessions: &Sessions, auto_subscribe: bool) -> Arc<Session> {
-        let owner = Owner { product_key: "pk", device_name: "dev1" };
-        let local = "[::1]:1883".parse().unwrap();
-        let new = NewSession { device: DEVICE, owner, local, keepalive: 60, auto_subscribe, window: 8 };
-        sessions.insert(new, Instant::now()).unwrap()
-    }
-
-    #[test]
-    fn a_second_login_takes_over() {
-        let sessions = registry();
-        let first = login(&sessions, true);
-        let second = login(&sessions, true);
-        assert!(second.number > first.number);
-        assert_eq!((first.ending(), second.ending()), (Some(Ending::TakenOver), None));
-        assert!(!sessions.remove(&first), "its place is taken");
-        assert_eq!(sessions.len(), 1);
-        assert!(sessions.remove(&second));
-        assert!(!sessions.remove(&second));
-        assert!(sessions.is_empty());
-    }
-
-    #[test]
-    fn silence_kicks_and_draining_end_sessions() {
-        let sessions = registry();
-        let start = Instant::now();
-        let session = login(&sessions, true);
-        sessions.sweep(start + Duration::from_secs(90));
-        assert_eq!(session.ending(), None);
-        sessions.heard(&session, start + Duration::from_mins(1));
-        sessions.sweep(start + Duration::from_secs(149));
-        assert_eq!(session.ending(), None);
-        sessions.sweep(start + Duration::from_secs(152));
-        assert_eq!(session.ending(), Some(Ending::Silent));
-        assert!(!sessions.listening(DEVICE));
-        let asked = Asked { by: Question::Get, id: String::new() };
-        let nothing = Downlink::PullReply { asked, package: None };
-        assert_eq!(sessions.send(DEVICE, nothing), Sent::Offline);
-
-        let session = login(&sessions, true);
-        assert!(sessions.kick(DEVICE));
-        assert!(!sessions.kick(DeviceNo(8)));
-        assert_eq!(session.ending(), Some(Ending::Kicked));
-        let session = login(&sessions, true);
-        sessions.drain();
-        assert_eq!(session.ending(), Some(Ending::Shutdown));
-        let owner = Owner { product_key: "pk", device_name: "dev1" };
-        let local = "127.0.0.1:1".parse().unwrap();
-        let new = NewSession { device: DEVICE, owner, local, keepalive: 60, auto_subscribe: true, window: 8 };
-        assert!(sessions.insert(new, start).is_none());
-    }
-
-    #[test]
-    fn addresses_of_downloads() {
-        let sessions = registry();
-        assert_eq!(sessions.base_url(&login(&sessions, true)), "http://[::1]:8080");
-        let sessions = Sessions::new(0, BaseUrl::Public("https://ota.example.com".to_owned()));
-        assert_eq!(sessions.base_url(&login(&sessions, true)), "https://ota.example.com");
-    }
-
-    #[test]
-    fn an_idle_session_is_small() {
-        assert!(size_of::<Session>() <= 320, "{}", size_of::<Session>());
-    }
-}
+mod tests;

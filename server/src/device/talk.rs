@@ -102,7 +102,12 @@ impl<'a> Talk<'a> {
                 Outbound::UnsubscribeAck(id, filters.iter().map(taken_back).collect())
             }
             Inbound::Ping => Outbound::Pong,
-            Inbound::Disconnect { .. } => return Err(End::Disconnected),
+            Inbound::Disconnect { session_seconds } => {
+                let allowed = session_seconds.is_none_or(|seconds| self.session.keep_for(seconds));
+                let late =
+                    End::Protocol(Reason::ProtocolError, "a session that was not to be kept is to be kept");
+                return Err(if allowed { End::Disconnected } else { late });
+            }
             Inbound::Connect(_) => return Err(End::Protocol(Reason::ProtocolError, "a second CONNECT")),
             Inbound::Misplaced(what) => return Err(End::Protocol(Reason::ProtocolError, what)),
         };

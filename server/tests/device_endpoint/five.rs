@@ -5,13 +5,13 @@ use updraft_core::limits::MQTT_TOPIC_BYTES_MAX;
 
 /// A CONNACK's properties that are always there: Receive Maximum 256, Maximum QoS 1, Retain Available 0, Maximum
 /// Packet Size, Topic Alias Maximum 16, neither Subscription Identifiers nor Shared Subscriptions.
-const ALWAYS: &[u8] = b"\x21\x01\x00\x24\x01\x25\x00\x27\x00\x04\x04\x89\x22\x00\x10\x29\x00\x2a\x00";
+pub const ALWAYS: &[u8] = b"\x21\x01\x00\x24\x01\x25\x00\x27\x00\x04\x04\x89\x22\x00\x10\x29\x00\x2a\x00";
 
-fn connack(code: u8, properties: &[u8]) -> (u8, Vec<u8>) {
+pub fn connack(code: u8, properties: &[u8]) -> (u8, Vec<u8>) {
     (0x20, [&[0, code, properties.len() as u8], properties].concat())
 }
 
-async fn login(world: &World, connect: &Connect) -> Client<TcpStream> {
+pub async fn login(world: &World, connect: &Connect) -> Client<TcpStream> {
     let mut client = world.dial().await;
     client.send(&connect.bytes()).await;
     assert_eq!(client.receive().await, connack(0, ALWAYS));
@@ -28,7 +28,7 @@ fn publish_with(topic: &str, id: Option<u16>, properties: &[u8], payload: &str) 
     packet(if id.is_some() { 0x32 } else { 0x30 }, &body)
 }
 
-fn disconnected(reason: u8) -> Vec<u8> {
+pub fn disconnected(reason: u8) -> Vec<u8> {
     vec![0xe0, 2, reason, 0]
 }
 
