@@ -109,11 +109,7 @@ impl Server {
             None => BaseUrl::Connection { port: addresses.api.port() },
         };
         // Above every number of an earlier run: no run sees a trillion logins.
-        let keeping = Keeping {
-            seconds: config.mqtt_session_seconds,
-            sessions: config.mqtt_kept_sessions_max as usize,
-        };
-        let sessions = Arc::new(Sessions::new(starts << 40, base).keeping(keeping));
+        let sessions = Arc::new(Sessions::new(starts << 40, base).keeping(keeping(&config)));
         let data_dir = config.data_dir.clone();
         let app = App::new(config, Arc::new(store), clock, random, master, blobs, sessions.clone());
         let http = Arc::new(Http { app: Arc::clone(&app), metrics, ready: AtomicBool::new(false) });
@@ -365,6 +361,11 @@ pub(crate) fn moment(now: Timestamp) -> SystemTime {
 fn host_of(base: &str) -> Option<String> {
     let uri: ::http::Uri = base.parse().ok()?;
     uri.host().map(|host| host.trim_matches(['[', ']']).to_owned())
+}
+
+/// How sessions of devices are kept.
+fn keeping(config: &Config) -> Keeping {
+    Keeping { seconds: config.mqtt_session_seconds, sessions: config.mqtt_kept_sessions_max as usize }
 }
 
 async fn serve_http(

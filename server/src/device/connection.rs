@@ -249,17 +249,24 @@ impl<B: Backend> Endpoint<B> {
                 () = session.woken() => return,
             }
         }
-        let Some(request) = fetches.next(Instant::now()) else { return };
-        if !session.answers(DownTopic::FileReply) {
-            return;
+        let roomy = fetches.room.is_some();
+        // Without room all are refused at once: nothing is read from the device meanwhile, and waiting for each would
+        // take longer than a keepalive. They are small, and few.
+        while let Some(request) = fetches.next(Instant::now()) {
+            if session.answers(DownTopic::FileReply) {
+                let answer = if roomy {
+                    self.backend.block(session.device, request.wanted).await
+                } else {
+                    Err(NoBlock::Unavailable)
+                };
+                // At QoS 0: who misses a block asks again.
+                let topic = session.owner().downlink(DownTopic::FileReply);
+                put(wire, session, topic, None, false, file_download::reply(&request, &answer).into());
+            }
+            if roomy {
+                return;
+            }
         }
-        let answer = match &fetches.room {
-            Some(_) => self.backend.block(session.device, request.wanted).await,
-            None => Err(NoBlock::Unavailable),
-        };
-        // At QoS 0: who misses a block asks again.
-        let topic = session.owner().downlink(DownTopic::FileReply);
-        put(wire, session, topic, None, false, file_download::reply(&request, &answer).into());
     }
 
     fn write_downlinks(&self, wire: &mut Wire, session: &Session) {
