@@ -3,7 +3,9 @@
 mod cli;
 
 use clap::{ArgMatches, Command};
-use cli::{account, api, audit, browse, complain, completions, doctor, is_closed_pipe, job, ram, run, say};
+use cli::{
+    account, api, audit, backup, browse, complain, completions, doctor, is_closed_pipe, job, ram, run, say,
+};
 use std::process::ExitCode;
 use updraft_server::config::documentation;
 
@@ -37,6 +39,8 @@ fn command_line() -> Command {
         .subcommand(run::serve_command())
         .subcommand(run::demo_command())
         .subcommand(doctor::command())
+        .subcommand(backup::backup_command())
+        .subcommand(backup::restore_command())
         .subcommand(account::account_command())
         .subcommand(account::instance_command())
         .subcommand(ram::command())
@@ -53,6 +57,8 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
     match matches.subcommand() {
         Some(("serve", args)) => run::serve(args),
         Some(("demo", args)) => run::run_demo(args),
+        Some(("backup", args)) => backup::run_backup(args),
+        Some(("restore", args)) => backup::run_restore(args),
         Some(("account", args)) => account::run_account(args),
         Some(("instance", args)) => account::run_instance(args),
         Some(("ram", args)) => ram::run(args),

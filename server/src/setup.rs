@@ -66,6 +66,8 @@ pub fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("cannot find the data folder {}", config.data_dir.display()))
 }
 
+/// The file of a data folder that names its installation.
+pub const INSTALLATION_FILE: &str = "installation";
 /// What the purpose of the sealed installation name is called.
 pub const INSTALLATION_PURPOSE: &str = "installation";
 
@@ -117,7 +119,7 @@ fn key_path(config: &Config) -> PathBuf {
 
 /// The installation that the data folder belongs to, if it has been used.
 fn folder_name(config: &Config) -> anyhow::Result<Option<String>> {
-    let path = config.data_dir.join("installation");
+    let path = config.data_dir.join(INSTALLATION_FILE);
     match std::fs::read_to_string(&path) {
         Ok(name) => Ok(Some(name)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -126,7 +128,7 @@ fn folder_name(config: &Config) -> anyhow::Result<Option<String>> {
 }
 
 fn write_name(config: &Config, name: &str) -> anyhow::Result<()> {
-    let path = config.data_dir.join("installation");
+    let path = config.data_dir.join(INSTALLATION_FILE);
     write_private(&path, name.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -18,6 +18,7 @@ mod access_key;
 mod account;
 mod apply;
 mod audit;
+mod backup;
 mod browse;
 mod claim;
 mod count;
@@ -58,6 +59,7 @@ mod writer;
 pub use access_key::{AccessKey, KeyHolder, ListedKey};
 pub use apply::{Apply, ApplyDevice, ApplyName, NewApply};
 pub use audit::{AuditFilter, AuditLine, AuditWorth, ScannedLine};
+pub use backup::{NamedBlob, snapshot};
 pub use browse::{
     BrowseFilter, BrowsedDevice, BrowsedFirmware, BrowsedJob, BrowsedProduct, BrowsedTask, DeviceFilter,
     Place,
