@@ -27,3 +27,4 @@ pub mod target;
 pub mod task;
 pub mod text;
 pub mod time;
+pub mod turn;

@@ -103,6 +103,11 @@ pub struct Task {
     pub working: bool,
     /// Whether the end user agreed (batches with NeedConfirm).
     pub confirmed: bool,
+    /// When the device was told and its turn began (`core/src/turn.rs`); a repeated push within it, or to a device
+    /// without other tasks, begins no other one.
+    pub told_at: Option<Timestamp>,
+    /// While it waits for its turn: when it is looked at again, if nothing happens before.
+    pub hold_until: Option<Timestamp>,
     /// Counts the changes of this row; a change made from an older revision is refused.
     pub revision: i64,
     /// When the task was created.
@@ -133,6 +138,8 @@ impl Task {
             retries: 0,
             working: false,
             confirmed: false,
+            told_at: None,
+            hold_until: None,
             revision: 1,
             created_at: now,
             modified_at: now,
@@ -141,7 +148,7 @@ impl Task {
 
     /// When the task must be looked at next, if nobody stirs before.
     pub fn due_at(&self) -> Option<Timestamp> {
-        [self.slot_at, self.retry_at, self.timeout_at].into_iter().flatten().min()
+        [self.slot_at, self.retry_at, self.timeout_at, self.hold_until].into_iter().flatten().min()
     }
 }
 
@@ -247,8 +254,13 @@ pub enum Event<'a> {
     Confirm,
     /// A push slot was reserved for this moment.
     Slot(Timestamp),
-    /// The reserved slot could not be used: the device is not listening, or the slot is too old.
+    /// The reserved slot could not be used, since the device is not listening, or the slot is too old; or the wait
+    /// for its turn is over.
     SlotLost,
+    /// Another task of the device has the turn: this one is looked at again at this moment, and has no slot.
+    Hold(Timestamp),
+    /// The device is told again, and its turn begins.
+    Turn,
     /// The package information goes out to the listening device now.
     Push,
     /// The device asked for the package information.
@@ -288,6 +300,8 @@ impl Event<'_> {
             Self::Confirm => "confirm",
             Self::Slot(_) => "slot",
             Self::SlotLost => "slot lost",
+            Self::Hold(_) => "hold",
+            Self::Turn => "turn",
             Self::Push => "push",
             Self::Pull => "pull",
             Self::Progress { .. } => "progress",

@@ -58,6 +58,8 @@ fn is_listed(event: &Event<'_>) -> bool {
         Event::Confirm
         | Event::Slot(_)
         | Event::SlotLost
+        | Event::Hold(_)
+        | Event::Turn
         | Event::Push
         | Event::Pull
         | Event::Progress { .. }
@@ -77,6 +79,8 @@ fn events() -> Vec<(&'static str, Event<'static>)> {
         ("confirm", Event::Confirm),
         ("slot", Event::Slot(Timestamp(1_000_500))),
         ("slot lost", Event::SlotLost),
+        ("hold", Event::Hold(Timestamp(1_000_700))),
+        ("turn", Event::Turn),
         ("push", Event::Push),
         ("pull", Event::Pull),
         ("progress 10 (as before)", Event::Progress { percent: 10, desc: "" }),
@@ -122,7 +126,8 @@ fn change(before: &Task, after: &Task, event: &Event<'_>) -> String {
     assert_eq!(after.modified_at, NOW);
     let reopened = matches!(event, Event::Reupgrade(_)) && after.status == TaskStatus::Queued;
     assert!(before.status.is_open() || reopened, "a final state is left by a reupgrade only");
-    assert!(after.slot_at.is_none() || after.status == TaskStatus::Queued);
+    assert!(after.slot_at.is_none() || after.status == TaskStatus::Queued && after.hold_until.is_none());
+    assert!(after.hold_until.is_none() || after.status.is_open() && after.retry_at.is_none());
     assert!(after.timeout_at.is_none() || after.status == TaskStatus::InProgress);
     assert!(
         after.retry_at.is_none() || matches!(after.status, TaskStatus::Notified | TaskStatus::InProgress)
@@ -132,6 +137,8 @@ fn change(before: &Task, after: &Task, event: &Event<'_>) -> String {
         ("slot", before.slot_at, after.slot_at),
         ("retry", before.retry_at, after.retry_at),
         ("timeout", before.timeout_at, after.timeout_at),
+        ("hold", before.hold_until, after.hold_until),
+        ("told", before.told_at, after.told_at),
     ];
     for (name, _, at) in times.into_iter().filter(|(_, before, after)| before != after) {
         let at = at.map_or("none".to_owned(), |at| format!("+{}ms", at.since_ms(NOW)));
@@ -313,6 +320,43 @@ fn a_task_that_was_never_confirmed_is_not_put_back_in_line() {
     assert!(step(&canceled, &terms, &Event::Reupgrade(Some("1.0")), NOW).is_err());
     let agreed = Task { confirmed: true, ..canceled };
     assert_eq!(after(&agreed, &terms, &Event::Reupgrade(None)).status, TaskStatus::Queued);
+}
+
+#[test]
+fn a_wait_for_the_turn_ends_with_whatever_ends_it() {
+    let retry = Some(Retry { interval_ms: 60_000, count: 2 });
+    let terms = Terms { retry, ..PUSHED };
+    let until = NOW.plus_ms(700);
+    let queued = after(&task(TaskStatus::Queued), &terms, &Event::Hold(until));
+    assert_eq!((queued.slot_at, queued.due_at()), (None, Some(until)), "it keeps no slot");
+    assert_eq!(step(&queued, &terms, &Event::Hold(until.plus_ms(1)), NOW), Ok(Step::Same), "not prolonged");
+    assert_eq!(after(&queued, &terms, &Event::Hold(NOW)).hold_until, Some(NOW));
+    assert_eq!(push_need(&queued, &terms, NOW), PushNeed::Slot(NOW), "whoever offers it looks at the turn");
+    let slot = after(&queued, &terms, &Event::Slot(NOW));
+    assert_eq!((slot.slot_at, slot.hold_until), (Some(NOW), None));
+    for told in [Event::Push, Event::Pull] {
+        let told = after(&queued, &terms, &told);
+        assert_eq!((told.told_at, told.due_at()), (Some(NOW), None));
+    }
+
+    let notified = Task { told_at: Some(Timestamp(0)), ..task(TaskStatus::Notified) };
+    let held = after(&notified, &terms, &Event::Hold(until));
+    assert_eq!((held.status, held.due_at()), (TaskStatus::Notified, Some(until)));
+    for (event, told_at) in [
+        (Event::SlotLost, Some(Timestamp(0))),
+        (Event::Turn, Some(NOW)),
+        (Event::Pull, Some(NOW)),
+        (Event::Progress { percent: 0, desc: "" }, Some(Timestamp(0))),
+        (FAILURE, Some(Timestamp(0))),
+        (Event::Version("2.0"), None),
+        (Event::Overwritten, None),
+    ] {
+        let after = after(&held, &terms, &event);
+        assert_eq!((after.hold_until, after.told_at), (None, told_at), "{event:?}");
+    }
+    let working = Task { hold_until: Some(until), timeout_at: None, ..task(TaskStatus::InProgress) };
+    let said = Event::Progress { percent: 10, desc: "" };
+    assert_eq!(after(&working, &terms, &said).hold_until, None, "it says the same, but works");
 }
 
 #[test]

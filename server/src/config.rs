@@ -233,6 +233,9 @@ config! {
     group_depth_max: i64 = 3;
     /// Most modules of a product besides `default`.
     module_max: i64 = 10;
+    /// How long a device that was told of a package for one of its modules, and says nothing, keeps its other modules
+    /// waiting, in minutes. Longer than its updates take if it does not report progress.
+    module_turn_minutes: i64 = 60;
     /// Most RAM users of an account. The commands that make them look at it, not the server.
     ram_user_max: i64 = 1_000;
     /// Most access keys of one RAM user, and of an account itself; a change of keys needs two at a time.
@@ -342,14 +345,15 @@ impl Config {
             return refuse("`quota_scale` must be 0 or more");
         }
         if self.minute_ms < 1
+            || self.module_turn_minutes < 1
             || self.timestamp_skew_seconds < 1
             || self.upload_ticket_seconds < 1
             || self.upload_unused_seconds < 1
             || self.engine_chunk_rows < 1
         {
             return refuse(
-                "`minute_ms`, `timestamp_skew_seconds`, `upload_ticket_seconds`, `upload_unused_seconds` and \
-                 `engine_chunk_rows` must be 1 or more",
+                "`minute_ms`, `module_turn_minutes`, `timestamp_skew_seconds`, `upload_ticket_seconds`, \
+                 `upload_unused_seconds` and `engine_chunk_rows` must be 1 or more",
             );
         }
         if self.ram_user_max < 0

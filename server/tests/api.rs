@@ -39,6 +39,8 @@ mod limits;
 mod list_files;
 #[path = "api/list_jobs.rs"]
 mod list_jobs;
+#[path = "api/modules.rs"]
+mod modules;
 #[path = "api/mqtt_downloads.rs"]
 mod mqtt_downloads;
 #[path = "api/overwrite.rs"]

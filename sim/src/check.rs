@@ -4,6 +4,7 @@
 
 use crate::shot::{Camera, JobShot, Shot};
 use crate::takeover;
+use crate::turns::Turns;
 use crate::{Violation, ensure};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use updraft_core::firmware::FirmwareStatus;
@@ -35,6 +36,8 @@ pub(crate) struct Checker {
     kinds: BTreeMap<FirmwareNo, (String, bool)>,
     /// Tasks that the operator asks for in this step: to be confirmed, or put back in line.
     asked: BTreeSet<TaskNo>,
+    /// Which of a device's modules it was told of when.
+    turns: Turns,
     rounds: u64,
 }
 
@@ -134,6 +137,7 @@ impl Checker {
             }
         }
         self.pace_is_kept(&sent, &shot, now)?;
+        self.turns.check(decided, &self.tasks, &seen, now)?;
         let step = takeover::Step {
             before: &self.tasks,
             after: &seen,

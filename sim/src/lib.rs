@@ -7,7 +7,7 @@
 //!
 //! Reading order: `world` (the queue), `server` (the process that may die), `net`, `devices` and
 //! `endpoint` (both ends of a connection), `operator`, `rules`, `packages`, `groups` and `lives` (API calls),
-//! `faults`, `check`, `shot` and `takeover` (after every step), `quiet` (at the end); `story` for written scenarios.
+//! `faults`, `check`, `shot`, `takeover` and `turns` (after every step), `quiet` (at the end); `story` for written scenarios.
 //!
 //! Replay a failure: `cargo xtask sim <seed>`.
 
@@ -31,6 +31,7 @@ mod shot;
 pub mod story;
 mod takeover;
 mod transcript;
+mod turns;
 mod world;
 
 use crate::chance::Chance;

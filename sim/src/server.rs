@@ -5,6 +5,7 @@ use crate::api::{self, HOST, Pairs};
 use crate::chance::Chance;
 use crate::clock::{Died, SimClock};
 use crate::link::SimLink;
+use crate::turns;
 use futures_util::FutureExt as _;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
@@ -90,6 +91,7 @@ impl Server {
                 data_dir: folder.path().to_owned(),
                 quota_scale: 0.0,
                 engine_chunk_rows: chunk_rows,
+                module_turn_minutes: turns::TURN_MINUTES,
                 root_access_key_id: Some(api::KEY_ID.to_owned()),
                 root_access_key_secret: Some(api::KEY_SECRET.to_owned()),
                 ..Config::default()

@@ -14,3 +14,7 @@ ALTER TABLE device ADD COLUMN token_hash BYTEA;
 -- Gateways: which devices are behind which one.
 
 -- Products whose devices prove who they are with a certificate.
+
+-- A device is told of one module at a time: since when it is a task's turn, and when one that waits is looked at again.
+ALTER TABLE task ADD COLUMN told_at BIGINT;
+ALTER TABLE task ADD COLUMN hold_until BIGINT;

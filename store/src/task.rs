@@ -49,7 +49,7 @@ macro_rules! tasks {
         concat!(
             "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at, ",
             "t.retry_at, t.timeout_at, t.retries, t.working, t.confirmed, t.revision, t.created_at, ",
-            "t.modified_at ",
+            "t.modified_at, t.told_at, t.hold_until ",
             $rest
         )
     };
@@ -61,7 +61,7 @@ macro_rules! listed_tasks {
         concat!(
             "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at, ",
             "t.retry_at, t.timeout_at, t.retries, t.working, t.confirmed, t.revision, t.created_at, ",
-            "t.modified_at, d.name, d.iot_id ",
+            "t.modified_at, t.told_at, t.hold_until, d.name, d.iot_id ",
             $rest
         )
     };
@@ -71,6 +71,7 @@ fn task(row: &Row<'_>) -> Result<Task, StoreError> {
     let code = row.int(3)?;
     let status = TaskStatus::from_code(code)
         .ok_or(StoreError::Corrupt { place: "task.status", detail: code.to_string() })?;
+    let hold_until = row.opt_int(17)?.map(Timestamp);
     Ok(Task {
         no: TaskNo { job: JobNo(row.int(0)?), ordinal: row.int(1)? },
         device: DeviceNo(row.int(2)?),
@@ -78,8 +79,11 @@ fn task(row: &Row<'_>) -> Result<Task, StoreError> {
         src_version: row.opt_text(4)?,
         progress: row.int(5)?,
         desc: row.opt_text(6)?.unwrap_or_default(),
-        // A queued task has no other deadline than its slot.
-        slot_at: row.opt_int(7)?.filter(|_| status == TaskStatus::Queued).map(Timestamp),
+        // A queued task has no other deadline than its slot, or waits for its turn and has none.
+        slot_at: row
+            .opt_int(7)?
+            .filter(|_| status == TaskStatus::Queued && hold_until.is_none())
+            .map(Timestamp),
         retry_at: row.opt_int(8)?.map(Timestamp),
         timeout_at: row.opt_int(9)?.map(Timestamp),
         retries: row.int(10)?,
@@ -88,11 +92,13 @@ fn task(row: &Row<'_>) -> Result<Task, StoreError> {
         revision: row.int(13)?,
         created_at: Timestamp(row.int(14)?),
         modified_at: Timestamp(row.int(15)?),
+        told_at: row.opt_int(16)?.map(Timestamp),
+        hold_until,
     })
 }
 
 fn listed(row: &Row<'_>) -> Result<ListedTask, StoreError> {
-    Ok(ListedTask { task: task(row)?, device_name: row.text(16)?, iot_id: row.text(17)? })
+    Ok(ListedTask { task: task(row)?, device_name: row.text(18)?, iot_id: row.text(19)? })
 }
 
 /// An empty description is stored as NULL: most tasks have none.
@@ -120,13 +126,16 @@ const LOAD: Hot = Hot {
 
 const INSERT: Hot = Hot {
     row: "INSERT INTO task (job, ordinal, device, status, src_version, progress, description, due_at, retry_at,
-                            timeout_at, retries, working, confirmed, revision, created_at, modified_at)
-          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                            timeout_at, retries, working, confirmed, revision, created_at, modified_at,
+                            told_at, hold_until)
+          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
     set: "INSERT INTO task (job, ordinal, device, status, src_version, progress, description, due_at, retry_at,
-                            timeout_at, retries, working, confirmed, revision, created_at, modified_at)
+                            timeout_at, retries, working, confirmed, revision, created_at, modified_at,
+                            told_at, hold_until)
           SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[],
                                $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
-                               $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[])",
+                               $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
+                               $17::bigint[], $18::bigint[])",
     columns: &[
         Column::Int,
         Column::Int,
@@ -135,6 +144,8 @@ const INSERT: Hot = Hot {
         Column::Text,
         Column::Int,
         Column::Text,
+        Column::Int,
+        Column::Int,
         Column::Int,
         Column::Int,
         Column::Int,
@@ -151,17 +162,18 @@ const INSERT: Hot = Hot {
 const APPLY: Hot = Hot {
     row: "UPDATE task SET status = ?3, src_version = ?4, progress = ?5, description = ?6, due_at = ?7, retry_at = ?8,
                           timeout_at = ?9, retries = ?10, working = ?11, confirmed = ?12, revision = ?13,
-                          modified_at = ?14
-          WHERE job = ?1 AND ordinal = ?2 AND revision = ?15",
+                          modified_at = ?14, told_at = ?15, hold_until = ?16
+          WHERE job = ?1 AND ordinal = ?2 AND revision = ?17",
     set: "UPDATE task SET status = n.status, src_version = n.src_version, progress = n.progress,
                           description = n.description, due_at = n.due_at, retry_at = n.retry_at,
                           timeout_at = n.timeout_at, retries = n.retries, working = n.working,
-                          confirmed = n.confirmed, revision = n.revision, modified_at = n.modified_at
+                          confirmed = n.confirmed, revision = n.revision, modified_at = n.modified_at,
+                          told_at = n.told_at, hold_until = n.hold_until
           FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
                       $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
-                      $14::bigint[], $15::bigint[])
+                      $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[])
             AS n(job, ordinal, status, src_version, progress, description, due_at, retry_at, timeout_at, retries,
-                 working, confirmed, revision, modified_at, before)
+                 working, confirmed, revision, modified_at, told_at, hold_until, before)
           WHERE task.job = n.job AND task.ordinal = n.ordinal AND task.revision = n.before",
     columns: &[
         Column::Int,
@@ -170,6 +182,8 @@ const APPLY: Hot = Hot {
         Column::Text,
         Column::Int,
         Column::Text,
+        Column::Int,
+        Column::Int,
         Column::Int,
         Column::Int,
         Column::Int,
@@ -229,6 +243,8 @@ impl Tx<'_> {
                     t.revision.into(),
                     t.created_at.0.into(),
                     t.modified_at.0.into(),
+                    t.told_at.map(|at| at.0).into(),
+                    t.hold_until.map(|at| at.0).into(),
                 ]
             })
             .collect();
@@ -257,6 +273,8 @@ impl Tx<'_> {
                     t.confirmed.into(),
                     t.revision.into(),
                     t.modified_at.0.into(),
+                    t.told_at.map(|at| at.0).into(),
+                    t.hold_until.map(|at| at.0).into(),
                     (*before).into(),
                 ]
             })
@@ -264,7 +282,7 @@ impl Tx<'_> {
         if self.exec_set(&APPLY, &rows)? == rows.len() { Ok(()) } else { Err(StoreError::Conflict("task")) }
     }
 
-    /// Tasks whose slot, retry or time-out has come, earliest first.
+    /// Tasks whose slot, retry, time-out or wait for a turn has come, earliest first.
     pub fn tasks_due(&mut self, now: Timestamp, limit: i64) -> Result<Vec<TaskNo>, StoreError> {
         self.query(
             "SELECT job, ordinal FROM task WHERE due_at IS NOT NULL AND due_at <= ?1
@@ -342,17 +360,17 @@ impl Tx<'_> {
         self.query(
             "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at,
                     t.retry_at, t.timeout_at, t.retries, t.working, t.confirmed, t.revision, t.created_at,
-                    t.modified_at, j.job_id, f.firmware_id, f.module, f.dest_version
+                    t.modified_at, t.told_at, t.hold_until, j.job_id, f.firmware_id, f.module, f.dest_version
              FROM task t JOIN job j ON j.id = t.job JOIN firmware f ON f.id = j.firmware
              WHERE t.device = ?1 AND t.status < 4 ORDER BY t.job, t.ordinal",
             &[device.0.into()],
             |row| {
                 Ok(OpenTask {
                     task: task(row)?,
-                    job_id: row.text(16)?,
-                    firmware_id: row.text(17)?,
-                    module: row.text(18)?,
-                    dest_version: row.text(19)?,
+                    job_id: row.text(18)?,
+                    firmware_id: row.text(19)?,
+                    module: row.text(20)?,
+                    dest_version: row.text(21)?,
                 })
             },
         )

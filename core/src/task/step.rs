@@ -33,13 +33,47 @@ pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -
         }),
         (Queued | Notified | InProgress, Event::Confirm) => Ok(Step::Same),
 
-        (Queued, Event::Slot(at)) => next(task, now, |t| t.slot_at = Some(at)),
+        (Queued, Event::Slot(at)) => next(task, now, |t| {
+            t.slot_at = Some(at);
+            t.hold_until = None;
+        }),
         (Confirm, Event::Slot(_)) => refuse("the task waits for confirmation"),
         // Slots are for the first push only; a repeated one changes nothing.
         (Notified | InProgress, Event::Slot(_)) => Ok(Step::Same),
 
-        (Queued, Event::SlotLost) if task.slot_at.is_some() => next(task, now, |t| t.slot_at = None),
+        (Queued | Notified | InProgress, Event::SlotLost)
+            if task.slot_at.is_some() || task.hold_until.is_some() =>
+        {
+            next(task, now, |t| {
+                t.slot_at = None;
+                t.hold_until = None;
+            })
+        }
         (Confirm | Queued | Notified | InProgress, Event::SlotLost) => Ok(Step::Same),
+
+        (Confirm, Event::Hold(_)) => refuse("the task waits for confirmation"),
+        (Notified | InProgress, Event::Hold(_)) if task.retry_at.is_some() => {
+            refuse("the next attempt's time has not come")
+        }
+        // It is looked at soon enough, and need not be written again.
+        (Queued | Notified | InProgress, Event::Hold(until))
+            if task.slot_at.is_none() && task.hold_until.is_some_and(|at| now < at && at <= until) =>
+        {
+            Ok(Step::Same)
+        }
+        (Queued | Notified | InProgress, Event::Hold(until)) => next(task, now, |t| {
+            t.slot_at = None;
+            t.hold_until = Some(until);
+        }),
+
+        (Notified | InProgress, Event::Turn) if task.told_at == Some(now) && task.hold_until.is_none() => {
+            Ok(Step::Same)
+        }
+        (Notified | InProgress, Event::Turn) => next(task, now, |t| {
+            t.told_at = Some(now);
+            t.hold_until = None;
+        }),
+        (Confirm | Queued, Event::Turn) => refuse("the device has not been given the package"),
 
         (Confirm | Queued | Notified | InProgress, Event::Push | Event::Pull) => {
             told(task, terms, event, now)
@@ -104,6 +138,8 @@ pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -
             Succeeded | Failed | Canceled,
             Event::Confirm
             | Event::Slot(_)
+            | Event::Hold(_)
+            | Event::Turn
             | Event::Push
             | Event::Pull
             | Event::Progress { .. }
@@ -124,8 +160,15 @@ fn told(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -> Ou
         TaskStatus::Queued => next(task, now, |t| {
             t.status = TaskStatus::Notified;
             t.slot_at = None;
+            t.hold_until = None;
+            t.told_at = Some(now);
         }),
         _ if task.retry_at.is_some() => refuse(task, event, "the next attempt's time has not come"),
+        // It asked for it before its turn came.
+        _ if matches!(event, Event::Pull) && task.hold_until.is_some() => next(task, now, |t| {
+            t.hold_until = None;
+            t.told_at = Some(now);
+        }),
         // A repeat after a reconnect: the same information goes out, the time-out goes on.
         _ => Ok(Step::Same),
     }
@@ -148,17 +191,20 @@ fn progress(
             t.progress = percent;
             desc.clone_into(&mut t.desc);
             t.working = working;
+            t.hold_until = None;
             t.timeout_at = deadline(terms, now);
         }),
         TaskStatus::InProgress => {
             let before = (task.progress, task.desc.as_str(), task.working);
-            if before == (percent, desc, task.working || working) {
+            if before == (percent, desc, task.working || working) && task.hold_until.is_none() {
                 return Ok(Step::Same);
             }
             next(task, now, |t| {
                 t.progress = percent;
                 desc.clone_into(&mut t.desc);
                 t.working |= working;
+                // Who is at work need not be told again.
+                t.hold_until = None;
             })
         }
         _ => refuse(task, event, "the device has not been given the package"),
@@ -230,6 +276,7 @@ fn attempt_failed(task: &Task, terms: &Terms<'_>, why: &str, left: Option<&str>,
             t.retry_at = Some(at);
             t.retries += 1;
             t.working = false;
+            t.hold_until = None;
             if let Some(version) = left {
                 t.src_version = Some(version.to_owned());
             }
@@ -280,6 +327,8 @@ fn end(task: &mut Task, status: TaskStatus, desc: &str) {
     task.slot_at = None;
     task.retry_at = None;
     task.timeout_at = None;
+    task.hold_until = None;
+    task.told_at = None;
     task.working = false;
 }
 

@@ -4,8 +4,13 @@
 //! transaction: it loads the tasks, steps each as often as there are events, and writes the changed rows,
 //! the counts and the ends of batches together. What must be sent afterwards comes out as [`Effects`].
 
+mod effects;
+mod turn;
+
+pub use effects::Effects;
+
 use crate::app::App;
-use crate::device::link::{Asked, DeviceLink, Downlink, Package};
+use crate::device::link::{Asked, Downlink, Package};
 use crate::engine::package;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,68 +28,6 @@ use updraft_store::{Firmware, Job, StoreError, Tx};
 
 /// How soon a task is looked at again that waits for the end of a cancellation.
 const HOLD_MS: i64 = 1_000;
-/// Refusals that are remembered as told.
-const REFUSALS_REMEMBERED: usize = 10_000;
-
-/// What is to be done after the commit.
-#[derive(Debug, Default)]
-pub struct Effects {
-    /// To be sent, in order.
-    pub downlinks: Vec<(DeviceNo, Downlink)>,
-    /// What was decided for these tasks before these revisions, and not written yet, is void.
-    pub withdrawn: Vec<(DeviceNo, TaskNo, i64)>,
-    /// They may not be connected: what the transaction changed says so, or what it found.
-    pub kicked: Vec<DeviceNo>,
-    /// Events that a task's state forbade.
-    pub refused: Vec<(TaskNo, Refused)>,
-    /// Whether the engine has something new to look at.
-    pub wake: bool,
-}
-
-impl Effects {
-    /// Adds what another part of the same transaction decided.
-    pub fn add(&mut self, other: Self) {
-        self.downlinks.extend(other.downlinks);
-        self.withdrawn.extend(other.withdrawn);
-        self.kicked.extend(other.kicked);
-        self.refused.extend(other.refused);
-        self.wake |= other.wake;
-    }
-
-    /// Sends and withdraws. Called right after the commit, in commit order; must not block.
-    pub fn perform(&self, link: &dyn DeviceLink) {
-        for device in &self.kicked {
-            link.kick(*device);
-        }
-        for (device, task, revision) in &self.withdrawn {
-            link.withdraw(*device, *task, *revision);
-        }
-        for (device, downlink) in &self.downlinks {
-            link.send(*device, downlink.clone());
-        }
-    }
-
-    /// Counts refusals, and logs each kind once per task: a fleet that repeats itself must not fill the log.
-    pub fn report(&self, app: &App) {
-        for (task, refused) in &self.refused {
-            metrics::counter!("updraft_task_events_refused_total", "event" => refused.event).increment(1);
-            let mut told = app.refusals_told.lock();
-            if told.len() >= REFUSALS_REMEMBERED {
-                told.clear();
-            }
-            if told.insert((*task, refused.event)) {
-                drop(told);
-                tracing::info!(
-                    task = %task,
-                    status = refused.status.name(),
-                    event = refused.event,
-                    why = refused.why,
-                    "an event was refused; more of its kind for this task are not told"
-                );
-            }
-        }
-    }
-}
 
 /// A task in the hands of the door.
 struct Held {
@@ -109,7 +52,9 @@ pub struct Door<'a, 'tx> {
     app: &'a App,
     now: Timestamp,
     tasks: BTreeMap<TaskNo, Held>,
-    by_device: BTreeMap<DeviceNo, Vec<TaskNo>>,
+    by_device: BTreeMap<DeviceNo, BTreeSet<TaskNo>>,
+    /// Devices of which all unfinished tasks are in hand.
+    whole: BTreeSet<DeviceNo>,
     batches: BTreeMap<JobNo, Batch>,
     effects: Effects,
 }
@@ -123,6 +68,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
             now,
             tasks: BTreeMap::new(),
             by_device: BTreeMap::new(),
+            whole: BTreeSet::new(),
             batches: BTreeMap::new(),
             effects: Effects::default(),
         }
@@ -137,7 +83,15 @@ impl<'a, 'tx> Door<'a, 'tx> {
     /// Takes all unfinished tasks of these devices in hand.
     pub fn load_devices(&mut self, devices: &[DeviceNo]) -> Result<(), StoreError> {
         let tasks = self.tx.tasks_open(devices)?;
+        self.whole.extend(devices);
         self.hold(tasks)
+    }
+
+    /// Takes these tasks in hand, and the unfinished ones of their devices beside them: for who may tell a device.
+    pub fn load_tasks_and_beside(&mut self, tasks: &[TaskNo]) -> Result<(), StoreError> {
+        self.load_tasks(tasks)?;
+        let devices = tasks.iter().filter_map(|no| Some(self.tasks.get(no)?.task.device)).collect();
+        self.make_whole(devices)
     }
 
     fn hold(&mut self, tasks: Vec<Task>) -> Result<(), StoreError> {
@@ -157,7 +111,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
                 .insert(job.no, Batch { job, firmware, package: None, pace_changed: false, reopened: false });
         }
         for task in tasks {
-            self.by_device.entry(task.device).or_default().push(task.no);
+            self.by_device.entry(task.device).or_default().insert(task.no);
             let held = Held { status_before: task.status, revision_before: task.revision, task };
             self.tasks.entry(held.task.no).or_insert(held);
         }
@@ -186,7 +140,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
 
     /// The tasks in hand of a device, oldest first.
     pub fn all_tasks_of(&self, device: DeviceNo) -> Vec<TaskNo> {
-        self.by_device.get(&device).cloned().unwrap_or_default()
+        self.by_device.get(&device).into_iter().flatten().copied().collect()
     }
 
     /// The unfinished tasks in hand of a device, oldest first, as a new batch meets them.
@@ -267,8 +221,13 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let started = terms.started;
         match push_need(&held.task, &terms, self.now) {
             PushNeed::Nothing | PushNeed::WaitForSlot => Ok(()),
-            PushNeed::Repeat => self.push(no),
+            PushNeed::Repeat => self.push_in_turn(no),
             PushNeed::Slot(earliest) => {
+                // Who waits for its turn takes no slot away from others.
+                if started && let Some(until) = self.waits(no)? {
+                    return self.apply(no, &Event::Hold(until)).map(|_| ());
+                }
+                let Some(batch) = self.batches.get_mut(&no.job) else { return Ok(()) };
                 let slot = reserve(batch, earliest);
                 if started && slot <= self.now {
                     self.push(no)
@@ -279,7 +238,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
         }
     }
 
-    /// A task's slot, retry or time-out has come.
+    /// A task's slot, retry, time-out or wait for its turn has come.
     pub fn due(&mut self, no: TaskNo) -> Result<(), StoreError> {
         let Some(task) = self.tasks.get(&no).map(|held| &held.task) else { return Ok(()) };
         let (device, slot) = (task.device, task.slot_at);
@@ -290,12 +249,15 @@ impl<'a, 'tx> Door<'a, 'tx> {
                     terms(batch, no, task.status, self.app).started && !batch.job.slot_is_void(no.ordinal)
                 });
                 if listening && started && slot.is_some_and(|slot| pace::is_usable(slot, self.now)) {
-                    return self.push(no);
+                    return self.push_in_turn(no);
                 }
                 self.apply(no, &Event::SlotLost)?;
                 if listening { self.offer(no) } else { Ok(()) }
             }
             TaskStatus::Notified | TaskStatus::InProgress => {
+                if task.hold_until.is_some_and(|until| until <= self.now) {
+                    self.apply(no, &Event::SlotLost)?;
+                }
                 self.apply(no, &Event::Timeout)?;
                 self.apply(no, &Event::RetryDue)?;
                 let waits = self.task(no).is_none_or(|task| task.retry_at.is_some());
@@ -309,16 +271,6 @@ impl<'a, 'tx> Door<'a, 'tx> {
                 self.tx.task_due_clear(no)
             }
         }
-    }
-
-    fn push(&mut self, no: TaskNo) -> Result<(), StoreError> {
-        if self.apply(no, &Event::Push)?
-            && let Some((revision, package, device)) = self.package(no)
-        {
-            let downlink = Downlink::Push { task: no, revision, package, id: self.now.0 };
-            self.effects.downlinks.push((device, downlink));
-        }
-        Ok(())
     }
 
     /// Answers a device's question about a module: the package of its task, or nothing.
@@ -370,6 +322,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
 
     /// Writes what changed and ends the batches whose last task ended.
     pub fn close(mut self) -> Result<Effects, StoreError> {
+        self.pass_turns_on()?;
         self.forget_ended();
         let mut changed = Vec::new();
         let mut counts: BTreeMap<(JobNo, TaskStatus), i64> = BTreeMap::new();

@@ -225,12 +225,7 @@ fn one(door: &mut Door<'_, '_>, happened: &Happened) -> Result<(), StoreError> {
     let device = happened.device;
     match &happened.event {
         DeviceEvent::Online { .. } | DeviceEvent::Offline { .. } => Ok(()),
-        DeviceEvent::Listening => {
-            for task in door.all_tasks_of(device) {
-                door.offer(task)?;
-            }
-            Ok(())
-        }
+        DeviceEvent::Listening => door.offer_all(device),
         DeviceEvent::Report { module, version } => {
             for task in door.tasks_of(device, module) {
                 door.apply(task, &Event::Version(version))?;

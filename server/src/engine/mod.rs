@@ -155,7 +155,7 @@ async fn due_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
         let finished = jobs_due(tx, now)?;
         let tasks = tx.tasks_due(now, rows)?;
         let mut door = Door::open(tx, &shared, now);
-        door.load_tasks(&tasks)?;
+        door.load_tasks_and_beside(&tasks)?;
         for task in &tasks {
             door.due(*task)?;
         }

@@ -25,7 +25,7 @@ pub async fn repace_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
         // First the cursor: it says which slots the door takes for good.
         tx.job_repace_set(no, more)?;
         let mut door = Door::open(tx, &shared, shared.now());
-        door.load_tasks(&tasks)?;
+        door.load_tasks_and_beside(&tasks)?;
         for task in &tasks {
             door.apply(*task, &Event::SlotLost)?;
             if door.is_listening(*task) {

@@ -45,18 +45,22 @@ pub const OTHER_ACCOUNT: Key = Key { id: "other-key", secret: "other-secret" };
 /// Longer parameters do not fit an address.
 const URI_BYTES_MAX: usize = 60_000;
 
-/// Nobody listens; who is sent away is noted, and what is taken back.
+/// Nobody listens, unless a test says so; who is sent away is noted, what is sent, and what is taken back.
 #[derive(Default)]
 struct NoDevices {
+    listening: Arc<AtomicBool>,
+    sent: Arc<Mutex<Vec<(DeviceNo, Downlink)>>>,
     kicked: Arc<Mutex<Vec<DeviceNo>>>,
     withdrawn: Arc<Mutex<Vec<(TaskNo, i64)>>>,
 }
 
 impl DeviceLink for NoDevices {
     fn listening(&self, _: DeviceNo) -> bool {
-        false
+        self.listening.load(Ordering::Relaxed)
     }
-    fn send(&self, _: DeviceNo, _: Downlink) {}
+    fn send(&self, device: DeviceNo, downlink: Downlink) {
+        self.sent.lock().unwrap().push((device, downlink));
+    }
     fn withdraw(&self, _: DeviceNo, task: TaskNo, revision: i64) {
         self.withdrawn.lock().unwrap().push((task, revision));
     }
@@ -69,6 +73,10 @@ pub struct TestServer {
     pub app: Arc<App>,
     pub clock: Arc<ManualClock>,
     pub dir: TempDir,
+    /// Whether all devices listen.
+    pub listening: Arc<AtomicBool>,
+    /// What was sent to devices.
+    pub sent: Arc<Mutex<Vec<(DeviceNo, Downlink)>>>,
     /// Devices whose connections were ended.
     pub kicked: Arc<Mutex<Vec<DeviceNo>>>,
     /// What was decided for these tasks before these revisions, and is not written yet, was taken back.
@@ -177,10 +185,11 @@ impl TestServer {
         let random = Random::from_seed([1; 32]);
         let link = NoDevices::default();
         let (kicked, withdrawn) = (Arc::clone(&link.kicked), Arc::clone(&link.withdrawn));
+        let (listening, sent) = (Arc::clone(&link.listening), Arc::clone(&link.sent));
         let app = App::new(config, Arc::new(store), clock.clone(), random, master, blobs, Arc::new(link));
         let http = Http { app: Arc::clone(&app), metrics: None, ready: AtomicBool::new(true) };
         let caller = Mutex::new((ROOT, String::new()));
-        Self { app, clock, dir, kicked, withdrawn, caller, http, nonces: AtomicU64::new(0) }
+        Self { app, clock, dir, listening, sent, kicked, withdrawn, caller, http, nonces: AtomicU64::new(0) }
     }
 
     /// From now on [`TestServer::call`] and [`TestServer::ok`] are calls of this key in this instance.

@@ -73,6 +73,8 @@ fn full(job: JobNo, ordinal: i64, device: DeviceNo) -> Task {
         retries: 5,
         working: true,
         confirmed: true,
+        told_at: Some(Timestamp(i64::MAX - 2)),
+        hold_until: Some(Timestamp(i64::MAX - 3)),
         revision: i64::MAX,
         modified_at: LATER,
         ..task(job, ordinal, device, TaskStatus::Failed)
@@ -206,12 +208,15 @@ fn every_deadline_of_a_task_makes_it_due(store: &Store) {
     let timeout = Task { timeout_at: at(20), ..plain(2, TaskStatus::InProgress) };
     let retry = Task { retry_at: at(30), timeout_at: at(90), ..plain(3, TaskStatus::InProgress) };
     let retry_first = Task { retry_at: at(40), ..plain(4, TaskStatus::Notified) };
-    insert(store, vec![slot.clone(), timeout, retry, retry_first]);
+    let held = Task { told_at: at(1), hold_until: at(50), ..plain(5, TaskStatus::Queued) };
+    insert(store, vec![slot.clone(), timeout, retry, retry_first, held.clone()]);
+    assert_eq!(load(store, JobNo(1), 5), held, "a wait is no slot");
     let due = |now| {
         let found = read(store, move |tx| tx.tasks_due(Timestamp(now), 9));
         found.into_iter().map(|no| no.ordinal).collect::<Vec<_>>()
     };
-    assert_eq!([due(9), due(29), due(40)], [vec![], vec![1, 2], vec![1, 2, 3, 4]]);
+    assert_eq!([due(9), due(29), due(49)], [vec![], vec![1, 2], vec![1, 2, 3, 4]]);
+    assert_eq!(due(50), [1, 2, 3, 4, 5]);
     let after = Task { slot_at: None, status: TaskStatus::Notified, revision: 1, ..slot };
     write(store, move |tx| tx.tasks_apply(&[(0, after.clone())]));
     assert_eq!(due(9), Vec::<i64>::new());

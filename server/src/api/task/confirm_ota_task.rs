@@ -27,7 +27,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         let tasks = wanted.iter().map(|id| Ok((id, ids::find(tx, instance, id)?)));
         let tasks = tasks.collect::<Result<Vec<_>, ApiError>>()?;
         let mut door = Door::open(tx, &app, app.now());
-        door.load_tasks(&tasks.iter().map(|(_, no)| *no).collect::<Vec<_>>())?;
+        door.load_tasks_and_beside(&tasks.iter().map(|(_, no)| *no).collect::<Vec<_>>())?;
         for (id, no) in tasks {
             let waited = door.status(no) == Some(TaskStatus::Confirm);
             door.apply_asked(no, &Event::Confirm)?

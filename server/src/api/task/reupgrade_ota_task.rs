@@ -46,7 +46,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             versions.push(tx.version_find(device, &firmware.module)?);
         }
         let mut door = Door::open(tx, &app, app.now());
-        door.load_tasks(&tasks.iter().map(|(_, no)| *no).collect::<Vec<_>>())?;
+        door.load_tasks_and_beside(&tasks.iter().map(|(_, no)| *no).collect::<Vec<_>>())?;
         for ((id, no), version) in tasks.into_iter().zip(versions) {
             door.apply_asked(no, &Event::Reupgrade(version.as_deref()))?
                 .map_err(|refused| ids::forbidden(id, refused.status.name(), refused.why))?;

@@ -1,0 +1,69 @@
+//! What a transaction of the door leaves to be done after its commit.
+
+use crate::app::App;
+use crate::device::link::{DeviceLink, Downlink};
+use updraft_core::id::{DeviceNo, TaskNo};
+use updraft_core::task::Refused;
+
+/// Refusals that are remembered as told.
+const REFUSALS_REMEMBERED: usize = 10_000;
+
+/// What is to be done after the commit.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be sent, in order.
+    pub downlinks: Vec<(DeviceNo, Downlink)>,
+    /// What was decided for these tasks before these revisions, and not written yet, is void.
+    pub withdrawn: Vec<(DeviceNo, TaskNo, i64)>,
+    /// They may not be connected: what the transaction changed says so, or what it found.
+    pub kicked: Vec<DeviceNo>,
+    /// Events that a task's state forbade.
+    pub refused: Vec<(TaskNo, Refused)>,
+    /// Whether the engine has something new to look at.
+    pub wake: bool,
+}
+
+impl Effects {
+    /// Adds what another part of the same transaction decided.
+    pub fn add(&mut self, other: Self) {
+        self.downlinks.extend(other.downlinks);
+        self.withdrawn.extend(other.withdrawn);
+        self.kicked.extend(other.kicked);
+        self.refused.extend(other.refused);
+        self.wake |= other.wake;
+    }
+
+    /// Sends and withdraws. Called right after the commit, in commit order; must not block.
+    pub fn perform(&self, link: &dyn DeviceLink) {
+        for device in &self.kicked {
+            link.kick(*device);
+        }
+        for (device, task, revision) in &self.withdrawn {
+            link.withdraw(*device, *task, *revision);
+        }
+        for (device, downlink) in &self.downlinks {
+            link.send(*device, downlink.clone());
+        }
+    }
+
+    /// Counts refusals, and logs each kind once per task: a fleet that repeats itself must not fill the log.
+    pub fn report(&self, app: &App) {
+        for (task, refused) in &self.refused {
+            metrics::counter!("updraft_task_events_refused_total", "event" => refused.event).increment(1);
+            let mut told = app.refusals_told.lock();
+            if told.len() >= REFUSALS_REMEMBERED {
+                told.clear();
+            }
+            if told.insert((*task, refused.event)) {
+                drop(told);
+                tracing::info!(
+                    task = %task,
+                    status = refused.status.name(),
+                    event = refused.event,
+                    why = refused.why,
+                    "an event was refused; more of its kind for this task are not told"
+                );
+            }
+        }
+    }
+}
