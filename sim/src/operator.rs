@@ -2,7 +2,7 @@
 
 use crate::api::{Answer, Pairs, pairs};
 use crate::devices::Node;
-use crate::packages::{Draft, Package, fit_module};
+use crate::packages::{Draft, MODULE, Package, fit_module};
 use crate::server::answer;
 use crate::world::{Event, World};
 use crate::{Violation, ensure};
@@ -268,11 +268,7 @@ impl World {
             let (interval, count) = (self.operator.pick(&["0", "10"]), self.operator.pick(&["1", "2", "5"]));
             more.extend([("RetryInterval", interval), ("RetryCount", count)]);
         }
-        match self.operator.below(100) {
-            0..30 => more.push(("OverwriteMode", "2")),
-            30..45 => more.push(("MultiModuleMode", "true")),
-            _ => {}
-        }
+        more.extend(self.draw_mode(package));
         if !self.groups.is_empty() && self.grouper.percent(20) {
             let group = self.grouper.pick(&self.groups);
             more.extend([("TargetSelection", "GROUP"), ("GroupType", "LINK_PLATFORM"), ("GroupId", &group)]);
@@ -298,6 +294,16 @@ impl World {
                 more.push(("SrcVersion.1", source));
             }
             self.draw_job("CreateOTAStaticUpgradeJob", package, &[], &more)
+        }
+    }
+
+    /// What a batch does with what it meets; one for a part of a device mostly lets the others be.
+    pub(crate) fn draw_mode(&mut self, package: usize) -> Option<(&'static str, &'static str)> {
+        let beside = if self.packages[package].module == MODULE { 30..90 } else { 30..45 };
+        match self.operator.below(100) {
+            0..30 => Some(("OverwriteMode", "2")),
+            drawn if beside.contains(&drawn) => Some(("MultiModuleMode", "true")),
+            _ => None,
         }
     }
 

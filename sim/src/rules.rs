@@ -27,11 +27,7 @@ impl World {
         if self.operator.percent(30) {
             more.push(("DynamicMode", "2"));
         }
-        match self.operator.below(100) {
-            0..30 => more.push(("OverwriteMode", "2")),
-            30..45 => more.push(("MultiModuleMode", "true")),
-            _ => {}
-        }
+        more.extend(self.draw_mode(package));
         self.draw_job("CreateOTADynamicUpgradeJob", package, &[], &more)
     }
 
