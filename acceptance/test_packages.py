@@ -43,6 +43,32 @@ def test_a_module_is_updated_and_the_rest_of_the_device_stays(server, backend, f
     assert len(device.all("push")) == 1
 
 
+def test_a_device_of_three_modules_is_told_of_one_at_a_time(server, backend, fleet):
+    product_key = with_module(backend)
+    backend.ok("CreateOTAModule", product_key=product_key, module_name="radio")
+    identity = backend.device(product_key)
+    device = fleet.python(identity, server, module=f"{WITH_MODULE},radio={OLD}", hold=True)
+    wait_modules(backend, identity, {"default": OLD, MODULE: OLD, "radio": OLD})
+    jobs = {}
+    for module in ("default", MODULE, "radio"):
+        of = {} if module == "default" else {"module_name": module}
+        firmware_id = backend.package(product_key, NEW, module.encode(), **of)
+        jobs[module] = backend.batch(product_key, firmware_id, multi_module_mode=True)
+    device.wait("holding")
+    # Well within its first update the others wait.
+    assert [backend.task(jobs[module], identity).task_status for module in (MODULE, "radio")] == ["QUEUED"] * 2
+    assert [push["module"] for push in device.all("push")] == ["default"]
+    device.send("go")
+    for job_id in jobs.values():
+        backend.wait_task(job_id, identity, "SUCCEEDED")
+    wait_modules(backend, identity, {"default": NEW, MODULE: NEW, "radio": NEW})
+    told = [e for e in device.events if e["event"] == "push" or e["event"] == "version" and e["version"] == NEW]
+    assert [(e["event"], e["module"]) for e in told] == [
+        (event, module) for module in ("default", MODULE, "radio") for event in ("push", "version")
+    ]
+    assert [done["ok"] for done in device.all("downloaded")] == [True] * 3
+
+
 def test_a_device_asks_for_a_module(server, backend, fleet):
     product_key = with_module(backend)
     identity = backend.device(product_key)

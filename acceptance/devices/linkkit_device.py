@@ -27,7 +27,7 @@ parser.add_argument("--product-key", required=True)
 parser.add_argument("--device-name", required=True)
 parser.add_argument("--device-secret", required=True)
 parser.add_argument("--version", default="1.0.0")
-parser.add_argument("--module", help="NAME=VERSION of a second module")
+parser.add_argument("--module", help="NAME=VERSION of a second module; more of them behind commas")
 parser.add_argument("--fail", type=int, help="after the download report this negative step and stop")
 parser.add_argument("--hold", action="store_true", help="wait at 50 percent for the command go")
 parser.add_argument("--ignore", action="store_true", help="take note of pushes and do nothing")
@@ -44,7 +44,7 @@ pushes = queue.Queue()
 message_ids = itertools.count(1)
 versions = {"default": arguments.version}  # by module; so the SDK calls the whole firmware
 if arguments.module:
-    name, _, versions[name] = arguments.module.partition("=")
+    versions |= dict(module.split("=") for module in arguments.module.split(","))
 
 
 def emit(event, **fields):
