@@ -284,7 +284,7 @@ def test_a_newer_batch_replaces_what_has_not_begun(server, backend, fleet):
     assert backend.wait_ended(newer, second).job_status == "COMPLETE"
 
 
-def test_modules_of_a_device_are_upgraded_side_by_side(server, backend, fleet):
+def test_modules_of_a_device_are_upgraded_one_after_the_other(server, backend, fleet):
     product_key = backend.product()
     identity = backend.device(product_key)
     backend.ok("CreateOTAModule", product_key=product_key, module_name="radio")
@@ -295,17 +295,18 @@ def test_modules_of_a_device_are_upgraded_side_by_side(server, backend, fleet):
     part = backend.package(product_key, "5.1.0", module_name="radio")
     first = backend.batch(product_key, whole, identity)
     device.wait("holding")
-    # Any other batch finds the device busy; one that says so goes on beside it.
+    # Any other batch finds the device busy; one that says so waits for its turn.
     kept = backend.batch(product_key, part, identity)
     backend.wait_task(kept, identity, "FAILED")
     beside = backend.batch(product_key, part, identity, multi_module_mode=True)
     assert backend.job(beside).multi_module_mode is True
-    device.wait("push", version="5.1.0", module="radio")
     unfinished = backend.ok(
         "ListOTAUnfinishedTaskByDevice", product_key=product_key, device_name=identity.name
     ).data.simple_otatask_info
     assert sorted(row.module_name for row in unfinished) == ["default", "radio"]
+    assert not device.all("push", module="radio")
     device.send("go")
+    device.wait("push", version="5.1.0", module="radio")
     backend.wait_task(first, identity, "SUCCEEDED")
     backend.wait_task(beside, identity, "SUCCEEDED")
 
