@@ -35,7 +35,7 @@ impl Turns {
                 Downlink::PullReply { package: Some((task, ..)), .. } => {
                     answered.insert(*task);
                 }
-                Downlink::PullReply { package: None, .. } => {}
+                Downlink::PullReply { package: None, .. } | Downlink::Message { .. } => {}
             }
         }
         let open = |of: DeviceNo| {

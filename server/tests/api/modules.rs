@@ -69,7 +69,7 @@ impl<'a> World<'a> {
         sent.into_iter()
             .filter_map(|(_, downlink)| match downlink {
                 Downlink::Push { package, .. } => Some(package.module.clone()),
-                Downlink::PullReply { .. } => None,
+                Downlink::PullReply { .. } | Downlink::Message { .. } => None,
             })
             .collect()
     }
