@@ -259,6 +259,12 @@ config! {
     mqtt_session_seconds: u32 = 604_800;
     /// Most sessions that are kept while their devices are away; beyond it the one that would end first goes.
     mqtt_kept_sessions_max: u32 = 100_000;
+    /// Connections of devices that may go on to a TLS handshake and a login in any second; further ones wait, first
+    /// come, first served. A fleet that comes back all at once after a restart is served as fast as this. 0: no limit.
+    mqtt_logins_per_second: u32 = 5_000;
+    /// The longest such wait, in seconds; who would wait longer is closed at once, and comes again when its SDK
+    /// thinks fit. Longer than devices wait for the answer to their login helps nobody.
+    mqtt_admission_wait_seconds: u32 = 4;
     /// Messages that one device may send in a second; more are dropped. 0: no limit.
     mqtt_uplink_per_second: u32 = 30;
     /// Blocks that one device may download by MQTT in a second; further ones wait. 0: no limit.

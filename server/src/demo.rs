@@ -46,8 +46,9 @@ where
         api_addr: any,
         mqtt_addr: any,
         mqtt_tls_addr: None,
-        // The demo asks every moment how far the batch is, and registers its devices at once.
+        // The demo asks every moment how far the batch is, and registers and connects its devices at once.
         quota_scale: 0.0,
+        mqtt_logins_per_second: 0,
         ..Config::default()
     };
     let server = Server::start(config, None).await?;

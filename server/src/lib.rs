@@ -32,4 +32,5 @@ pub mod service;
 pub mod setup;
 pub mod stall;
 pub mod tls;
+pub mod turnstile;
 pub mod websocket;

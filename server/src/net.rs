@@ -8,14 +8,16 @@ pub use stream::{Secure, Stream};
 
 use crate::gate::{Gate, Pass};
 use crate::networks::Networks;
+use crate::turnstile::Turnstile;
 use crate::{proxy, websocket};
+use futures_util::FutureExt as _;
 use rustls::ServerConfig;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -72,12 +74,18 @@ pub struct Port {
     pub gate: Arc<Gate>,
     /// The load balancers, which begin with a header of the PROXY protocol.
     pub proxies: Arc<Networks>,
+    /// What holds back a storm of connections; `None`: nothing.
+    pub turnstile: Option<Arc<Turnstile>>,
 }
 
 impl Port {
     /// A port without TLS and load balancers.
     pub fn plain(speaks: Speaks, gate: Arc<Gate>) -> Self {
-        Self { speaks, tls: None, limits: Limits::default(), gate, proxies: Arc::default() }
+        Self { speaks, tls: None, limits: Limits::default(), gate, proxies: Arc::default(), turnstile: None }
+    }
+
+    fn is_websocket(&self, first: u8) -> bool {
+        self.speaks != Speaks::Anything && first == HTTP_GET
     }
 }
 
@@ -210,7 +218,7 @@ async fn prepare(
     let pass = if let Some(pass) = pass {
         pass
     } else {
-        ends(&mut stream, &mut peer, port).await?;
+        Box::pin(ends(&mut stream, &mut peer, port)).await?;
         port.gate.enter(peer.remote.ip())?
     };
     let mut first = [0];
@@ -224,18 +232,34 @@ async fn prepare(
         tracing::debug!(%remote, first = first[0], "refused: it begins with nothing that is spoken on this port");
         return None;
     }
-    if first != [TLS_HANDSHAKE] {
-        let stream = Stream::Plain(stream);
-        let stream =
-            if is_websocket(port, first[0]) { websocket(stream, &peer, limit).await? } else { stream };
-        return Some((stream, peer, pass));
+    // Before the work begins, and after it is clear that there is some: silence and nonsense take nobody's turn.
+    if let Some(turnstile) = &port.turnstile
+        && !turnstile.admit(|| has_hung_up(&stream)).await
+    {
+        return None;
     }
+    let stream = match first {
+        [TLS_HANDSHAKE] => {
+            peer.tls = true;
+            // Boxed, so that those who wait do not carry the space that a handshake needs.
+            Box::pin(tls(stream, &peer, port)).await?
+        }
+        [first] if port.is_websocket(first) => {
+            Box::pin(websocket(Stream::Plain(stream), &peer, limit)).await?
+        }
+        _ => Stream::Plain(stream),
+    };
+    Some((stream, peer, pass))
+}
+
+/// Does the TLS handshake, and what comes within it.
+async fn tls(stream: TcpStream, peer: &Peer, port: &Port) -> Option<Stream> {
+    let (remote, limit) = (peer.remote, port.limits.handshake);
     let Some(config) = &port.tls else {
         tracing::debug!(%remote, "refused: TLS is off on this port");
         return None;
     };
-    peer.tls = true;
-    let stream = match timeout(limit, TlsAcceptor::from(Arc::clone(config)).accept(stream)).await {
+    let mut stream = match timeout(limit, TlsAcceptor::from(Arc::clone(config)).accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%remote, %error, "TLS handshake failed");
@@ -246,8 +270,22 @@ async fn prepare(
             return None;
         }
     };
-    let stream = within_tls(stream, &peer, port).await?;
-    Some((stream, peer, pass))
+    if port.speaks == Speaks::Anything {
+        return Some(Stream::Tls(Box::new(Secure::new(stream, None))));
+    }
+    let first = timeout(limit, stream.read_u8()).await.ok()?.ok()?;
+    if !port.speaks.says(first) {
+        tracing::debug!(%remote, first, "refused: within TLS it begins with nothing that is spoken on this port");
+        return None;
+    }
+    let stream = Stream::Tls(Box::new(Secure::new(stream, Some(first))));
+    if port.is_websocket(first) { websocket(stream, peer, limit).await } else { Some(stream) }
+}
+
+/// Whether the other side has closed the connection, as far as the system has told.
+fn has_hung_up(stream: &TcpStream) -> bool {
+    let ready = stream.ready(Interest::READABLE).now_or_never();
+    ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
 }
 
 /// Reads the header of a load balancer, and takes over what it says.
@@ -273,30 +311,6 @@ async fn ends(stream: &mut TcpStream, peer: &mut Peer, port: &Port) -> Option<()
             None
         }
     }
-}
-
-/// Looks at the first byte within TLS.
-async fn within_tls(
-    mut stream: tokio_rustls::server::TlsStream<TcpStream>,
-    peer: &Peer,
-    port: &Port,
-) -> Option<Stream> {
-    if port.speaks == Speaks::Anything {
-        return Some(Stream::Tls(Box::new(Secure::new(stream, None))));
-    }
-    let limit = port.limits.handshake;
-    let first = timeout(limit, stream.read_u8()).await.ok()?.ok()?;
-    if !port.speaks.says(first) {
-        let remote = peer.remote;
-        tracing::debug!(%remote, first, "refused: within TLS it begins with nothing that is spoken on this port");
-        return None;
-    }
-    let stream = Stream::Tls(Box::new(Secure::new(stream, Some(first))));
-    if is_websocket(port, first) { websocket(stream, peer, limit).await } else { Some(stream) }
-}
-
-fn is_websocket(port: &Port, first: u8) -> bool {
-    port.speaks != Speaks::Anything && first == HTTP_GET
 }
 
 /// Does the handshake of a WebSocket.
@@ -375,6 +389,16 @@ mod tests {
         assert_eq!(text, "127.0.0.1 false");
         assert_eq!(server.await.unwrap(), 0);
         assert!(connect().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_waits_for_its_turn_is_small() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let port = Port::plain(Speaks::Mqtt, Gate::open());
+        let remote = listener.local_addr().unwrap();
+        let bytes = size_of_val(&prepare(stream, remote, &port, None));
+        assert!(bytes <= 1_536, "{bytes}");
     }
 
     #[tokio::test]

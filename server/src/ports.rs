@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::gate::{self, Gate};
 use crate::net::{Limits, Port, Speaks};
+use crate::turnstile::Turnstile;
 use anyhow::Context as _;
 use rustls::ServerConfig;
 use std::net::SocketAddr;
@@ -87,10 +88,10 @@ fn limits(config: &Config) -> Limits {
 /// The API's port.
 pub fn api(config: &Config, tls: Arc<ServerConfig>, gate: Arc<Gate>) -> Port {
     let proxies = Arc::new(config.proxy_protocol_from.clone());
-    Port { speaks: Speaks::Anything, tls: Some(tls), limits: limits(config), gate, proxies }
+    Port { speaks: Speaks::Anything, tls: Some(tls), limits: limits(config), gate, proxies, turnstile: None }
 }
 
-/// The devices' ports, which have one gate.
+/// The devices' ports, which have one gate and one turnstile.
 pub fn devices(config: &Config, listeners: DeviceListeners, tls: Arc<ServerConfig>) -> DevicePorts {
     let gate = Gate::new(
         "mqtt",
@@ -101,8 +102,15 @@ pub fn devices(config: &Config, listeners: DeviceListeners, tls: Arc<ServerConfi
         },
     );
     let proxies = Arc::new(config.proxy_protocol_from.clone());
-    let limits = limits(config);
-    let port = Port { speaks: Speaks::Mqtt, tls: Some(tls), limits, gate: Arc::clone(&gate), proxies };
+    let wait = Duration::from_secs(config.mqtt_admission_wait_seconds.into());
+    let port = Port {
+        speaks: Speaks::Mqtt,
+        tls: Some(tls),
+        limits: limits(config),
+        gate: Arc::clone(&gate),
+        proxies,
+        turnstile: Turnstile::new(config.mqtt_logins_per_second, wait),
+    };
     let (mqtt, mqtt_tls, mqtt_ws) = listeners;
     let ports =
         [(Some(mqtt), Speaks::Mqtt), (mqtt_tls, Speaks::MqttByTls), (mqtt_ws, Speaks::MqttOverWebSocket)];

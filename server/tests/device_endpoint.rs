@@ -10,6 +10,8 @@ mod kept;
 mod limits;
 #[path = "device_endpoint/nonsense.rs"]
 mod nonsense;
+#[path = "device_endpoint/storm.rs"]
+mod storm;
 #[path = "device_endpoint/transports.rs"]
 mod transports;
 #[path = "device_endpoint/world.rs"]

@@ -39,6 +39,7 @@ impl Process {
             .env("UPDRAFT_ROOT_ACCESS_KEY_SECRET", SECRET)
             .env("UPDRAFT_QUOTA_SCALE", "0")
             .env("UPDRAFT_MQTT_UPLINK_PER_SECOND", "0")
+            .env("UPDRAFT_MQTT_LOGINS_PER_SECOND", "0")
             .env("UPDRAFT_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
