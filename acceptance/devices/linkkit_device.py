@@ -25,7 +25,10 @@ parser.add_argument("--host", required=True)
 parser.add_argument("--port", required=True, type=int)
 parser.add_argument("--product-key", required=True)
 parser.add_argument("--device-name", required=True)
-parser.add_argument("--device-secret", required=True)
+parser.add_argument("--device-secret", default="")
+parser.add_argument("--register", choices=["register", "regnwl"], help="first fetch a secret, or a token")
+parser.add_argument("--product-secret", help="what it registers with")
+parser.add_argument("--instance", help="the instance that it names then")
 parser.add_argument("--version", default="1.0.0")
 parser.add_argument("--module", help="NAME=VERSION of a second module; more of them behind commas")
 parser.add_argument("--fail", type=int, help="after the download report this negative step and stop")
@@ -64,22 +67,56 @@ class Connack(logging.Handler):
 logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
 logging.getLogger("Paho").addHandler(Connack())
 
-kit = LinkKit(
-    host_name=arguments.host,
-    product_key=arguments.product_key,
-    device_name=arguments.device_name,
-    device_secret=arguments.device_secret,
-)
-kit.enable_logger(logging.DEBUG)  # the answer to CONNECT is logged at this level
-kit.config_mqtt(
-    port=arguments.port,
-    protocol=arguments.protocol,
-    secure="TLS" if arguments.ca_file else "",
-    keep_alive=arguments.keep_alive,
-    clean_session=not arguments.persistent,
-    auto_reconnect_max_sec=1,  # tests have no minutes to wait
-    cadata=open(arguments.ca_file, encoding="ascii").read() if arguments.ca_file else None,
-    endpoint=arguments.host,
+
+def configure(made):
+    made.enable_logger(logging.DEBUG)  # the answer to CONNECT is logged at this level
+    made.config_mqtt(
+        port=arguments.port,
+        protocol=arguments.protocol,
+        secure="TLS" if arguments.ca_file else "",
+        keep_alive=arguments.keep_alive,
+        clean_session=not arguments.persistent,
+        auto_reconnect_max_sec=1,  # tests have no minutes to wait
+        cadata=open(arguments.ca_file, encoding="ascii").read() if arguments.ca_file else None,
+        endpoint=arguments.host,
+    )
+    return made
+
+
+def registered():
+    """Registers by MQTT, as the SDK does it; what a device logs in with then."""
+    answers = queue.Queue()
+    newcomer = configure(
+        LinkKit(
+            host_name=arguments.host,
+            product_key=arguments.product_key,
+            device_name=arguments.device_name,
+            device_secret="",
+            product_secret=arguments.product_secret,
+            auth_type=arguments.register,
+            instance_id=arguments.instance,
+        )
+    )
+    newcomer.on_device_dynamic_register = lambda rc, secret, _: answers.put((rc, {"device_secret": secret}))
+    newcomer.on_device_dynamic_register_nwl_reply = lambda rc, client_id, username, password: answers.put(
+        (rc, {"device_secret": "", "client_id": client_id, "username": username, "password": password})
+    )
+    newcomer.connect_async()
+    code, given = answers.get()
+    emit("registered", code=code, **given)
+    if code != 0:
+        os._exit(1)
+    return given
+
+
+given = registered() if arguments.register else {"device_secret": arguments.device_secret}
+kit = configure(
+    LinkKit(
+        host_name=arguments.host,
+        product_key=arguments.product_key,
+        device_name=arguments.device_name,
+        **given,
+    )
 )
 
 

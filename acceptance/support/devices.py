@@ -1,6 +1,6 @@
 """Devices on the official SDKs, each in its own process.
 
-Events (JSON lines on stdout): `connected`, `connack` (code; of a refused login), `disconnected`,
+Events (JSON lines on stdout): `registered` (Python, with the option register: code, 0 if it succeeded, and what it got), `connected`, `connack` (code; of a refused login), `disconnected`,
 `version` (reported), `push` (kind push or pull, version, size, url, sign_method, sign, …),
 `downloaded` (ok, size, md5; name of a file among several; JavaScript), `progress` (step), `holding` (with the option hold), `nothing` (a pull
 without an update; JavaScript), `acknowledged` (step, of the command stream; JavaScript).

@@ -265,6 +265,10 @@ config! {
     /// The longest such wait, in seconds; who would wait longer is closed at once, and comes again when its SDK
     /// thinks fit. Longer than devices wait for the answer to their login helps nobody.
     mqtt_admission_wait_seconds: u32 = 4;
+    /// How long a device that has registered itself by MQTT may take to disconnect, in seconds; then it is disconnected.
+    mqtt_register_seconds: u32 = 15;
+    /// Whether devices may register themselves by TLS only, as on the platform. False: those that have no TLS, too.
+    register_by_tls_only: bool = false;
     /// Messages that one device may send in a second; more are dropped. 0: no limit.
     mqtt_uplink_per_second: u32 = 30;
     /// Blocks that one device may download by MQTT in a second; further ones wait. 0: no limit.

@@ -164,6 +164,8 @@ impl Server {
         let (door, deliveries) = ingest::Ingest::new(Arc::clone(&self.app));
         let device_limits = DeviceLimits {
             connect_within: Duration::from_secs(config.mqtt_connect_seconds.into()),
+            registered_within: Duration::from_secs(config.mqtt_register_seconds.into()),
+            register_by_tls_only: config.register_by_tls_only,
             uplinks_per_second: config.mqtt_uplink_per_second,
             blocks_per_second: config.mqtt_blocks_per_second,
             block_bytes: usize::try_from(config.mqtt_block_bytes_max).unwrap_or(0),

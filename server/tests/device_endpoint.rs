@@ -8,6 +8,8 @@ mod five;
 mod kept;
 #[path = "device_endpoint/limits.rs"]
 mod limits;
+#[path = "device_endpoint/newcomers.rs"]
+mod newcomers;
 #[path = "device_endpoint/nonsense.rs"]
 mod nonsense;
 #[path = "device_endpoint/storm.rs"]
@@ -66,7 +68,8 @@ async fn others_are_refused_with_a_code() {
         (Connect { keepalive: 0, ..base.clone() }, 2),
         (Connect { keepalive: 1_201, ..base.clone() }, 2),
         (with_id("x".repeat(65) + "|securemode=3|"), 2),
-        (with_id("x|securemode=-2,authType=connwl|".to_owned()), 2),
+        (with_id("x|securemode=-2|".to_owned()), 2),
+        (with_id("x|authType=id2|".to_owned()), 2),
         (Connect { password: "74e8a4dde7aa5838777acb76190804041702a4f9", ..base.clone() }, 4),
         (Connect { password: "", ..base.clone() }, 4),
         (Connect { user: "dev02&a1TestPk001", ..base.clone() }, 4),

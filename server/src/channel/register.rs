@@ -51,6 +51,7 @@ struct Failure<'a> {
 struct Told(u16, &'static str);
 
 const METHOD_NOT_ALLOWED: Told = Told(460, "request parameter error: POST a form");
+const NO_TLS: Told = Told(460, "request parameter error: HTTPS only (register_by_tls_only)");
 const TOO_LARGE: Told =
     Told(460, "request parameter error: the form does not come whole, or is larger than 4096 bytes");
 const NO_FORM: Told = Told(460, "request parameter error: the body is no form");
@@ -70,6 +71,9 @@ where
         let mut reply = failure(StatusCode::METHOD_NOT_ALLOWED, METHOD_NOT_ALLOWED);
         reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         return reply;
+    }
+    if app.config.register_by_tls_only && !caller.tls {
+        return failure(StatusCode::OK, NO_TLS);
     }
     let address = caller.remote.ip();
     if let Some(wait_ms) = app.gate.refuses(address) {
@@ -206,7 +210,9 @@ mod tests {
             serde_json::to_string(&Success { code: 200, data: page, message: "success" }).unwrap(),
             r#"{"code":200,"data":{"productKey":"pk","deviceName":"dn","deviceSecret":"s"},"message":"success"}"#
         );
-        for told in [METHOD_NOT_ALLOWED, TOO_LARGE, NO_FORM, LACKS, LONG_RANDOM, SIGN_METHOD, TOO_MANY] {
+        for told in
+            [METHOD_NOT_ALLOWED, NO_TLS, TOO_LARGE, NO_FORM, LACKS, LONG_RANDOM, SIGN_METHOD, TOO_MANY]
+        {
             let text = serde_json::to_string(&Failure { code: told.0, message: told.1 }).unwrap();
             assert!(text.len() <= 256, "{text}");
         }

@@ -3,6 +3,7 @@
 use super::connection::{End, Endpoint, WELCOME_PACKET_BYTES};
 use super::link::{Backend, Named, Unavailable};
 use super::login::{Login, Refusal};
+use super::newcomer::Newcomer;
 use super::packet::{Connect, Inbound, Outbound, Reason, Version, Welcome};
 use super::session::{NewSession, Session};
 use super::topic::Owner;
@@ -60,12 +61,23 @@ impl<B: Backend> Endpoint<B> {
         };
         wire.agree(connect.terms);
         let (user_name, explain) = (&connect.user_name, connect.terms.explain);
-        match self.identify(&connect, peer).await {
+        // Whoever registers himself is no session: he takes what he is given, and goes.
+        let registered = match Newcomer::of(&connect) {
+            Some(newcomer) => match self.register(newcomer, peer).await {
+                Ok(given) => {
+                    self.hand_over(wire, &connect, given).await;
+                    return Ok(None);
+                }
+                Err(refusal) => Err(refusal),
+            },
+            None => self.identify(&connect, peer).await,
+        };
+        match registered {
             Ok((session, welcome)) => Ok(Some(Box::new(Admitted { session, welcome, explain }))),
             // Said by the gate, once a minute.
             Err(refusal @ Refusal::TooManyFailures) => Err(Refused { refusal, explain }),
             Err(refusal) => {
-                if matches!(refusal, Refusal::UnknownDevice | Refusal::Deleted | Refusal::Password) {
+                if refusal.is_guess() {
                     self.gate.failed(remote.ip());
                 }
                 let (dn, pk) = user_name.rsplit_once('&').unwrap_or((user_name, ""));
@@ -97,7 +109,7 @@ impl<B: Backend> Endpoint<B> {
             Named::Deleted => return Err(Refusal::Deleted),
             Named::Known(known) => known,
         };
-        if !login.verify(&known.secret, &connect.password) {
+        if !login.verify(&known, &connect.password) {
             return Err(Refusal::Password);
         }
         // Only who knows the secret is told.

@@ -46,6 +46,10 @@ const BACKLOG_BYTES_MAX: usize = 64 * 1024;
 pub struct Limits {
     /// Longest time from the connection to its CONNECT.
     pub connect_within: Duration,
+    /// How long a device that has registered itself may take to go.
+    pub registered_within: Duration,
+    /// Whether devices may register themselves by TLS only.
+    pub register_by_tls_only: bool,
     /// Messages per second that a device may send; further ones are acknowledged and dropped. 0: no limit.
     pub uplinks_per_second: u32,
     /// Blocks per second that a device may download; further ones wait. 0: no limit.
@@ -60,6 +64,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connect_within: Duration::from_secs(10),
+            registered_within: Duration::from_secs(15),
+            register_by_tls_only: false,
             uplinks_per_second: 30,
             blocks_per_second: 100,
             block_bytes: 256 << 20,

@@ -3,6 +3,7 @@
 //! Upwards: what a device did, as [`Happened`] values, in order for each device. Downwards: what to send
 //! it, as [`Downlink`] values. The endpoint knows MQTT and JSON; the engine knows neither.
 
+use super::register::{Asked as Asking, Given, Refusal as NotRegistered};
 use bytes::Bytes;
 use std::future::Future;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use updraft_core::firmware::SignMethod;
 use updraft_core::id::{DeviceNo, TaskNo};
 use updraft_core::job::Tag;
 use updraft_core::task::FailedStep;
+use updraft_store::DeviceToken;
 
 /// The server cannot take this now (database or shutdown); the device should come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +27,9 @@ pub trait Backend: Send + Sync + 'static {
         product_key: &str,
         device_name: &str,
     ) -> impl Future<Output = Result<Named, Unavailable>> + Send;
+
+    /// Registers a device that knows its product's secret; durable when this returns.
+    fn register(&self, asked: Asking) -> impl Future<Output = Result<Given, NotRegistered>> + Send;
 
     /// Takes what devices did and returns once it is durable: a QoS 1 message is acknowledged only then.
     fn happened(&self, events: Vec<Happened>) -> impl Future<Output = Result<(), Unavailable>> + Send;
@@ -103,6 +108,8 @@ pub struct KnownDevice {
     pub no: DeviceNo,
     /// Its secret, in the clear; never logged.
     pub secret: String,
+    /// What it logs in with instead, if it registered itself without pre-registration.
+    pub token: Option<DeviceToken>,
     /// Whether it may not connect.
     pub disabled: bool,
 }

@@ -4,6 +4,8 @@
 //! the hexadecimal HMAC of its own parameters as password. How old `timestamp` is does not matter: Link SDKs
 //! for C send a constant, the JavaScript ones repeat theirs at every reconnect.
 
+use super::link::KnownDevice;
+use super::register;
 use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 use sha1::Sha1;
@@ -22,6 +24,8 @@ pub struct Login<'a> {
     pub device_name: &'a str,
     /// How the password was made.
     pub method: Method,
+    /// The password is a token of the device instead (`authType=connwl`), and the client id that of the token.
+    pub by_token: bool,
     /// The time stamp as sent; part of the signed content if present.
     pub timestamp: Option<&'a str>,
     /// `_ss=1`: deliver the platform's own topics without SUBSCRIBE.
@@ -80,11 +84,17 @@ pub enum Refusal {
     #[error("signmethod is none of hmacmd5, hmacsha1, hmacsha256")]
     SignMethod,
     /// A `securemode` that this server does not speak.
-    #[error("securemode is neither 2 nor 3")]
+    #[error("securemode is neither 2 nor 3, or -2 without a registration or a token")]
     SecureMode,
-    /// An attempt to fetch a device secret.
-    #[error("dynamic registration is not supported")]
-    DynamicRegistration,
+    /// A way of logging in that this server does not have.
+    #[error("authType is none of register, regnwl, connwl")]
+    AuthType,
+    /// A registration without TLS, where TLS is demanded.
+    #[error("registration is by TLS only (register_by_tls_only)")]
+    NoTls,
+    /// A device registers itself, and may not.
+    #[error("{0}")]
+    Registration(register::Refusal),
     /// The user name is no `{device name}&{product key}`.
     #[error("the user name is not DeviceName&ProductKey")]
     UserName,
@@ -117,7 +127,9 @@ impl Refusal {
             | Self::ClientId
             | Self::SignMethod
             | Self::SecureMode
-            | Self::DynamicRegistration => 2,
+            | Self::AuthType
+            | Self::NoTls => 2,
+            Self::Registration(refusal) => refusal.code(),
             // So that SDKs wait and try again: the device itself may be fine.
             Self::Unavailable | Self::TooManyFailures => 3,
             Self::UserName | Self::UnknownDevice | Self::Password => 4,
@@ -130,13 +142,10 @@ impl Refusal {
     pub fn reason(self) -> u8 {
         match self {
             Self::Protocol => 0x84,
-            Self::Keepalive
-            | Self::ClientId
-            | Self::SignMethod
-            | Self::SecureMode
-            | Self::DynamicRegistration => 0x85,
+            Self::Keepalive | Self::ClientId | Self::SignMethod | Self::SecureMode | Self::AuthType => 0x85,
+            Self::Registration(refusal) => refusal.reason(),
             Self::UserName | Self::UnknownDevice | Self::Password => 0x86,
-            Self::Deleted => 0x87,
+            Self::Deleted | Self::NoTls => 0x87,
             Self::Unavailable => 0x88,
             Self::Disabled => 0x8a,
             Self::Enhanced => 0x8c,
@@ -144,10 +153,26 @@ impl Refusal {
         }
     }
 
+    /// Whether it is what somebody meets who guesses: it counts against his address.
+    pub fn is_guess(self) -> bool {
+        use register::Refusal::{Signature, UnknownProduct};
+        matches!(
+            self,
+            Self::UnknownDevice
+                | Self::Deleted
+                | Self::Password
+                | Self::Registration(UnknownProduct | Signature)
+        )
+    }
+
     /// What a device is told beside it: not which devices there are.
     pub fn told(self) -> String {
         match self {
-            Self::UnknownDevice | Self::Password => "the user name or the password is wrong".to_owned(),
+            Self::UnknownDevice
+            | Self::Password
+            | Self::Registration(register::Refusal::UnknownProduct | register::Refusal::Signature) => {
+                "the user name or the password is wrong".to_owned()
+            }
             other => other.to_string(),
         }
     }
@@ -160,12 +185,14 @@ impl<'a> Login<'a> {
         if cid.chars().count() > CLIENT_ID_CHARS_MAX {
             return Err(Refusal::ClientId);
         }
-        let param = |key| params_of(params).find_map(|(k, value)| (k == key).then_some(value));
-        // Before the keepalive: registration is not bound by it, and its own name helps more in the log.
-        if param("authType").is_some() {
-            return Err(Refusal::DynamicRegistration);
-        }
-        if param("securemode").is_some_and(|mode| !matches!(mode, "2" | "3")) {
+        let param = |key| param(params, key);
+        let by_token = match param("authType") {
+            None => false,
+            Some("connwl") => true,
+            // `register` and `regnwl` are no logins: see `newcomer`.
+            Some(_) => return Err(Refusal::AuthType),
+        };
+        if param("securemode").is_some_and(|mode| !is_secure_mode(mode, by_token)) {
             return Err(Refusal::SecureMode);
         }
         if !KEEPALIVE_SECONDS.contains(&keepalive) {
@@ -175,23 +202,27 @@ impl<'a> Login<'a> {
             Some(name) => Method::from_name(name).ok_or(Refusal::SignMethod)?,
             None => Method::HmacMd5,
         };
-        let (device_name, product_key) = user_name.rsplit_once('&').ok_or(Refusal::UserName)?;
-        if device_name.is_empty() || product_key.is_empty() {
-            return Err(Refusal::UserName);
-        }
+        let (device_name, product_key) = names(user_name)?;
         Ok(Self {
             cid,
             product_key,
             device_name,
             method,
+            by_token,
             timestamp: param("timestamp"),
             auto_subscribe: param("_ss") == Some("1"),
         })
     }
 
-    /// Whether the password was made with this secret; takes as long for a wrong one.
-    pub fn verify(&self, secret: &str, password: &[u8]) -> bool {
-        self.method.verify(secret, &self.content(), password)
+    /// Whether the password was made with this device's secret, or is its token; takes as long for a wrong one.
+    pub fn verify(&self, known: &KnownDevice, password: &[u8]) -> bool {
+        if !self.by_token {
+            return self.method.verify(&known.secret, &self.content(), password);
+        }
+        known.token.as_ref().is_some_and(|token| {
+            let same = register::token_hash(password).ct_eq(&token.hash);
+            token.client_id == self.cid && bool::from(same)
+        })
     }
 
     /// The signed text: names and values in the order of the names, without separators.
@@ -206,11 +237,30 @@ impl<'a> Login<'a> {
     }
 }
 
+/// Takes `{device name}&{product key}` apart.
+pub(super) fn names(user_name: &str) -> Result<(&str, &str), Refusal> {
+    let (device_name, product_key) = user_name.rsplit_once('&').ok_or(Refusal::UserName)?;
+    if device_name.is_empty() || product_key.is_empty() {
+        return Err(Refusal::UserName);
+    }
+    Ok((device_name, product_key))
+}
+
+/// Whether a `securemode` is served: -2 is for devices with the secret of a product, or a token.
+pub(super) fn is_secure_mode(mode: &str, of_registration: bool) -> bool {
+    matches!(mode, "2" | "3") || of_registration && mode == "-2"
+}
+
 /// The part before the first `|`, and what is between it and the last one. A value may hold a `|` itself
 /// (`sii=Eth|…`).
-fn split(client_id: &str) -> (&str, &str) {
+pub(super) fn split(client_id: &str) -> (&str, &str) {
     let Some((cid, rest)) = client_id.split_once('|') else { return (client_id, "") };
     (cid, rest.rsplit_once('|').map_or(rest, |(params, _)| params))
+}
+
+/// The value of a key.
+pub(super) fn param<'a>(params: &'a str, key: &str) -> Option<&'a str> {
+    params_of(params).find_map(|(k, value)| (k == key).then_some(value))
 }
 
 /// Keys and values; old JavaScript SDKs put line feeds and blanks between them.
@@ -228,14 +278,21 @@ fn digest<M: Mac + KeyInit>(secret: &str, content: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use updraft_core::id::DeviceNo;
+    use updraft_store::DeviceToken;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
+    fn with_secret(secret: &str) -> KnownDevice {
+        KnownDevice { no: DeviceNo(1), secret: secret.to_owned(), token: None, disabled: false }
+    }
+
     fn check(client_id: &str, user_name: &str, secret: &str, password: &str) {
         let login = Login::parse(client_id, user_name, 60).unwrap();
+        let (other, secret) = (&with_secret("other"), &with_secret(secret));
         assert!(login.verify(secret, password.as_bytes()), "{client_id}");
         assert!(login.verify(secret, password.to_ascii_uppercase().as_bytes()), "{client_id}");
-        assert!(!login.verify("other", password.as_bytes()), "{client_id}");
+        assert!(!login.verify(other, password.as_bytes()), "{client_id}");
         let mut wrong = password.to_owned();
         wrong.replace_range(0..1, if wrong.starts_with('0') { "1" } else { "0" });
         assert!(!login.verify(secret, wrong.as_bytes()), "{client_id}");
@@ -320,11 +377,31 @@ mod tests {
     }
 
     #[test]
+    fn a_token_opens_with_its_client_id_only() {
+        let client_id = "abc|authType=connwl,securemode=-2,_ss=1,ext=3,lan=Python,_v=1.2.13|";
+        let login = Login::parse(client_id, "dev01&a1TestPk001", 60).unwrap();
+        assert!(login.by_token && login.auto_subscribe);
+        let token = |client_id: &str| {
+            let token = DeviceToken { client_id: client_id.to_owned(), hash: register::token_hash(b"token") };
+            KnownDevice { token: Some(token), ..with_secret(SECRET) }
+        };
+        assert!(login.verify(&token("abc"), b"token"));
+        assert!(!login.verify(&token("abd"), b"token") && !login.verify(&token("abc"), b"Token"));
+        assert!(!login.verify(&token("abc"), b"") && !login.verify(&with_secret(SECRET), b"token"));
+        // A signature of the secret is no token, and a token no signature.
+        let by_secret = Login::parse("abc|securemode=3|", "dev01&a1TestPk001", 60).unwrap();
+        assert!(!by_secret.verify(&token("abc"), b"token"));
+        for (mode, served) in [("-2", true), ("2", true), ("3", true), ("-1", false)] {
+            let client_id = format!("abc|authType=connwl,securemode={mode}|");
+            assert_eq!(Login::parse(&client_id, "d&p", 60).is_ok(), served, "{mode}");
+        }
+    }
+
+    #[test]
     fn refusals_have_names_and_codes() {
         let long = "x".repeat(65) + "|securemode=3|";
         let fits = "路".repeat(64) + "|securemode=3|";
         let register = "d.p|random=o,authType=register,securemode=2,signmethod=hmacsha256|";
-        let regnwl = "d.p|random=j,authType=regnwl,securemode=-2,signmethod=hmacsha256,instanceId=i|";
         for (client_id, user, keepalive, expected, code) in [
             ("c|securemode=3|", "d&p", 29, Refusal::Keepalive, 2),
             ("c|securemode=3|", "d&p", 0, Refusal::Keepalive, 2),
@@ -333,8 +410,8 @@ mod tests {
             ("c|securemode=3,signmethod=md5|", "d&p", 60, Refusal::SignMethod, 2),
             ("c|securemode=-2|", "d&p", 60, Refusal::SecureMode, 2),
             ("c|securemode=|", "d&p", 60, Refusal::SecureMode, 2),
-            (register, "d&p", 0, Refusal::DynamicRegistration, 2),
-            (regnwl, "d&p", 60, Refusal::DynamicRegistration, 2),
+            (register, "d&p", 0, Refusal::AuthType, 2),
+            ("c|authType=id2,securemode=8|", "d&p", 60, Refusal::AuthType, 2),
             ("c|securemode=3|", "dp", 60, Refusal::UserName, 4),
             ("c|securemode=3|", "", 60, Refusal::UserName, 4),
             ("c|securemode=3|", "&p", 60, Refusal::UserName, 4),

@@ -22,6 +22,7 @@ pub mod kept;
 pub mod link;
 pub mod login;
 pub mod mailbox;
+pub mod newcomer;
 pub mod packet;
 pub mod progress;
 pub mod push;

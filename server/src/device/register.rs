@@ -77,6 +77,31 @@ pub enum Refusal {
     Unavailable,
 }
 
+impl Refusal {
+    /// The return code of the CONNACK: the platform's 2 (parameters), 3 (server) and 4 (signature); 5 is for what the
+    /// device may not do.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Name | Self::Instance => 2,
+            Self::Full | Self::Unavailable => 3,
+            Self::UnknownProduct | Self::Signature | Self::Rule(Refused::Unknown) => 4,
+            Self::Rule(Refused::Off | Refused::UnlistedOff | Refused::Active | Refused::Disabled) => 5,
+        }
+    }
+
+    /// The reason code of the CONNACK by MQTT 5.
+    pub fn reason(self) -> u8 {
+        match self {
+            Self::Name | Self::Instance => 0x85,
+            Self::UnknownProduct | Self::Signature | Self::Rule(Refused::Unknown) => 0x86,
+            Self::Rule(Refused::Off | Refused::UnlistedOff | Refused::Active) => 0x87,
+            Self::Unavailable => 0x88,
+            Self::Rule(Refused::Disabled) => 0x8a,
+            Self::Full => 0x97,
+        }
+    }
+}
+
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the database did not take a registration");
@@ -206,8 +231,10 @@ pub fn grant(
     let found = tx.registrant_find(product_key, name)?.ok_or(Refusal::UnknownProduct)?;
     let known = found.device.as_ref().map(|device| &device.known);
     let decided = registration::decide(found.mode, way, known).map_err(Refusal::Rule)?;
-    let token = (way == Way::Unlisted)
-        .then(|| DeviceToken { client_id: fresh.client_id.clone(), hash: token_hash(&fresh.token) });
+    let token = (way == Way::Unlisted).then(|| DeviceToken {
+        client_id: fresh.client_id.clone(),
+        hash: token_hash(fresh.token.as_bytes()),
+    });
     let mut given = Credentials { secret_sealed: None, token };
     let mut effects = Effects::default();
     let granted = match (decided, &found.device) {
@@ -255,6 +282,6 @@ fn create(
 }
 
 /// What is stored of a token.
-pub fn token_hash(token: &str) -> Vec<u8> {
-    Sha256::digest(token.as_bytes()).to_vec()
+pub fn token_hash(token: &[u8]) -> Vec<u8> {
+    Sha256::digest(token).to_vec()
 }

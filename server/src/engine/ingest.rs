@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::device::link::{
     Backend, Block, DeviceEvent, Happened, KnownDevice, Named, NoBlock, Unavailable, Wanted,
 };
+use crate::device::register;
 use crate::engine;
 use crate::engine::advance::{Door, Effects};
 use crate::files::block;
@@ -56,20 +57,24 @@ impl Backend for Ingest {
             .read(move |tx| tx.device_login(&names.0, &names.1))
             .await
             .map_err(|error| unavailable(&error))?;
-        let (no, sealed, disabled) = match found {
+        let (no, sealed, disabled, token) = match found {
             None => return Ok(Named::Unknown),
             Some(DeviceLogin::Deleted) => return Ok(Named::Deleted),
-            Some(DeviceLogin::Known { device, secret_sealed, disabled, .. }) => {
-                (device, secret_sealed, disabled)
+            Some(DeviceLogin::Known { device, secret_sealed, disabled, token, .. }) => {
+                (device, secret_sealed, disabled, token)
             }
         };
         match self.app.master.open(SEAL_PURPOSE, &sealed) {
-            Ok(secret) => Ok(Named::Known(KnownDevice { no, secret, disabled })),
+            Ok(secret) => Ok(Named::Known(KnownDevice { no, secret, token, disabled })),
             Err(error) => {
                 tracing::error!(device = no.0, %error, "a device cannot log in");
                 Err(Unavailable)
             }
         }
+    }
+
+    async fn register(&self, asked: register::Asked) -> Result<register::Given, register::Refusal> {
+        register::register(&self.app, asked).await
     }
 
     async fn happened(&self, events: Vec<Happened>) -> Result<(), Unavailable> {

@@ -241,7 +241,7 @@ async fn a_device_that_nobody_knows_gets_a_token() {
     let (_, second) = token(&server, unlisted("new-1")).await.unwrap();
     let DeviceLogin::Known { token: stored, .. } = login(&server, "new-1").await else { panic!("deleted") };
     assert_ne!(first, second);
-    assert_eq!(stored.unwrap().hash, updraft_server::device::register::token_hash(&second));
+    assert_eq!(stored.unwrap().hash, updraft_server::device::register::token_hash(second.as_bytes()));
     online(&server, "new-1", 1).await;
     assert!(token(&server, unlisted("new-1")).await.unwrap_err().to_string().contains("ResetThing"));
     // A reset ends the token, and the connection with it.

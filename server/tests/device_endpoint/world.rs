@@ -13,14 +13,17 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use updraft_core::firmware::SignMethod;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
+use updraft_core::registration::{Way, signed_content};
 use updraft_server::device::connection::{Endpoint, Limits};
 use updraft_server::device::link::{
     Backend, Block, DeviceEvent, Downlink, Happened, KnownDevice, Named, NoBlock, Package, PackageFile,
     Unavailable, Wanted,
 };
+use updraft_server::device::register::{Asked, Given, Refusal as NotRegistered, token_hash};
 use updraft_server::device::session::{BaseUrl, Sessions};
 use updraft_server::gate::Gate;
 use updraft_server::net;
+use updraft_store::DeviceToken;
 
 /// No step of a test takes longer, unless it is broken.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -70,7 +73,26 @@ impl Backend for Memory {
             ("pk", "device") => (DeviceNo(2), "secret"),
             _ => return Ok(Named::Unknown),
         };
-        Ok(Named::Known(KnownDevice { no, secret: secret.to_owned(), disabled }))
+        let token = DeviceToken { client_id: "client".to_owned(), hash: token_hash(b"token") };
+        Ok(Named::Known(KnownDevice { no, secret: secret.to_owned(), token: Some(token), disabled }))
+    }
+
+    /// Knows the secret of the product of the captures; a device is active already where devices are disabled.
+    async fn register(&self, asked: Asked) -> Result<Given, NotRegistered> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(NotRegistered::Unavailable);
+        }
+        let content = signed_content(&asked.product_key, &asked.device_name, &asked.random);
+        if !asked.method.verify("productsecret000", &content, &asked.sign) {
+            return Err(NotRegistered::Signature);
+        }
+        match asked.way {
+            Way::Unlisted if self.disabled.load(Ordering::SeqCst) => {
+                Err(NotRegistered::Rule(updraft_core::registration::Refused::Active))
+            }
+            Way::Unlisted => Ok(Given::Token { client_id: "client".to_owned(), token: "token".to_owned() }),
+            _ => Ok(Given::Secret("0123456789abcdef0123456789abcdef".to_owned())),
+        }
     }
 
     async fn happened(&self, events: Vec<Happened>) -> Result<(), Unavailable> {
