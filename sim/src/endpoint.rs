@@ -122,7 +122,7 @@ impl World {
             Ok(Named::Deleted) if deleted => return Ok(None),
             Ok(_) | Err(Unavailable) => return Err(Violation(format!("device {name} is unknown"))),
         };
-        let fits = login.verify(&known.secret, info.password.as_bytes());
+        let fits = login.verify(&known, info.password.as_bytes());
         // A later device may have the name of a deleted one, but not its secret.
         ensure((known.no == device) != deleted, || format!("device {name} is {} in the database", known.no))?;
         ensure(fits == (known.no == device), || format!("{name}'s password: {fits}, deleted: {deleted}"))?;
