@@ -127,6 +127,14 @@ class Fleet:
         trust = {"NODE_EXTRA_CA_CERTS": str(server.ca_file)}
         return self._start(["node", "devices/js_device.js"], identity, server, options, trust)
 
+    def plain(self, client, identity, server, **options):
+        """A device on a client for MQTT 5 alone, `paho` or `mqttjs`; options and events are those of paho_device.py."""
+        if client == "mqttjs":
+            return self._start(["node", "devices/mqtt5_device.js"], identity, server, options)
+        # The SDK for Python needs an older paho; `./test` puts this one beside it.
+        beside = {"PYTHONPATH": str(pathlib.Path(sys.prefix) / "paho2")}
+        return self._start([sys.executable, "devices/paho_device.py"], identity, server, options, beside)
+
     def stop(self):
         for device in self.started:
             device.stop()

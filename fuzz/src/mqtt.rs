@@ -31,6 +31,37 @@ pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Properties of MQTT 5 with their length in front; shorter than 128 bytes.
+fn block(properties: &[u8]) -> Vec<u8> {
+    [&[properties.len() as u8], properties].concat()
+}
+
+/// A CONNECT of MQTT 5 with its properties and the fields client id, user name, password.
+pub fn connect5(flags: u8, keepalive: u16, properties: &[u8], fields: &[Vec<u8>]) -> Vec<u8> {
+    let mut body = text(b"MQTT");
+    body.extend([5, flags]);
+    body.extend(keepalive.to_be_bytes());
+    body.extend(block(properties));
+    body.extend(fields.iter().flat_map(|field| text(field)));
+    packet(0x10, &body)
+}
+
+/// A PUBLISH of MQTT 5, at QoS 1 if it has an id.
+pub fn publish5(topic: &str, id: Option<u16>, properties: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut body = text(topic.as_bytes());
+    body.extend(id.iter().flat_map(|id| id.to_be_bytes()));
+    body.extend(block(properties));
+    body.extend(payload);
+    packet(if id.is_some() { 0x32 } else { 0x30 }, &body)
+}
+
+/// A SUBSCRIBE of MQTT 5; each filter is `FILTER QOS`.
+pub fn subscribe5(id: u16, properties: &[u8], filters: &[Vec<u8>]) -> Vec<u8> {
+    let (_, body) = first_packet(&subscribe(id, filters)).map_or((0, Vec::new()), |(packet, _)| packet);
+    let (id, filters) = body.split_at(2);
+    packet(0x82, &[id, &block(properties), filters].concat())
+}
+
 /// A CONNECT with the fields client id, user name, password.
 pub fn connect(protocol: &str, level: u8, flags: u8, keepalive: u16, fields: &[Vec<u8>]) -> Vec<u8> {
     let mut body = text(protocol.as_bytes());

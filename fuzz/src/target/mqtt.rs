@@ -6,7 +6,7 @@ use super::{Target, tokens};
 use crate::dice::Dice;
 use crate::mqtt::first_packet;
 use crate::mutate::mutate;
-use crate::{Broken, corpus, shown};
+use crate::{Broken, corpus, guard, mqtt, shown};
 use parking_lot::{Condvar, Mutex};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -17,16 +17,28 @@ use tokio::sync::watch;
 use updraft_core::id::DeviceNo;
 use updraft_server::device::connection::{Endpoint, Limits};
 use updraft_server::device::link::{
-    Backend, Block, DeviceEvent, Happened, KnownDevice, Named, NoBlock, Unavailable, Wanted,
+    Backend, Block, DeviceEvent, Downlink, Happened, KnownDevice, Named, NoBlock, Unavailable, Wanted,
 };
 use updraft_server::device::register::{Asked, Given, Refusal};
-use updraft_server::device::session::{BaseUrl, Sessions};
+use updraft_server::device::session::{BaseUrl, Sent, Sessions};
 use updraft_server::gate::Gate;
 use updraft_server::net;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The device of all connections.
+const DEVICE: DeviceNo = DeviceNo(1);
+/// What a device that floods the server, or does not read, may cost it.
+const GREEDY_MEMORY_MAX: usize = 8 * 1024 * 1024;
+/// And how much of it there is.
+const GREEDY_BYTES: usize = 64 * 1024 * 1024;
+/// When the server takes nothing for so long, it has had enough.
+const ENOUGH: Duration = Duration::from_millis(200);
 /// Between two pieces the other side gets so long to look at the first.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// A device's client id, user name and password.
+const FIELDS: [&str; 3] =
+    ["12345|securemode=3,signmethod=hmacmd5,timestamp=789|", "device&pk", "14b198324fe55e1d3c88f2e705e201ee"];
 
 /// What devices did, in the order in which it came.
 #[derive(Default)]
@@ -43,7 +55,7 @@ impl Backend for Memory {
             _ => return Ok(Named::Unknown),
         };
         let secret = secret.to_owned();
-        Ok(Named::Known(KnownDevice { no: DeviceNo(1), secret, token: None, disabled: false }))
+        Ok(Named::Known(KnownDevice { no: DEVICE, secret, token: None, disabled: false }))
     }
 
     /// Whoever names a device is given the same, so that pieces change nothing.
@@ -75,6 +87,7 @@ pub struct Mqtt {
     _runtime: Runtime,
     _stop: watch::Sender<bool>,
     memory: Arc<Memory>,
+    sessions: Arc<Sessions>,
     addr: SocketAddr,
     tokens: Vec<Vec<u8>>,
 }
@@ -94,7 +107,8 @@ impl Mqtt {
         let memory = Arc::new(Memory::default());
         let sessions = Arc::new(Sessions::new(1, BaseUrl::Connection { port: 8080 }));
         let limits = Limits { uplinks_per_second: 0, blocks_per_second: 0, ..Limits::default() };
-        let endpoint = Arc::new(Endpoint::new(Arc::clone(&memory), sessions, limits, Gate::open()));
+        let endpoint =
+            Arc::new(Endpoint::new(Arc::clone(&memory), Arc::clone(&sessions), limits, Gate::open()));
         let (stop, stopped) = watch::channel(false);
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
         let addr = listener.local_addr()?;
@@ -119,12 +133,33 @@ impl Mqtt {
             "+/#",
             "$",
             r"\x00\x00",
+            // Properties of MQTT 5.
+            r"\x23\x00\x01",
+            r"\x23\x00\x00",
+            r"\x11\xff\xff\xff\xff",
+            r"\x0b\x01",
+            r"\x21\x00\x01",
+            r"\x22\xff\xff",
+            r"\x27\x00\x00\x00\x05",
+            r"\x1f\x00\x01x",
+            r"\x26\x00\x01k\x00\x01v",
+            r"\x17\x00",
+            r"\xe0\x02\x8e\x00",
+            r"\xf0\x00",
+            "$share/g/",
         ]);
-        Ok(Self { _runtime: runtime, _stop: stop, memory, addr, tokens })
+        Ok(Self { _runtime: runtime, _stop: stop, memory, sessions, addr, tokens })
     }
 
     /// Sends the bytes cut at these places.
     fn send(&self, bytes: &[u8], cuts: &[usize]) -> Result<Outcome, Broken> {
+        // What an earlier connection left behind is another matter.
+        self.sessions.kick(DEVICE);
+        self.send_again(bytes, cuts)
+    }
+
+    /// The same on the session that the last connection left behind.
+    fn send_again(&self, bytes: &[u8], cuts: &[usize]) -> Result<Outcome, Broken> {
         self.memory.events.lock().clear();
         let mut stream = TcpStream::connect(self.addr)?;
         stream.set_nodelay(true)?;
@@ -145,6 +180,76 @@ impl Mqtt {
             Err(_) => whole = false,
         }
         Ok(Outcome { answers, whole, events: self.settled()? })
+    }
+
+    /// A device that is let in and then reads nothing.
+    fn greedy(&self, connect: &[u8]) -> Result<TcpStream, Broken> {
+        let mut stream = TcpStream::connect(self.addr)?;
+        stream.set_write_timeout(Some(ENOUGH))?;
+        stream.write_all(connect)?;
+        let mut welcome = [0; 4];
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.read_exact(&mut welcome)?;
+        if welcome[0] == 0x20 && welcome[3] == 0 {
+            return Ok(stream);
+        }
+        Err(Broken::new("a valid device is refused", shown(&welcome)))
+    }
+
+    /// Devices that send without end, or take nothing, cost no more memory than others.
+    fn tempt(&self) -> Result<(), Broken> {
+        let fields: Vec<Vec<u8>> = FIELDS.iter().map(|field| field.as_bytes().to_vec()).collect();
+        let topic = "/ota/device/inform/pk/device";
+        let report = br#"{"params":{"version":"1"}}"#;
+        let versions = [
+            (mqtt::connect("MQTT", 4, 0xc0, 60, &fields), mqtt::publish(topic, Some(1), report)),
+            (
+                mqtt::connect5(0xc0, 60, b"\x11\xff\xff\xff\xff", &fields),
+                mqtt::publish5(topic, Some(1), &[], report),
+            ),
+        ];
+        for (connect, publish) in versions {
+            let before = guard::resident_bytes();
+            let mut flood = self.greedy(&connect)?;
+            let piece = [publish.as_slice(), &[0xc0, 0]].concat().repeat(1_000);
+            let mut sent = 0;
+            while sent < GREEDY_BYTES && flood.write_all(&piece).is_ok() {
+                sent += piece.len();
+                // The memory of events is the fuzzer's own.
+                self.memory.events.lock().clear();
+            }
+            let deaf = self.greedy(&connect)?;
+            let mut queued = 0;
+            for number in 0..GREEDY_BYTES / 4_096 {
+                let message = Downlink::Message {
+                    topic: "/ext/error/pk/device".to_owned(),
+                    payload: vec![0; 4_096].into(),
+                    kept: number % 2 == 0,
+                    answer: true,
+                };
+                queued += usize::from(self.sessions.send(DEVICE, message) == Sent::Queued);
+            }
+            let grown = guard::resident_bytes().saturating_sub(before);
+            drop((flood, deaf));
+            if grown > GREEDY_MEMORY_MAX {
+                let what = format!("{sent} bytes sent, {queued} messages queued: {} KiB", grown / 1024);
+                return Err(Broken::new("a greedy device takes memory", what));
+            }
+            self.sessions.kick(DEVICE);
+        }
+        self.gone()
+    }
+
+    /// Waits until no device is connected.
+    fn gone(&self) -> Result<(), Broken> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.sessions.is_empty() {
+            let mut events = self.memory.events.lock();
+            if self.memory.news.wait_until(&mut events, deadline).timed_out() {
+                return Err(Broken::new("a session outlives its connection", String::new()));
+            }
+        }
+        Ok(())
     }
 
     /// The events, once every login has its end.
@@ -229,6 +334,9 @@ impl Target for Mqtt {
             let (a, b) = (shown(&once.answers), shown(&pieces.answers));
             return Err(Broken::new("the cuts change the answers", format!("{cuts:?}: {a} / {b}")));
         }
+        if dice.once_in(4) {
+            self.send_again(input, &cuts)?;
+        }
         let (mut rest, mut kinds) = (&once.answers[..], std::collections::BTreeSet::new());
         while let Some(((first, body), length)) = first_packet(rest) {
             kinds.insert(if first == 0x20 { format!("connack {body:?}") } else { format!("{first:x}") });
@@ -246,7 +354,7 @@ impl Target for Mqtt {
         let valid = self.seeds().swap_remove(0);
         let outcome = self.send(&valid, &[])?;
         if outcome.answers.starts_with(&[0x20, 2, 0, 0]) && outcome.events.len() > 2 {
-            return Ok(());
+            return self.tempt();
         }
         Err(Broken::new("a valid device is refused", format!("{outcome:?}")))
     }

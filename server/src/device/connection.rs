@@ -157,8 +157,7 @@ impl<B: Backend> Endpoint<B> {
         if let Ok(end) = end {
             tracing::debug!(pk, dn, %end, "device left");
             if let Some(reason) = end.reason() {
-                // Who takes no packet of four bytes has to guess.
-                let _ = wire.put(Outbound::Disconnect(reason));
+                part(&mut wire, reason, &end);
             }
         } else {
             tracing::error!(pk, dn, "a connection panicked");
@@ -313,6 +312,18 @@ impl<B: Backend> Endpoint<B> {
                 tracing::debug!(device = %session.device, "nobody took note of a device's end");
             }
         }
+    }
+}
+
+/// Tells a device with MQTT 5 why it is sent away, as much as it takes. Some clients see no reason without words.
+fn part(wire: &mut Wire, reason: Reason, end: &End) {
+    let words = match end {
+        End::Ours(ending) => ending.words().to_owned(),
+        end => end.to_string(),
+    };
+    let why = if wire.explains() { words } else { String::new() };
+    if wire.put(Outbound::Disconnect { reason, why }).is_err() {
+        let _ = wire.put(Outbound::Disconnect { reason, why: String::new() });
     }
 }
 

@@ -188,7 +188,12 @@ pub enum Outbound {
     /// The answer to a ping.
     Pong,
     /// The end, which MQTT 3.x does not say.
-    Disconnect(Reason),
+    Disconnect {
+        /// Why.
+        reason: Reason,
+        /// The same in words, or nothing.
+        why: String,
+    },
 }
 
 /// What a device is told when it is let in. All but the first only by MQTT 5.
@@ -357,7 +362,7 @@ fn to_v3(packet: Outbound) -> Option<v3::Packet> {
         },
         Outbound::UnsubscribeAck(packet_id, _) => v3::Packet::UnsubscribeAck { packet_id },
         Outbound::Pong => v3::Packet::PingResponse,
-        Outbound::Disconnect(_) => return None,
+        Outbound::Disconnect { .. } => return None,
     })
 }
 
@@ -396,7 +401,10 @@ fn to_v5(packet: Outbound) -> Result<v5::Packet, EncodeError> {
             v5::UnsubscribeAck { packet_id, properties: Vec::new(), reason_string: None, status }.into()
         }
         Outbound::Pong => v5::Packet::PingResponse,
-        Outbound::Disconnect(reason) => v5::Disconnect::new(code(reason)?).into(),
+        Outbound::Disconnect { reason, why } => {
+            let reason_string = (!why.is_empty()).then(|| why.into());
+            v5::Disconnect { reason_string, ..v5::Disconnect::new(code(reason)?) }.into()
+        }
     })
 }
 

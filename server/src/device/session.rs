@@ -53,6 +53,19 @@ pub enum Ending {
     Gone,
 }
 
+impl Ending {
+    /// For the device.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::TakenOver => "the device logged in again",
+            Self::Silent => "nothing was heard for one and a half times the keepalive",
+            Self::Kicked => "the device was disabled or deleted",
+            Self::Shutdown => "the server stops",
+            Self::Gone => "the device went",
+        }
+    }
+}
+
 /// One login's place in the registry.
 pub struct Session {
     /// The device.

@@ -89,6 +89,7 @@ pub enum Unsent {
 /// What only a connection with MQTT 5 needs.
 struct Agreed {
     packet_max: u32,
+    explain: bool,
     aliases: Aliases,
 }
 
@@ -132,7 +133,8 @@ impl Wire {
     pub fn agree(&mut self, terms: Terms) {
         if self.version() == Version::V5 {
             let aliases = Aliases::new(terms.aliases);
-            self.agreed = Some(Box::new(Agreed { packet_max: terms.packet_max, aliases }));
+            self.agreed =
+                Some(Box::new(Agreed { packet_max: terms.packet_max, explain: terms.explain, aliases }));
         }
     }
 
@@ -233,6 +235,11 @@ impl Wire {
     /// Appends encoded packets to the output.
     pub fn put_bytes(&mut self, bytes: BytesMut) {
         self.outbox.unsplit(bytes);
+    }
+
+    /// Whether the device wants explanations.
+    pub fn explains(&self) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.explain)
     }
 
     /// Bytes that wait to be written.

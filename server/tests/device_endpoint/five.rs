@@ -28,8 +28,10 @@ fn publish_with(topic: &str, id: Option<u16>, properties: &[u8], payload: &str) 
     packet(if id.is_some() { 0x32 } else { 0x30 }, &body)
 }
 
-pub fn disconnected(reason: u8) -> Vec<u8> {
-    vec![0xe0, 2, reason, 0]
+/// The reason of a DISCONNECT that came last.
+pub fn reason(bytes: &[u8]) -> Option<u8> {
+    let length = usize::from(*bytes.get(1)?);
+    (bytes[0] == 0xe0 && bytes.len() == 2 + length).then(|| bytes[2])
 }
 
 /// A message of the server: first byte, topic, id, properties, payload.
@@ -190,7 +192,7 @@ async fn the_device_may_use_aliases() {
     assert_eq!(client.receive().await, (0x40, vec![0, 2, 0, 0]));
     world.memory.wait(DEV01, |events| events.contains(&report("2"))).await;
     let long = "x".repeat(MQTT_TOPIC_BYTES_MAX + 1);
-    for (topic, properties, reason) in [
+    for (topic, properties, expected) in [
         ("", b"\x23\x00\x01".as_slice(), 0x82),
         ("", b"", 0x82),
         (INFORM, b"\x23\x00\x11", 0x94),
@@ -199,7 +201,7 @@ async fn the_device_may_use_aliases() {
     ] {
         let mut client = login(&world, &Connect::python().five(&[])).await;
         client.send(&publish_with(topic, None, properties, REPORT)).await;
-        assert_eq!(client.rest().await, disconnected(reason), "{properties:x?}");
+        assert_eq!(reason(&client.rest().await), Some(expected), "{properties:x?}");
     }
 }
 
@@ -245,14 +247,14 @@ async fn whoever_is_sent_away_is_told_why() {
     let connect = Connect::python().five(&[]);
     let mut first = login(&world, &connect).await;
     let mut second = login(&world, &connect).await;
-    assert_eq!(first.rest().await, disconnected(0x8e));
+    assert_eq!(reason(&first.rest().await), Some(0x8e));
     world.sessions.kick(DEV01);
-    assert_eq!(second.rest().await, disconnected(0x98));
+    assert_eq!(reason(&second.rest().await), Some(0x98));
     let mut client = login(&world, &connect).await;
     world.sessions.sweep(Instant::now() + Duration::from_secs(95));
-    assert_eq!(client.rest().await, disconnected(0x8d));
+    assert_eq!(reason(&client.rest().await), Some(0x8d));
     let long = [&[0x30][..], &[0xff, 0xff, 0xff, 0x7f]].concat();
-    for (bytes, reason) in [
+    for (bytes, expected) in [
         (packet(0x34, &[&text(INFORM)[..], &[0, 1, 0]].concat()), 0x9b),
         (connect.bytes(), 0x82),
         (packet(0xf0, &[0x18, 0]), 0x82),
@@ -262,9 +264,19 @@ async fn whoever_is_sent_away_is_told_why() {
     ] {
         let mut client = login(&world, &connect).await;
         client.send(&bytes).await;
-        assert_eq!(client.rest().await, disconnected(reason), "{bytes:x?}");
+        assert_eq!(reason(&client.rest().await), Some(expected), "{bytes:x?}");
+    }
+    for (properties, words) in [
+        (b"".as_slice(), &b"\x25\x1f\x00\x22the device was disabled or deleted"[..]),
+        (b"\x17\x00", b"\x00"),
+        (b"\x27\x00\x00\x00\x20", b"\x00"),
+    ] {
+        let mut client = login(&world, &Connect::python().five(properties)).await;
+        world.sessions.kick(DEV01);
+        let told = [&[0xe0, words.len() as u8 + 1, 0x98], words].concat();
+        assert_eq!(client.rest().await, told);
     }
     let mut client = login(&world, &connect).await;
     world.sessions.drain();
-    assert_eq!(client.rest().await, disconnected(0x8b));
+    assert_eq!(reason(&client.rest().await), Some(0x8b));
 }

@@ -1,6 +1,6 @@
 //! Sessions that outlive their connections.
 
-use super::five::{ALWAYS, connack, disconnected, login};
+use super::five::{ALWAYS, connack, login, reason};
 use super::*;
 
 /// A note that is not to get lost.
@@ -107,5 +107,5 @@ async fn mqtt_5_says_how_long() {
     let mut client = login(&world, &Connect::python().five(b"")).await;
     assert_eq!(world.sessions.kept(), 0);
     client.send(&[0xe0, 7, 0, 5, 0x11, 0, 0, 0, 1]).await;
-    assert_eq!(client.rest().await, disconnected(0x82), "too late to wish it");
+    assert_eq!(reason(&client.rest().await), Some(0x82), "too late to wish it");
 }
