@@ -257,7 +257,8 @@ config! {
     /// How long the session of a device that wishes so is kept while the device is away, in seconds: what it has
     /// subscribed to, and what it has not acknowledged. In memory only. 0: no session is kept.
     mqtt_session_seconds: u32 = 604_800;
-    /// Most sessions that are kept while their devices are away; beyond it the one that would end first goes.
+    /// Most sessions that are kept while their devices are away; beyond it the one that would end first goes. Each takes
+    /// about half a KiB, and what waits for it.
     mqtt_kept_sessions_max: u32 = 100_000;
     /// Connections of devices that may go on to a TLS handshake and a login in any second; further ones wait, first
     /// come, first served. A fleet that comes back all at once after a restart is served as fast as this. 0: no limit.

@@ -337,6 +337,10 @@ impl Target for Mqtt {
         if dice.once_in(4) {
             self.send_again(input, &cuts)?;
         }
+        // What looks like a browser is answered as one.
+        if once.answers.starts_with(b"HTTP/1.1 400 ") {
+            return Ok("http".to_owned());
+        }
         let (mut rest, mut kinds) = (&once.answers[..], std::collections::BTreeSet::new());
         while let Some(((first, body), length)) = first_packet(rest) {
             kinds.insert(if first == 0x20 { format!("connack {body:?}") } else { format!("{first:x}") });

@@ -369,7 +369,7 @@ impl Sessions {
         let seconds = self.kept_for(state.keep_seconds);
         if seconds > 0 && state.ending != Some(Ending::Kicked) {
             // From now on it only takes what may wait.
-            state.ending.get_or_insert(Ending::Gone);
+            state.ending = Some(Ending::Gone);
             state.mailbox.strand();
             state.flights.strand();
             drop(state);

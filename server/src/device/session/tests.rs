@@ -123,6 +123,7 @@ fn a_kept_session_has_its_subscriptions_and_what_was_not_acknowledged() {
     assert_eq!(outgoing(&first)[..3], sent);
     first.arrived(NonZeroU16::new(2).unwrap());
     assert_eq!(sessions.send(DEVICE, push(3, 1)), Sent::Queued);
+    first.end(Ending::Silent);
     assert!(sessions.remove(&first, now));
     assert_eq!((sessions.len(), sessions.kept(), sessions.listening(DEVICE)), (0, 1, false));
     assert_eq!(sessions.send(DEVICE, push(4, 1)), Sent::Offline, "the engine says it again");
