@@ -27,4 +27,5 @@ pub mod target;
 pub mod task;
 pub mod text;
 pub mod time;
+pub mod topo;
 pub mod turn;

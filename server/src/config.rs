@@ -236,6 +236,16 @@ config! {
     /// How long a device that was told of a package for one of its modules, and says nothing, keeps its other modules
     /// waiting, in minutes. Longer than its updates take if it does not report progress.
     module_turn_minutes: i64 = 60;
+    /// Most devices behind one gateway. `thing/topo/get` lists 2,500 of them at most.
+    gateway_subs_max: i64 = 2_000;
+    /// Most devices that a gateway puts behind itself, or takes from there, with one message.
+    gateway_topo_batch_max: u32 = 30;
+    /// Most devices whose secrets a gateway asks for with one message.
+    gateway_register_batch_max: u32 = 30;
+    /// Most devices that a gateway logs in or out with one message.
+    gateway_login_batch_max: u32 = 50;
+    /// Devices that a gateway may log in per second; further ones are refused. 0: no limit.
+    gateway_logins_per_second: u32 = 200;
     /// Most RAM users of an account. The commands that make them look at it, not the server.
     ram_user_max: i64 = 1_000;
     /// Most access keys of one RAM user, and of an account itself; a change of keys needs two at a time.

@@ -6,6 +6,7 @@ use crate::certificates::{Certificates, Origin};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::device::connection::{Endpoint, Limits as DeviceLimits};
+use crate::device::gateway::{Batches, subs};
 use crate::device::session::{BaseUrl, Keeping, Sessions};
 use crate::engine::{self, ingest};
 use crate::files::{Blobs, purge};
@@ -169,6 +170,7 @@ impl Server {
             uplinks_per_second: config.mqtt_uplink_per_second,
             blocks_per_second: config.mqtt_blocks_per_second,
             block_bytes: usize::try_from(config.mqtt_block_bytes_max).unwrap_or(0),
+            gateway: gateway_limits(config),
             ..DeviceLimits::default()
         };
         let devices = (listeners.mqtt, listeners.mqtt_tls, listeners.mqtt_ws);
@@ -413,5 +415,17 @@ async fn serve_http(
     };
     if let Err(error) = outcome {
         tracing::debug!(peer = %peer.remote, %error, "a connection ended");
+    }
+}
+
+fn gateway_limits(config: &Config) -> subs::Limits {
+    subs::Limits {
+        subs: usize::try_from(config.gateway_subs_max).unwrap_or(0),
+        batches: Batches {
+            topo: config.gateway_topo_batch_max as usize,
+            register: config.gateway_register_batch_max as usize,
+            login: config.gateway_login_batch_max as usize,
+        },
+        logins_per_second: config.gateway_logins_per_second,
     }
 }

@@ -4,6 +4,8 @@
 mod blocks;
 #[path = "device_endpoint/five.rs"]
 mod five;
+#[path = "device_endpoint/gateways.rs"]
+mod gateways;
 #[path = "device_endpoint/kept.rs"]
 mod kept;
 #[path = "device_endpoint/limits.rs"]

@@ -12,6 +12,13 @@ ALTER TABLE device ADD COLUMN token_client TEXT COLLATE "C";
 ALTER TABLE device ADD COLUMN token_hash BYTEA;
 
 -- Gateways: which devices are behind which one.
+-- A device is behind at most one gateway.
+CREATE TABLE topo (
+  device BIGINT NOT NULL PRIMARY KEY,
+  gateway BIGINT NOT NULL,
+  created_at BIGINT NOT NULL
+);
+CREATE INDEX topo_gateway ON topo (gateway, device);
 
 -- Products whose devices prove who they are with a certificate.
 

@@ -12,6 +12,13 @@ ALTER TABLE device ADD COLUMN token_client TEXT;
 ALTER TABLE device ADD COLUMN token_hash BLOB;
 
 -- Gateways: which devices are behind which one.
+-- A device is behind at most one gateway.
+CREATE TABLE topo (
+  device INTEGER NOT NULL PRIMARY KEY,
+  gateway INTEGER NOT NULL,
+  created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX topo_gateway ON topo (gateway, device);
 
 -- Products whose devices prove who they are with a certificate.
 

@@ -31,6 +31,8 @@ pub enum DeviceLogin {
         token: Option<DeviceToken>,
         /// How often what it proves itself with has changed.
         credentials: i64,
+        /// Whether its product is one of gateways.
+        is_gateway: bool,
     },
     /// None any more: the one of that name was deleted.
     Deleted,
@@ -82,7 +84,8 @@ impl Tx<'_> {
     /// What a login that names this device finds; `None`: nothing, and there never was.
     pub fn device_login(&mut self, product_key: &str, name: &str) -> Result<Option<DeviceLogin>, StoreError> {
         let known = self.query_one(
-            "SELECT d.id, d.secret_sealed, d.disabled, d.token_client, d.token_hash, d.credentials FROM product p JOIN device d ON d.product = p.id
+            "SELECT d.id, d.secret_sealed, d.disabled, d.token_client, d.token_hash, d.credentials, p.node_type
+             FROM product p JOIN device d ON d.product = p.id
              WHERE p.product_key = ?1 AND d.name = ?2 AND d.deleted_at IS NULL",
             &[product_key.into(), name.into()],
             |row| {
@@ -95,6 +98,7 @@ impl Tx<'_> {
                         .zip(row.opt_blob(4)?)
                         .map(|(client_id, hash)| DeviceToken { client_id, hash }),
                     credentials: row.int(5)?,
+                    is_gateway: row.int(6)? == 1,
                 })
             },
         )?;
@@ -170,6 +174,7 @@ impl Tx<'_> {
         self.device_tags_forget(&[device])?;
         self.group_members_forget(&[device])?;
         self.apply_device_forget(device)?;
+        self.topo_forget(device)?;
         self.exec("DELETE FROM device_review WHERE device = ?1", &[device.0.into()])?;
         self.exec("UPDATE product SET device_count = device_count - 1 WHERE id = ?1", &[product.0.into()])?;
         Ok(())

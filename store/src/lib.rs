@@ -52,6 +52,7 @@ mod registration;
 mod review;
 mod sts_key;
 mod task;
+mod topo;
 mod tx;
 mod value;
 mod writer;
@@ -86,6 +87,7 @@ pub use ram_user::RamUser;
 pub use registration::{Credentials, Registrant, RegistrantDevice, TokenHolder};
 pub use sts_key::{StsHolder, StsKey};
 pub use task::{ListedTask, OpenTask, TaskFilter};
+pub use topo::{Gateway, SubDevice};
 pub use tx::Tx;
 pub use writer::Lane;
 

@@ -8,6 +8,7 @@ use crate::mqtt::first_packet;
 use crate::mutate::mutate;
 use crate::{Broken, corpus, guard, mqtt, shown};
 use parking_lot::{Condvar, Mutex};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -15,7 +16,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use updraft_core::id::DeviceNo;
+use updraft_core::topo::Refused;
 use updraft_server::device::connection::{Endpoint, Limits};
+use updraft_server::device::gateway::{Answer, Name, Request};
 use updraft_server::device::link::{
     Backend, Block, DeviceEvent, Downlink, Happened, KnownDevice, Named, NoBlock, Unavailable, Wanted,
 };
@@ -54,8 +57,23 @@ impl Backend for Memory {
             ("pk", "device") => "secret",
             _ => return Ok(Named::Unknown),
         };
-        let secret = secret.to_owned();
-        Ok(Named::Known(KnownDevice { no: DEVICE, secret, token: None, disabled: false }))
+        // The other one is a gateway: it may ask for more.
+        let (secret, disabled, is_gateway) = (secret.to_owned(), false, product_key == "pk");
+        Ok(Named::Known(KnownDevice { no: DEVICE, secret, token: None, disabled, is_gateway }))
+    }
+
+    /// Whoever is named is behind the gateway.
+    async fn gateway(&self, _: DeviceNo, request: Request) -> Result<Result<Answer, Refused>, Unavailable> {
+        Ok(Ok(match request {
+            Request::Find(claims) => Answer::Found(claims.iter().map(|claim| number(&claim.name)).collect()),
+            Request::Add(claims) | Request::ProductRegister(claims) => {
+                Answer::Done(claims.into_iter().map(|claim| claim.name).collect())
+            }
+            Request::Remove(names) | Request::Unregister(names) | Request::Register(names) => {
+                Answer::Done(names)
+            }
+            Request::List => Answer::Done(Vec::new()),
+        }))
     }
 
     /// Whoever names a device is given the same, so that pieces change nothing.
@@ -80,6 +98,13 @@ impl Backend for Memory {
             Err(NoBlock::NotYours)
         }
     }
+}
+
+/// A number that no other device has, nor the gateway.
+fn number(name: &Name) -> DeviceNo {
+    let mut hasher = DefaultHasher::new();
+    (&name.product_key, &name.device_name).hash(&mut hasher);
+    DeviceNo((hasher.finish() >> 2) as i64 + 2)
 }
 
 /// The target.
@@ -132,6 +157,12 @@ impl Mqtt {
             r"\x82\x80\x80\x80\x80\x01",
             "+/#",
             "$",
+            r#"{"productKey":"pk","deviceName":"sub1","sign":"00"}"#,
+            r#""deviceList":["#,
+            "/combine/login",
+            "/combine/batch_login",
+            "/combine/logout",
+            "/thing/topo/",
             r"\x00\x00",
             // Properties of MQTT 5.
             r"\x23\x00\x01",
@@ -269,6 +300,7 @@ impl Mqtt {
         let told = |event: &DeviceEvent| match event {
             // Numbers and ports differ from run to run.
             DeviceEvent::Online { .. } => "online".to_owned(),
+            DeviceEvent::Through { .. } => "through".to_owned(),
             DeviceEvent::Offline { .. } => "offline".to_owned(),
             other => format!("{other:?}"),
         };

@@ -129,6 +129,7 @@ impl<B: Backend> Endpoint<B> {
             // JavaScript relies on the server's memory, and does not look at SessionPresent. If the session is lost,
             // it is taken to be subscribed; a push too many is harmless, one too few leaves a task open for ever.
             remembers: connect.version == Version::V3 && !connect.clean_start,
+            is_gateway: known.is_gateway,
         };
         let (session, session_present) =
             self.sessions.insert(new, Instant::now()).ok_or(Refusal::Unavailable)?;

@@ -3,8 +3,9 @@
 //! What a device missed is pushed again after its next login. Whatever a device sends becomes durable before it is acknowledged.
 
 use super::admission::{Admitted, LOGIN_PACKET_BYTES_MAX, Refused, refuse};
-use super::fetches::Fetches;
 use super::flights::Sending;
+use super::gateway;
+use super::gateway::subs::{NextFetch, Subs};
 use super::link::{Backend, DeviceEvent, Downlink, Happened, NoBlock, Question, Unavailable};
 use super::login::Refusal;
 use super::packet::{Message, Outbound, Reason, Version};
@@ -39,7 +40,7 @@ const HEADER_BYTES_MAX: usize = 5;
 pub(super) const WELCOME_PACKET_BYTES: u32 =
     (HEADER_BYTES_MAX + PACKET_BYTES_MAX + PROPERTIES_BYTES_MAX) as u32;
 /// No more messages are rendered while this many bytes wait to be written.
-const BACKLOG_BYTES_MAX: usize = 64 * 1024;
+pub(super) const BACKLOG_BYTES_MAX: usize = 64 * 1024;
 
 /// The limits of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +59,8 @@ pub struct Limits {
     pub block_bytes: usize,
     /// How long a block may wait for that; then it is refused.
     pub room_within: Duration,
+    /// Of each gateway.
+    pub gateway: gateway::subs::Limits,
 }
 
 impl Default for Limits {
@@ -70,6 +73,7 @@ impl Default for Limits {
             blocks_per_second: 100,
             block_bytes: 256 << 20,
             room_within: Duration::from_secs(5),
+            gateway: gateway::subs::Limits::default(),
         }
     }
 }
@@ -150,8 +154,12 @@ impl<B: Backend> Endpoint<B> {
         };
         drop(pass);
         let session = Arc::clone(&admitted.session);
+        let mut subs = session
+            .is_gateway
+            .then(|| Box::new(Subs::new(Arc::clone(&session), peer.remote.ip().to_string(), &self.limits)));
         // A panic must not leave a ghost in the registry.
-        let end = AssertUnwindSafe(self.stay(&mut wire, admitted, &peer)).catch_unwind().await;
+        let stay = self.stay(&mut wire, admitted, &peer, subs.as_deref_mut());
+        let end = AssertUnwindSafe(stay).catch_unwind().await;
         let owner = session.owner();
         let (pk, dn) = (owner.product_key, owner.device_name);
         if let Ok(end) = end {
@@ -162,16 +170,22 @@ impl<B: Backend> Endpoint<B> {
         } else {
             tracing::error!(pk, dn, "a connection panicked");
         }
-        Box::pin(self.leave(wire, &session)).await;
+        Box::pin(self.leave(wire, &session, subs)).await;
     }
 
     /// Welcomes the device and talks to it until something ends that.
-    async fn stay(&self, wire: &mut Wire, admitted: Box<Admitted>, peer: &Peer) -> End {
+    async fn stay(
+        &self,
+        wire: &mut Wire,
+        admitted: Box<Admitted>,
+        peer: &Peer,
+        subs: Option<&mut Subs>,
+    ) -> End {
         let session = Arc::clone(&admitted.session);
         if let Err(end) = Box::pin(self.greet(wire, admitted, peer)).await {
             return end;
         }
-        match self.talk(wire, &session).await {
+        match self.talk(wire, &session, subs).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
@@ -204,31 +218,49 @@ impl<B: Backend> Endpoint<B> {
         Err(End::Refused(refusal))
     }
 
-    async fn talk(&self, wire: &mut Wire, session: &Session) -> Result<std::convert::Infallible, End> {
-        let mut talk = Talk::new(session, self.limits.uplinks_per_second, self.limits.blocks_per_second);
+    async fn talk(
+        &self,
+        wire: &mut Wire,
+        session: &Arc<Session>,
+        subs: Option<&mut Subs>,
+    ) -> Result<std::convert::Infallible, End> {
+        let mut talk =
+            Talk::new(session, self.limits.uplinks_per_second, self.limits.blocks_per_second, subs);
         loop {
             if let Some(ending) = session.ending() {
                 return Err(End::Ours(ending));
             }
-            let heard = talk.listen(wire);
-            if !heard.events.is_empty() {
-                Box::pin(self.backend.happened(heard.events)).await?;
-            }
-            wire.put_bytes(heard.answers);
-            if let Some(end) = heard.end {
-                return Err(end);
+            // Questions of gateways have long answers: the next is heard when the last is on its way.
+            if wire.backlog() < BACKLOG_BYTES_MAX {
+                let heard = talk.listen(wire);
+                if !heard.events.is_empty() {
+                    Box::pin(self.backend.happened(heard.events)).await?;
+                }
+                wire.put_bytes(heard.answers);
+                if let Some(end) = heard.end {
+                    return Err(end);
+                }
+                if let Some(question) = heard.question
+                    && let Some(subs) = talk.subs.as_deref_mut()
+                {
+                    Box::pin(self.answer(wire, session, subs, *question)).await?;
+                    self.write_downlinks(wire, session);
+                    continue;
+                }
             }
             // After the answers, so that a SUBACK comes before what it lets through, and after the reading,
             // so that a PUBACK makes room at once.
             self.write_downlinks(wire, session);
+            if let Some(subs) = talk.subs.as_deref_mut() {
+                Box::pin(self.tend(wire, session, subs)).await?;
+                self.write_downlinks(wire, session);
+            }
             // One block at a time, and the next when the last is out: a device that does not read, or asks for more
             // than it takes, costs one block of memory. Meanwhile nothing is read from it.
-            if wire.is_drained()
-                && let Some(fetches) = &mut talk.fetches
-            {
-                fetches.room = None;
-                if !fetches.is_empty() {
-                    Box::pin(self.serve_fetch(wire, session, fetches)).await;
+            if wire.is_drained() {
+                talk.room = None;
+                if talk.fetches_wait() {
+                    Box::pin(self.serve_fetch(wire, session, &mut talk)).await;
                     continue;
                 }
             }
@@ -240,32 +272,46 @@ impl<B: Backend> Endpoint<B> {
 
     /// Answers the next question for a block, or waits for its time or for room; a message for the device ends the
     /// wait.
-    async fn serve_fetch(&self, wire: &mut Wire, session: &Session, fetches: &mut Fetches) {
-        let wait = fetches.wait(Instant::now());
-        if !wait.is_zero() {
-            let _ = timeout(wait, session.woken()).await;
-            return;
-        }
-        if fetches.room.is_none() {
-            let room = Arc::clone(&self.room).acquire_many_owned(fetches.next_bytes());
-            tokio::select! {
-                // The semaphore is never closed.
-                room = timeout(self.limits.room_within, room) => fetches.room = room.ok().and_then(Result::ok),
-                () = session.woken() => return,
+    async fn serve_fetch(&self, wire: &mut Wire, session: &Session, talk: &mut Talk<'_>) {
+        let now = Instant::now();
+        let whose = match talk.next_fetch(now) {
+            NextFetch::None => return,
+            NextFetch::Wait(time) => {
+                let _ = timeout(time, session.woken()).await;
+                return;
             }
+            NextFetch::Of(whose) => whose,
+        };
+        self.serve_fetch_of(wire, session, &whose, talk).await;
+        talk.fetched(whose);
+    }
+
+    async fn serve_fetch_of(
+        &self,
+        wire: &mut Wire,
+        session: &Session,
+        whose: &Arc<Session>,
+        talk: &mut Talk<'_>,
+    ) {
+        let Some(bytes) = talk.fetches_of(whose).map(|fetches| fetches.next_bytes()) else { return };
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes);
+        tokio::select! {
+            // The semaphore is never closed.
+            room = timeout(self.limits.room_within, room) => talk.room = room.ok().and_then(Result::ok),
+            () = session.woken() => return,
         }
-        let roomy = fetches.room.is_some();
+        let roomy = talk.room.is_some();
         // Without room all are refused at once: nothing is read from the device meanwhile, and waiting for each would
         // take longer than a keepalive. They are small, and few.
-        while let Some(request) = fetches.next(Instant::now()) {
-            if session.answers(DownTopic::FileReply) {
+        while let Some(request) = talk.fetches_of(whose).and_then(|fetches| fetches.next(Instant::now())) {
+            if whose.answers(DownTopic::FileReply) {
                 let answer = if roomy {
-                    self.backend.block(session.device, request.wanted).await
+                    self.backend.block(whose.device, request.wanted).await
                 } else {
                     Err(NoBlock::Unavailable)
                 };
                 // At QoS 0: who misses a block asks again.
-                let topic = session.owner().downlink(DownTopic::FileReply);
+                let topic = whose.owner().downlink(DownTopic::FileReply);
                 put(wire, session, topic, None, false, file_download::reply(&request, &answer).into());
             }
             if roomy {
@@ -278,34 +324,40 @@ impl<B: Backend> Endpoint<B> {
         while wire.backlog() < BACKLOG_BYTES_MAX
             && let Some(Sending { message, id: packet_id, again }) = session.next()
         {
-            let base = self.sessions.base_url(session);
-            let (topic, payload) = match message {
-                Downlink::Push { package, id, .. } => {
-                    (session.owner().downlink(DownTopic::Upgrade), push::push(&package, &base, id).into())
-                }
-                // At QoS 0: who misses an answer asks again.
-                Downlink::PullReply { asked, package } => {
-                    let package = package.as_ref().map(|(_, _, package)| package.as_ref());
-                    let (topic, payload) = match (asked.by, package) {
-                        (Question::Get, package) => {
-                            (DownTopic::GetReply, push::reply(&asked.id, package, &base))
-                        }
-                        (Question::Request, Some(package)) => {
-                            (DownTopic::RequestReply, push::request_reply(&asked.id, package, &base))
-                        }
-                        (Question::Request, None) => continue,
-                    };
-                    (session.owner().downlink(topic), payload.into())
-                }
-                Downlink::Message { topic, payload, .. } => (topic, payload),
-            };
-            put(wire, session, topic, packet_id, again, payload);
+            match self.render(session, message) {
+                Some((topic, payload)) => put(wire, session, topic, packet_id, again, payload),
+                None => continue,
+            }
         }
     }
 
+    /// A message as the device is told it; `None`: not at all.
+    pub(super) fn render(&self, session: &Session, message: Downlink) -> Option<(String, Bytes)> {
+        let base = self.sessions.base_url(session);
+        let (topic, payload) = match message {
+            Downlink::Push { package, id, .. } => (DownTopic::Upgrade, push::push(&package, &base, id)),
+            // At QoS 0: who misses an answer asks again.
+            Downlink::PullReply { asked, package } => {
+                let package = package.as_ref().map(|(_, _, package)| package.as_ref());
+                match (asked.by, package) {
+                    (Question::Get, package) => (DownTopic::GetReply, push::reply(&asked.id, package, &base)),
+                    (Question::Request, Some(package)) => {
+                        (DownTopic::RequestReply, push::request_reply(&asked.id, package, &base))
+                    }
+                    (Question::Request, None) => return None,
+                }
+            }
+            Downlink::Message { topic, payload, .. } => return Some((topic, payload)),
+        };
+        Some((session.owner().downlink(topic), payload.into()))
+    }
+
     /// Ends the connection, and the session if it is still the device's.
-    async fn leave(&self, wire: Wire, session: &Arc<Session>) {
+    async fn leave(&self, wire: Wire, session: &Arc<Session>, subs: Option<Box<Subs>>) {
         wire.close().await;
+        if let Some(mut subs) = subs {
+            self.leave_behind(&mut subs).await;
+        }
         if self.sessions.remove(session, Instant::now()) {
             let event = DeviceEvent::Offline { session: session.number };
             if self.backend.happened(vec![Happened { device: session.device, event }]).await.is_err() {
@@ -328,7 +380,7 @@ fn part(wire: &mut Wire, reason: Reason, end: &End) {
 }
 
 /// Appends a message to the output; with a packet id, at QoS 1.
-fn put(
+pub(super) fn put(
     wire: &mut Wire,
     session: &Session,
     topic: String,

@@ -1,10 +1,9 @@
-//! The blocks that one device has asked for and not got yet: how many, how fast, in how much memory.
+//! The blocks that one device has asked for and not got yet: how many, and how fast.
 
 use super::file_download::Request;
 use super::talk::Budget;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-use tokio::sync::OwnedSemaphorePermit;
 use updraft_core::limits::MQTT_BLOCK_BYTES_MAX;
 
 /// Most blocks that one device may ask for before it is answered; further questions are dropped.
@@ -14,14 +13,12 @@ const ASKED_MAX: usize = 16;
 pub struct Fetches {
     asked: VecDeque<Request>,
     pace: Budget,
-    /// The room that the block on its way takes.
-    pub room: Option<OwnedSemaphorePermit>,
 }
 
 impl Fetches {
     /// None yet; `per_second` of them may be answered in a second, 0: any number.
     pub fn new(per_second: u32, now: Instant) -> Self {
-        Self { asked: VecDeque::new(), pace: Budget::new(per_second, now), room: None }
+        Self { asked: VecDeque::new(), pace: Budget::new(per_second, now) }
     }
 
     /// Whether no more may be asked for now.

@@ -3,6 +3,7 @@
 //! Upwards: what a device did, as [`Happened`] values, in order for each device. Downwards: what to send
 //! it, as [`Downlink`] values. The endpoint knows MQTT and JSON; the engine knows neither.
 
+use super::gateway::{Answer, Request};
 use super::register::{Asked as Asking, Given, Refusal as NotRegistered};
 use bytes::Bytes;
 use std::future::Future;
@@ -11,6 +12,7 @@ use updraft_core::firmware::SignMethod;
 use updraft_core::id::{DeviceNo, TaskNo};
 use updraft_core::job::Tag;
 use updraft_core::task::FailedStep;
+use updraft_core::topo::Refused;
 use updraft_store::DeviceToken;
 
 /// The server cannot take this now (database or shutdown); the device should come back.
@@ -33,6 +35,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Takes what devices did and returns once it is durable: a QoS 1 message is acknowledged only then.
     fn happened(&self, events: Vec<Happened>) -> impl Future<Output = Result<(), Unavailable>> + Send;
+
+    /// Answers what a gateway asks about devices that are behind it, or are to be, once it is durable.
+    fn gateway(
+        &self,
+        gateway: DeviceNo,
+        request: Request,
+    ) -> impl Future<Output = Result<Result<Answer, Refused>, Unavailable>> + Send;
 
     /// Reads a block of a file that a task of the device is for. Must not block.
     fn block(&self, device: DeviceNo, wanted: Wanted) -> impl Future<Output = Result<Block, NoBlock>> + Send;
@@ -88,6 +97,9 @@ pub trait DeviceLink: Send + Sync + 'static {
 
     /// Ends the device's connection, if it has one: it was disabled or deleted. What is not written yet never is.
     fn kick(&self, device: DeviceNo);
+
+    /// Ends the device's session, if it is logged in through a gateway: it is behind that gateway no more.
+    fn log_out(&self, _device: DeviceNo) {}
 }
 
 /// What a login names.
@@ -112,6 +124,8 @@ pub struct KnownDevice {
     pub token: Option<DeviceToken>,
     /// Whether it may not connect.
     pub disabled: bool,
+    /// Whether its product is one of gateways.
+    pub is_gateway: bool,
 }
 
 /// Something that a device did.
@@ -133,6 +147,13 @@ pub enum DeviceEvent {
         session: i64,
         /// The address that it came from, without port.
         ip: String,
+    },
+    /// That login came through a gateway, which it must be behind. Comes right after `Online`.
+    Through {
+        /// The login's number.
+        session: i64,
+        /// The gateway.
+        gateway: DeviceNo,
     },
     /// From now on pushes reach it: it asked for automatic delivery (`_ss=1`) or has subscribed.
     Listening,

@@ -251,6 +251,11 @@ pub(super) fn is_secure_mode(mode: &str, of_registration: bool) -> bool {
     matches!(mode, "2" | "3") || of_registration && mode == "-2"
 }
 
+/// Whether a client id asks for delivery of the platform's own topics without SUBSCRIBE (`_ss=1`).
+pub fn asks_for_delivery(client_id: &str) -> bool {
+    params_of(split(client_id).1).any(|(key, value)| key == "_ss" && value == "1")
+}
+
 /// The part before the first `|`, and what is between it and the last one. A value may hold a `|` itself
 /// (`sii=Eth|…`).
 pub(super) fn split(client_id: &str) -> (&str, &str) {
@@ -284,7 +289,13 @@ mod tests {
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
     fn with_secret(secret: &str) -> KnownDevice {
-        KnownDevice { no: DeviceNo(1), secret: secret.to_owned(), token: None, disabled: false }
+        KnownDevice {
+            no: DeviceNo(1),
+            secret: secret.to_owned(),
+            token: None,
+            disabled: false,
+            is_gateway: false,
+        }
     }
 
     fn check(client_id: &str, user_name: &str, secret: &str, password: &str) {

@@ -87,6 +87,11 @@ impl Mailbox {
         self.queue.iter().map(bytes).sum()
     }
 
+    /// Whether it delivers without any subscription.
+    pub fn is_auto_subscribed(&self) -> bool {
+        self.auto_subscribe
+    }
+
     /// The rule of delivery: automatic and not unsubscribed, or subscribed. Either way it is one message.
     pub fn delivers(&self, owner: Owner<'_>, topic: DownTopic) -> bool {
         (self.auto_subscribe && !self.unsubscribed[topic as usize])

@@ -17,6 +17,7 @@ pub mod fetches;
 pub mod file_download;
 pub mod firmware_get;
 pub mod flights;
+pub mod gateway;
 pub mod inform;
 pub mod kept;
 pub mod link;

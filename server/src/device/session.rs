@@ -3,6 +3,9 @@
 //! One entry per device: a new login replaces the old one. An idle session owns no buffer, channel or
 //! timer; its connection's task waits on one [`Notify`].
 
+mod behind;
+
+use self::behind::Behind;
 use super::flights::{Flights, Sending};
 pub use super::kept::Keeping;
 use super::kept::KeptSessions;
@@ -81,6 +84,10 @@ pub struct Session {
     last_seen: AtomicU64,
     state: Mutex<State>,
     wake: Notify,
+    /// Whether its product is one of gateways.
+    pub is_gateway: bool,
+    /// The connection that it is reached through, if it has none of its own.
+    behind: Option<Behind>,
 }
 
 struct State {
@@ -109,6 +116,10 @@ impl DeviceLink for Sessions {
     fn kick(&self, device: DeviceNo) {
         Self::kick(self, device);
     }
+
+    fn log_out(&self, device: DeviceNo) {
+        Self::log_out(self, device);
+    }
 }
 
 /// A login, for [`Sessions::insert`].
@@ -132,6 +143,8 @@ pub struct NewSession<'a> {
     pub keep_seconds: u32,
     /// Whether it counts as having asked for automatic delivery if it left nothing behind.
     pub remembers: bool,
+    /// Whether its product is one of gateways.
+    pub is_gateway: bool,
 }
 
 impl Session {
@@ -143,11 +156,6 @@ impl Session {
     /// Why the connection has to end, if it has to.
     pub fn ending(&self) -> Option<Ending> {
         self.state.lock().ending
-    }
-
-    /// Waits for a message or the end.
-    pub async fn woken(&self) {
-        self.wake.notified().await;
     }
 
     /// The next message to write, unless the connection has to end.
@@ -197,7 +205,8 @@ impl Session {
         state.ending.is_none() && state.mailbox.delivers(self.owner(), DownTopic::Upgrade)
     }
 
-    fn send(&self, message: Downlink) -> Sent {
+    /// Queues a message.
+    pub fn send(self: &Arc<Self>, message: Downlink) -> Sent {
         let mut state = self.state.lock();
         if state.ending.is_some() {
             return self.keep(&mut state, message);
@@ -205,7 +214,7 @@ impl Session {
         let sent = state.mailbox.post(self.owner(), message);
         drop(state);
         if sent == Sent::Queued {
-            self.wake.notify_one();
+            self.call();
         }
         sent
     }
@@ -227,7 +236,7 @@ impl Session {
 
     /// Ends the session for the device's next one, and hands over what it has to know: what the device hears, and
     /// what it has not got. `None` if the device did not want that.
-    fn hand_over(&self, window: u16) -> Option<(Mailbox, Flights)> {
+    fn hand_over(self: &Arc<Self>, window: u16) -> Option<(Mailbox, Flights)> {
         let mut state = self.state.lock();
         let before = state.ending;
         state.ending.get_or_insert(Ending::TakenOver);
@@ -235,18 +244,13 @@ impl Session {
         let mut mailbox = std::mem::take(&mut state.mailbox);
         let lost = state.keep_seconds == 0 || before == Some(Ending::Kicked);
         drop(state);
-        self.wake.notify_one();
+        self.call();
         if before != Some(Ending::Gone) {
             mailbox.strand();
             flights.strand();
         }
         flights.resize(window);
         (!lost).then_some((mailbox, flights))
-    }
-
-    fn end(&self, ending: Ending) {
-        self.state.lock().ending.get_or_insert(ending);
-        self.wake.notify_one();
     }
 }
 
@@ -300,16 +304,16 @@ impl Sessions {
     }
 
     /// What a device's session says. Meanwhile no other can take its place, so that nothing is lost in between.
-    fn with<T>(&self, device: DeviceNo, ask: impl FnOnce(&Session) -> T) -> Option<T> {
-        self.shard(device).lock().get(&device).map(|session| ask(session))
+    fn with<T>(&self, device: DeviceNo, ask: impl FnOnce(&Arc<Session>) -> T) -> Option<T> {
+        self.shard(device).lock().get(&device).map(ask)
     }
 
     /// The same of a session that is kept, if there is no other.
-    fn with_any<T>(&self, device: DeviceNo, ask: impl FnOnce(&Session) -> T) -> Option<T> {
+    fn with_any<T>(&self, device: DeviceNo, ask: impl FnOnce(&Arc<Session>) -> T) -> Option<T> {
         let shard = self.shard(device).lock();
         match shard.get(&device) {
             Some(session) => Some(ask(session)),
-            None => self.kept.lock().get(device, self.elapsed_ms(Instant::now())).map(|session| ask(session)),
+            None => self.kept.lock().get(device, self.elapsed_ms(Instant::now())).map(ask),
         }
     }
 
@@ -324,6 +328,16 @@ impl Sessions {
     /// Registers a login and ends the device's earlier connection; `None` when the server stops. Also says whether the
     /// device has its earlier session again.
     pub fn insert(&self, new: NewSession<'_>, now: Instant) -> Option<(Arc<Session>, bool)> {
+        self.put(&new, u64::from(new.keepalive) * 1_500, None, now)
+    }
+
+    fn put(
+        &self,
+        new: &NewSession<'_>,
+        silence_ms: u64,
+        behind: Option<Behind>,
+        now: Instant,
+    ) -> Option<(Arc<Session>, bool)> {
         let mut shard = self.shard(new.device).lock();
         // Inside the lock, so that `drain` either sees the entry or is seen here.
         if self.closed.load(Ordering::SeqCst) {
@@ -347,10 +361,12 @@ impl Sessions {
             product_key: new.owner.product_key.into(),
             device_name: new.owner.device_name.into(),
             local: new.local.ip(),
-            silence_ms: u64::from(new.keepalive) * 1_500,
+            silence_ms,
             last_seen: AtomicU64::new(now),
             state: Mutex::new(State { ending: None, keep_seconds, mailbox, flights }),
             wake: Notify::new(),
+            is_gateway: new.is_gateway,
+            behind,
         });
         shard.insert(new.device, Arc::clone(&session));
         Some((session, present))
@@ -381,7 +397,7 @@ impl Sessions {
 
     /// Whether pushes reach a device here.
     pub fn listening(&self, device: DeviceNo) -> bool {
-        self.with(device, Session::listening).unwrap_or(false)
+        self.with(device, |session| session.listening()).unwrap_or(false)
     }
 
     /// Queues a message for a device.
@@ -471,9 +487,9 @@ impl Sessions {
         now.saturating_duration_since(self.origin).as_millis() as u64
     }
 
-    fn each(&self, act: impl Fn(&Session)) {
+    fn each(&self, act: impl Fn(&Arc<Session>)) {
         for shard in &self.shards {
-            shard.lock().values().for_each(|session| act(session));
+            shard.lock().values().for_each(&act);
         }
     }
 }

@@ -4,17 +4,22 @@
 
 use super::connection::End;
 use super::fetches::Fetches;
+use super::gateway::subs::{NextFetch, Subs};
+use super::gateway::{self, Kind, trouble};
 use super::link::{DeviceEvent, Happened};
-use super::packet::{Inbound, Outbound, Publish, QoS, Reason};
+use super::packet::{Inbound, Message, Outbound, Publish, QoS, Reason};
 use super::session::Session;
 use super::topic::{Owner, Uplink};
 use super::wire::Wire;
 use super::{file_download, firmware_get, inform, progress};
 use bytes::BytesMut;
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
 use updraft_core::limits::MQTT_TOPIC_BYTES_MAX;
 use updraft_core::text::clip;
+use updraft_core::topo::Refusal;
 
 /// What one round of reading brought.
 #[derive(Default)]
@@ -23,35 +28,52 @@ pub struct Heard {
     pub events: Vec<Happened>,
     /// Encoded; written once the events are durable.
     pub answers: BytesMut,
+    /// A question of a gateway, which comes after the events; nothing more is heard before it is answered. In a box,
+    /// since few connections ever have one.
+    pub question: Option<Box<gateway::serve::Heard>>,
     /// Set if the connection is over.
     pub end: Option<End>,
 }
 
 /// A connection's memory of its conversation.
 pub struct Talk<'a> {
-    session: &'a Session,
+    session: &'a Arc<Session>,
     budget: Budget,
     blocks_per_second: u32,
     /// Blocks asked for; in a box, since most sessions never ask for one.
-    pub fetches: Option<Box<Fetches>>,
+    fetches: Option<Box<Fetches>>,
+    /// The room that the block on its way takes.
+    pub room: Option<OwnedSemaphorePermit>,
+    /// The devices behind it, if it is a gateway.
+    pub subs: Option<&'a mut Subs>,
+    /// Whether one of those had the last block.
+    subs_had_last: bool,
     /// Whether the log knows already that this device sends what is dropped.
     noted: bool,
 }
 
 impl<'a> Talk<'a> {
     /// The start of a conversation.
-    pub fn new(session: &'a Session, uplinks_per_second: u32, blocks_per_second: u32) -> Self {
+    pub fn new(
+        session: &'a Arc<Session>,
+        uplinks_per_second: u32,
+        blocks_per_second: u32,
+        subs: Option<&'a mut Subs>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             session,
             budget: Budget::new(uplinks_per_second, now),
             blocks_per_second,
             fetches: None,
+            room: None,
+            subs,
+            subs_had_last: false,
             noted: false,
         }
     }
 
-    /// Takes all whole packets that have come.
+    /// Takes all whole packets that have come, up to a question of a gateway.
     pub fn listen(&mut self, wire: &mut Wire) -> Heard {
         let mut heard = Heard::default();
         loop {
@@ -64,6 +86,9 @@ impl<'a> Talk<'a> {
                 heard.end = Some(end);
                 return heard;
             }
+            if heard.question.is_some() {
+                return heard;
+            }
         }
     }
 
@@ -73,8 +98,8 @@ impl<'a> Talk<'a> {
                 if publish.qos == QoS::ExactlyOnce {
                     return Err(End::Protocol(Reason::QosNotSupported, "QoS 2 is not supported"));
                 }
-                let reason = self.publish(&publish, heard);
-                match publish.packet_id {
+                let reason = self.publish(&publish, wire, heard)?;
+                match publish.packet_id.filter(|_| heard.question.is_none()) {
                     Some(packet_id) => Outbound::PublishAck(packet_id, reason),
                     None => return Ok(()),
                 }
@@ -96,7 +121,7 @@ impl<'a> Talk<'a> {
             }
             Inbound::Unsubscribe { id, filters } => {
                 let taken_back = |filter: &String| {
-                    let existed = self.session.unsubscribe(filter);
+                    let existed = self.whose(filter).unsubscribe(filter);
                     if existed { Reason::Success } else { Reason::NoSubscriptionExisted }
                 };
                 Outbound::UnsubscribeAck(id, filters.iter().map(taken_back).collect())
@@ -111,20 +136,19 @@ impl<'a> Talk<'a> {
             Inbound::Connect(_) => return Err(End::Protocol(Reason::ProtocolError, "a second CONNECT")),
             Inbound::Misplaced(what) => return Err(End::Protocol(Reason::ProtocolError, what)),
         };
-        wire.encode(answer, &mut heard.answers)
-            .map_err(|_| End::Protocol(Reason::PacketTooLarge, "an answer is larger than the device takes"))
+        encode(wire, answer, heard)
     }
 
     fn subscribe(&mut self, filter: &str, qos: QoS, heard: &mut Heard) -> Result<Result<QoS, Reason>, End> {
-        let outcome = self.session.subscribe(filter);
+        let whose = self.whose(filter);
+        let outcome = whose.subscribe(filter);
         if outcome.listening_began {
             // Each time costs a look at the device's tasks: coming and going is no way to use a server up.
-            if !self.budget.allows(Instant::now()) {
+            if !self.allows(&whose) {
                 let what = "it subscribes and unsubscribes without end";
                 return Err(End::Protocol(Reason::QuotaExceeded, what));
             }
-            let event = DeviceEvent::Listening;
-            heard.events.push(Happened { device: self.session.device, event });
+            heard.events.push(Happened { device: whose.device, event: DeviceEvent::Listening });
         }
         Ok(match (outcome.refused, qos) {
             (Some(reason), _) => Err(reason),
@@ -133,50 +157,152 @@ impl<'a> Talk<'a> {
         })
     }
 
-    fn publish(&mut self, publish: &Publish, heard: &mut Heard) -> Reason {
-        let uplink = self.session.owner().uplink(&publish.topic);
+    /// Whose a topic or filter is: of a device behind it, if it is about one, else its own.
+    fn whose(&self, topic: &str) -> Arc<Session> {
+        let behind = self.subs.as_deref().and_then(|subs| subs.find(topic));
+        behind.unwrap_or_else(|| Arc::clone(self.session))
+    }
+
+    /// Whether a device may send a message, which counts then. Each behind a gateway has an allowance of its own.
+    fn allows(&mut self, whose: &Arc<Session>) -> bool {
+        let now = Instant::now();
+        match self.subs.as_deref_mut() {
+            Some(subs) if !Arc::ptr_eq(whose, self.session) => subs.allows(whose, now),
+            _ => self.budget.allows(now),
+        }
+    }
+
+    fn publish(&mut self, publish: &Publish, wire: &mut Wire, heard: &mut Heard) -> Result<Reason, End> {
+        let whose = self.whose(&publish.topic);
+        let uplink = whose.owner().uplink(&publish.topic);
         // Blocks have a pace of their own, which makes a device wait: one that is dropped would cost it ten seconds.
         if uplink == Some(Uplink::FileDownload) {
-            return self.fetch(publish);
+            return Ok(self.fetch(&whose, publish));
         }
-        if !self.budget.allows(Instant::now()) {
-            return self.note(&publish.topic, Reason::QuotaExceeded, &"too many messages");
+        if !self.allows(&whose) {
+            return Ok(self.note(&publish.topic, Reason::QuotaExceeded, &"too many messages"));
         }
         let decoded = match uplink {
-            None => return self.note(&publish.topic, Reason::NotAuthorized, &"not the device's own topic"),
-            Some(Uplink::Unknown | Uplink::FileDownload) => return Reason::NoMatchingSubscribers,
+            None => return self.foreign(publish, wire, heard),
+            Some(Uplink::Unknown | Uplink::FileDownload) => return Ok(self.other(publish, heard)),
             Some(Uplink::Inform) => inform::decode(&publish.payload),
             Some(Uplink::Progress) => progress::decode(&publish.payload),
             Some(Uplink::FirmwareGet) => firmware_get::decode(&publish.payload),
             Some(Uplink::Request) => firmware_get::decode_request(&publish.payload),
         };
-        match decoded {
+        Ok(match decoded {
             Ok(event) => {
-                heard.events.push(Happened { device: self.session.device, event });
+                heard.events.push(Happened { device: whose.device, event });
+                Reason::Success
+            }
+            Err(why) => self.note(&publish.topic, Reason::PayloadFormatInvalid, &why),
+        })
+    }
+
+    /// A topic of its own that is not about updates: of a gateway it may be a question.
+    fn other(&mut self, publish: &Publish, heard: &mut Heard) -> Reason {
+        let kind = Kind::of(self.session.owner(), &publish.topic);
+        let (Some(kind), Some(subs)) = (kind, self.subs.as_deref()) else {
+            return Reason::NoMatchingSubscribers;
+        };
+        match gateway::decode(kind, &publish.payload, subs.batches()) {
+            Ok(question) => {
+                let packet_id = publish.packet_id;
+                heard.question = Some(Box::new(gateway::serve::Heard { question, packet_id }));
                 Reason::Success
             }
             Err(why) => self.note(&publish.topic, Reason::PayloadFormatInvalid, &why),
         }
     }
 
-    fn fetch(&mut self, publish: &Publish) -> Reason {
-        let now = Instant::now();
-        let fetches = self.fetches.get_or_insert_with(|| Box::new(Fetches::new(self.blocks_per_second, now)));
-        if fetches.is_full() {
-            let why = "too many blocks are asked for at a time";
-            return self.note(&publish.topic, Reason::QuotaExceeded, &why);
+    /// A topic of somebody else. A gateway is told if that one is not logged in.
+    fn foreign(&mut self, publish: &Publish, wire: &mut Wire, heard: &mut Heard) -> Result<Reason, End> {
+        if let Some(subs) = self.subs.as_deref_mut()
+            && let Some(speaker) = trouble::speaker(&publish.topic)
+        {
+            let id = trouble::id_of(&publish.payload).unwrap_or_else(|| subs.trouble_id());
+            let message = Message {
+                topic: trouble::topic(self.session.owner()),
+                alias: None,
+                packet_id: None,
+                again: false,
+                payload: trouble::payload(&id, Refusal::NoSession, speaker).into(),
+            };
+            encode(wire, Outbound::Message(message), heard)?;
         }
-        match file_download::decode(&publish.payload) {
-            Ok(request) => {
-                fetches.ask(request);
-                Reason::Success
-            }
+        let why = "not the topic of the device, nor of one that is logged in behind it";
+        Ok(self.note(&publish.topic, Reason::NotAuthorized, &why))
+    }
+
+    fn fetch(&mut self, whose: &Arc<Session>, publish: &Publish) -> Reason {
+        let full = "too many blocks are asked for at a time";
+        let asked = match file_download::decode(&publish.payload) {
+            Ok(request) => self.ask(whose, request),
             // What is no question for a block is a message like any other.
-            Err(_) if !self.budget.allows(now) => {
-                self.note(&publish.topic, Reason::QuotaExceeded, &"too many messages")
+            Err(_) if !self.allows(whose) => {
+                return self.note(&publish.topic, Reason::QuotaExceeded, &"too many messages");
             }
-            Err(why) => self.note(&publish.topic, Reason::PayloadFormatInvalid, &why),
+            Err(why) => return self.note(&publish.topic, Reason::PayloadFormatInvalid, &why),
+        };
+        if asked { Reason::Success } else { self.note(&publish.topic, Reason::QuotaExceeded, &full) }
+    }
+
+    /// Takes a question for a block; `false`: there are too many.
+    fn ask(&mut self, whose: &Arc<Session>, request: file_download::Request) -> bool {
+        let now = Instant::now();
+        if let Some(subs) = self.subs.as_deref_mut()
+            && !Arc::ptr_eq(whose, self.session)
+        {
+            return subs.ask(whose, request, now);
         }
+        let fetches = self.fetches.get_or_insert_with(|| Box::new(Fetches::new(self.blocks_per_second, now)));
+        let room = !fetches.is_full();
+        if room {
+            fetches.ask(request);
+        }
+        room
+    }
+
+    /// Whether questions for blocks wait.
+    pub fn fetches_wait(&self) -> bool {
+        self.fetches.as_ref().is_some_and(|fetches| !fetches.is_empty())
+            || self.subs.as_ref().is_some_and(|subs| subs.is_fetching())
+    }
+
+    /// Whose question for a block is next: a gateway and those behind it take turns.
+    pub fn next_fetch(&mut self, now: Instant) -> NextFetch {
+        let own = self.fetches.as_mut().filter(|fetches| !fetches.is_empty()).map(|own| own.wait(now));
+        let own = own.map_or(NextFetch::None, |wait| {
+            if wait.is_zero() { NextFetch::Of(Arc::clone(self.session)) } else { NextFetch::Wait(wait) }
+        });
+        if matches!(own, NextFetch::Of(_)) && (self.subs_had_last || self.subs.is_none()) {
+            return own;
+        }
+        let subs = self.subs.as_deref_mut().map_or(NextFetch::None, |subs| subs.next_fetch(now));
+        match (own, subs) {
+            (_, NextFetch::Of(sub)) => NextFetch::Of(sub),
+            (own @ NextFetch::Of(_), _) | (own, NextFetch::None) => own,
+            (NextFetch::Wait(own), NextFetch::Wait(subs)) => NextFetch::Wait(own.min(subs)),
+            (NextFetch::None, subs) => subs,
+        }
+    }
+
+    /// A device had its turn.
+    pub fn fetched(&mut self, whose: Arc<Session>) {
+        self.subs_had_last = !Arc::ptr_eq(&whose, self.session);
+        if self.subs_had_last
+            && let Some(subs) = self.subs.as_deref_mut()
+        {
+            subs.fetched(whose);
+        }
+    }
+
+    /// A device's questions for blocks.
+    pub fn fetches_of(&mut self, whose: &Arc<Session>) -> Option<&mut Fetches> {
+        if Arc::ptr_eq(whose, self.session) {
+            return self.fetches.as_deref_mut();
+        }
+        self.subs.as_deref_mut()?.fetches_of(whose)
     }
 
     /// One line per connection: a broken device would fill the log otherwise.
@@ -190,6 +316,11 @@ impl<'a> Talk<'a> {
         }
         reason
     }
+}
+
+fn encode(wire: &mut Wire, answer: Outbound, heard: &mut Heard) -> Result<(), End> {
+    wire.encode(answer, &mut heard.answers)
+        .map_err(|_| End::Protocol(Reason::PacketTooLarge, "an answer is larger than the device takes"))
 }
 
 /// A device's allowance of messages: a second's worth at once, refilled evenly.
@@ -224,13 +355,19 @@ impl Budget {
 
     /// Whether a message is allowed, which counts then.
     pub fn allows(&mut self, now: Instant) -> bool {
+        self.allows_all(1, now)
+    }
+
+    /// Whether so many messages are allowed, which count then: all of them or none.
+    pub fn allows_all(&mut self, count: usize, now: Instant) -> bool {
         if self.per_second == 0 {
             return true;
         }
         self.refill(now);
-        let allowed = self.left >= 1_000;
+        let wanted = (count as u64).saturating_mul(1_000);
+        let allowed = self.left >= wanted;
         if allowed {
-            self.left -= 1_000;
+            self.left -= wanted;
         }
         allowed
     }

@@ -96,7 +96,7 @@ impl Owner<'_> {
     }
 
     /// `topic == {before}{product key}/{device name}{after}`, without building that text.
-    fn is(&self, topic: &str, before: &str, after: &str) -> bool {
+    pub fn is(&self, topic: &str, before: &str, after: &str) -> bool {
         topic
             .strip_prefix(before)
             .and_then(|rest| rest.strip_prefix(self.product_key))

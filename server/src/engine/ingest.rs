@@ -6,6 +6,7 @@
 
 use crate::api::device::register_device::SEAL_PURPOSE;
 use crate::app::App;
+use crate::device::gateway::{Answer, Request};
 use crate::device::link::{
     Backend, Block, DeviceEvent, Happened, KnownDevice, Named, NoBlock, Unavailable, Wanted,
 };
@@ -21,6 +22,7 @@ use updraft_core::id::{DeviceNo, TaskNo};
 use updraft_core::limits::MODULES_PER_DEVICE_MAX;
 use updraft_core::task::{Event, TaskStatus};
 use updraft_core::time::Timestamp;
+use updraft_core::topo::Refused;
 use updraft_store::{DeviceChange, DeviceLogin, Lane, OnlineDevice, StoreError, Tx};
 
 /// Messages waiting for their group; beyond it connections stop reading.
@@ -57,15 +59,15 @@ impl Backend for Ingest {
             .read(move |tx| tx.device_login(&names.0, &names.1))
             .await
             .map_err(|error| unavailable(&error))?;
-        let (no, sealed, disabled, token) = match found {
+        let (no, sealed, disabled, token, is_gateway) = match found {
             None => return Ok(Named::Unknown),
             Some(DeviceLogin::Deleted) => return Ok(Named::Deleted),
-            Some(DeviceLogin::Known { device, secret_sealed, disabled, token, .. }) => {
-                (device, secret_sealed, disabled, token)
+            Some(DeviceLogin::Known { device, secret_sealed, disabled, token, is_gateway, .. }) => {
+                (device, secret_sealed, disabled, token, is_gateway)
             }
         };
         match self.app.master.open(SEAL_PURPOSE, &sealed) {
-            Ok(secret) => Ok(Named::Known(KnownDevice { no, secret, token, disabled })),
+            Ok(secret) => Ok(Named::Known(KnownDevice { no, secret, token, disabled, is_gateway })),
             Err(error) => {
                 tracing::error!(device = no.0, %error, "a device cannot log in");
                 Err(Unavailable)
@@ -81,6 +83,14 @@ impl Backend for Ingest {
         let (done, answer) = oneshot::channel();
         self.queue.send(Delivery { events, done }).await.map_err(|_| Unavailable)?;
         answer.await.map_err(|_| Unavailable)?
+    }
+
+    async fn gateway(
+        &self,
+        gateway: DeviceNo,
+        request: Request,
+    ) -> Result<Result<Answer, Refused>, Unavailable> {
+        engine::gateway::answer(&self.app, gateway, request).await.map_err(|error| unavailable(&error))
     }
 
     async fn block(&self, device: DeviceNo, wanted: Wanted) -> Result<Block, NoBlock> {
@@ -127,22 +137,47 @@ pub async fn take(app: &Arc<App>, events: Vec<Happened>) -> Result<(), StoreErro
         .await
 }
 
-/// Takes what devices did that may be connected. A login can race with the end of its device: the database
-/// decides, here, and who comes too late is sent away. Their `Offline` counts, if they were ever online.
+/// Takes what devices did that may be connected. A login can race with the end of its device, or of its place behind a
+/// gateway: the database decides, here, and who comes too late is sent away. Their `Offline` counts, if they were ever
+/// online.
 fn decide(tx: &mut Tx<'_>, app: &App, events: &[Happened], now: Timestamp) -> Result<Effects, StoreError> {
     let mut devices: Vec<DeviceNo> = events.iter().map(|happened| happened.device).collect();
     devices.sort_unstable();
     devices.dedup();
     let barred: BTreeSet<DeviceNo> = tx.devices_barred(&devices)?.into_iter().collect();
-    if barred.is_empty() {
+    let strays = strays(tx, events)?;
+    if barred.is_empty() && strays.is_empty() {
         return decide_allowed(tx, app, events, now);
     }
-    let goes = |happened: &Happened| matches!(happened.event, DeviceEvent::Offline { .. });
-    let allowed = |happened: &&Happened| goes(happened) || !barred.contains(&happened.device);
+    let allowed = |happened: &&Happened| match happened.event {
+        DeviceEvent::Offline { .. } => true,
+        // A stray's other connection, if it has one, is no business of its gateway's.
+        DeviceEvent::Online { session, .. } if strays.contains(&(happened.device, session)) => false,
+        _ => !barred.contains(&happened.device),
+    };
     let allowed: Vec<Happened> = events.iter().filter(allowed).cloned().collect();
     let mut effects = decide_allowed(tx, app, &allowed, now)?;
     effects.kicked.extend(barred);
+    effects.logged_out.extend(strays.into_iter().map(|(device, _)| device));
     Ok(effects)
+}
+
+/// The logins through gateways that the devices are not behind.
+fn strays(tx: &mut Tx<'_>, events: &[Happened]) -> Result<BTreeSet<(DeviceNo, i64)>, StoreError> {
+    let mut logins = BTreeSet::new();
+    let mut pairs = Vec::new();
+    for Happened { device, event } in events {
+        if let DeviceEvent::Through { session, gateway } = event {
+            logins.insert((*device, *session));
+            pairs.push((*device, *gateway));
+        }
+    }
+    if pairs.is_empty() {
+        return Ok(logins);
+    }
+    let strays = tx.topo_strays(&pairs)?;
+    logins.retain(|(device, _)| strays.contains(device));
+    Ok(logins)
 }
 
 fn decide_allowed(
@@ -162,7 +197,10 @@ fn decide_allowed(
     let mut devices: Vec<DeviceNo> = events
         .iter()
         .filter(|happened| {
-            !matches!(happened.event, DeviceEvent::Online { .. } | DeviceEvent::Offline { .. })
+            !matches!(
+                happened.event,
+                DeviceEvent::Online { .. } | DeviceEvent::Through { .. } | DeviceEvent::Offline { .. }
+            )
         })
         .map(|happened| happened.device)
         .collect();
@@ -229,7 +267,7 @@ fn reports(
 fn one(door: &mut Door<'_, '_>, happened: &Happened) -> Result<(), StoreError> {
     let device = happened.device;
     match &happened.event {
-        DeviceEvent::Online { .. } | DeviceEvent::Offline { .. } => Ok(()),
+        DeviceEvent::Online { .. } | DeviceEvent::Through { .. } | DeviceEvent::Offline { .. } => Ok(()),
         DeviceEvent::Listening => door.offer_all(device),
         DeviceEvent::Report { module, version } => {
             for task in door.tasks_of(device, module) {

@@ -8,6 +8,7 @@ pub mod advance;
 mod applies;
 mod dynamic;
 pub mod expand;
+pub mod gateway;
 pub mod groups;
 pub mod ingest;
 mod package;

@@ -14,7 +14,9 @@ use tokio::time::timeout;
 use updraft_core::firmware::SignMethod;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
 use updraft_core::registration::{Way, signed_content};
+use updraft_core::topo::{Refusal, Refused};
 use updraft_server::device::connection::{Endpoint, Limits};
+use updraft_server::device::gateway::{Answer, Name, Request, Secret};
 use updraft_server::device::link::{
     Backend, Block, DeviceEvent, Downlink, Happened, KnownDevice, Named, NoBlock, Package, PackageFile,
     Unavailable, Wanted,
@@ -28,6 +30,8 @@ use updraft_store::DeviceToken;
 /// No step of a test takes longer, unless it is broken.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const DEV01: DeviceNo = DeviceNo(1);
+pub const GW01: DeviceNo = DeviceNo(11);
+pub const GW02: DeviceNo = DeviceNo(12);
 pub const UPGRADE: &str = "/ota/device/upgrade/a1TestPk001/dev01";
 pub const INFORM: &str = "/ota/device/inform/a1TestPk001/dev01";
 pub const PROGRESS: &str = "/ota/device/progress/a1TestPk001/dev01";
@@ -37,6 +41,15 @@ pub const REQUEST: &str = "/ota/device/request/a1TestPk001/dev01";
 pub const DOWNLOAD: &str = "/sys/a1TestPk001/dev01/thing/file/download";
 /// The size of the file behind stream 7.
 pub const FILE_BYTES: i64 = 1_000_000;
+
+/// The number of a device that may be behind a gateway: `sub001` and so on.
+pub fn sub_no(name: &str) -> Option<DeviceNo> {
+    name.strip_prefix("sub").and_then(|n| n.parse().ok()).map(|n: i64| DeviceNo(1_000 + n))
+}
+
+fn secret(name: Name) -> Secret {
+    Secret { iot_id: "iot".to_owned(), secret: "subsecret".to_owned(), name }
+}
 
 #[derive(Default)]
 pub struct Memory {
@@ -54,6 +67,10 @@ pub struct Memory {
     pub looked_up: AtomicUsize,
     /// Blocks asked for.
     pub blocks: Mutex<Vec<Wanted>>,
+    /// What gateways asked.
+    pub asked: Mutex<Vec<(DeviceNo, Request)>>,
+    /// What a gateway is told of its topology.
+    pub behind: Mutex<Vec<Name>>,
     /// Held by who wants the reading of blocks to hang.
     pub stuck: RwLock<()>,
 }
@@ -68,13 +85,22 @@ impl Backend for Memory {
             return Ok(Named::Deleted);
         }
         let disabled = self.disabled.load(Ordering::SeqCst);
-        let (no, secret) = match (product_key, device_name) {
-            ("a1TestPk001", "dev01") => (DEV01, "0123456789abcdef0123456789abcdef"),
-            ("pk", "device") => (DeviceNo(2), "secret"),
+        let (no, secret, is_gateway) = match (product_key, device_name) {
+            ("a1TestPk001", "dev01") => (DEV01, "0123456789abcdef0123456789abcdef", false),
+            ("pk", "device") => (DeviceNo(2), "secret", false),
+            ("a1GatewayP1", "gw01") => (GW01, "gwsecret", true),
+            ("a1GatewayP1", "gw02") => (GW02, "gwsecret", true),
+            ("a1SubPk0001", name) if sub_no(name).is_some() => (sub_no(name).unwrap(), "subsecret", false),
             _ => return Ok(Named::Unknown),
         };
         let token = DeviceToken { client_id: "client".to_owned(), hash: token_hash(b"token") };
-        Ok(Named::Known(KnownDevice { no, secret: secret.to_owned(), token: Some(token), disabled }))
+        Ok(Named::Known(KnownDevice {
+            no,
+            secret: secret.to_owned(),
+            token: Some(token),
+            disabled,
+            is_gateway,
+        }))
     }
 
     /// Knows the secret of the product of the captures; a device is active already where devices are disabled.
@@ -93,6 +119,38 @@ impl Backend for Memory {
             Way::Unlisted => Ok(Given::Token { client_id: "client".to_owned(), token: "token".to_owned() }),
             _ => Ok(Given::Secret("0123456789abcdef0123456789abcdef".to_owned())),
         }
+    }
+
+    /// Every `subNNN` is behind every gateway, and whoever names it knows its secret.
+    async fn gateway(
+        &self,
+        gateway: DeviceNo,
+        request: Request,
+    ) -> Result<Result<Answer, Refused>, Unavailable> {
+        self.asked.lock().push((gateway, request.clone()));
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(Unavailable);
+        }
+        Ok(match request {
+            Request::Add(claims) => Ok(Answer::Done(claims.into_iter().map(|claim| claim.name).collect())),
+            Request::Remove(names) | Request::Unregister(names) => Ok(Answer::Done(names)),
+            Request::List => Ok(Answer::Done(self.behind.lock().clone())),
+            Request::Register(names) => Ok(Answer::Secrets(names.into_iter().map(secret).collect())),
+            Request::ProductRegister(claims) => {
+                Ok(Answer::Secrets(claims.into_iter().map(|claim| secret(claim.name)).collect()))
+            }
+            Request::Find(claims) => {
+                let found: Vec<Option<DeviceNo>> =
+                    claims.iter().map(|claim| sub_no(&claim.name.device_name)).collect();
+                let missing = |(place, no): (usize, &Option<DeviceNo>)| no.is_none().then_some(place);
+                let at: Vec<usize> = found.iter().enumerate().filter_map(missing).collect();
+                if at.is_empty() {
+                    Ok(Answer::Found(found.into_iter().flatten().collect()))
+                } else {
+                    Err(Refused { why: Refusal::UnknownDevice, at })
+                }
+            }
+        })
     }
 
     async fn happened(&self, events: Vec<Happened>) -> Result<(), Unavailable> {
@@ -294,6 +352,21 @@ impl Connect {
             "device&pk",
             "14b198324fe55e1d3c88f2e705e201ee",
         )
+    }
+
+    /// A gateway: HMAC-MD5, no automatic delivery.
+    pub fn gateway() -> Self {
+        Self::new("gw01|securemode=3|", "gw01&a1GatewayP1", "5a8c5eaf10df5313e63ce7333b1e524c")
+    }
+
+    /// Another gateway.
+    pub fn other_gateway() -> Self {
+        Self::new("gw02|securemode=3|", "gw02&a1GatewayP1", "6d658ce37dd0b058bbcf0d8baf27b89e")
+    }
+
+    /// A device that is often behind a gateway, on its own.
+    pub fn sub() -> Self {
+        Self::new("sub01|securemode=3,_ss=1|", "sub01&a1SubPk0001", "bcd1f7947281034f142f5baf4d6cc936")
     }
 
     pub fn bytes(&self) -> Vec<u8> {

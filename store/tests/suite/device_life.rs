@@ -42,6 +42,7 @@ fn known(device: DeviceNo, secret: &str, disabled: bool) -> DeviceLogin {
         disabled,
         token: None,
         credentials: 0,
+        is_gateway: false,
     }
 }
 

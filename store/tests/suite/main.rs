@@ -33,6 +33,7 @@ mod registration;
 mod shop;
 mod sts_key;
 mod task;
+mod topo;
 mod value;
 mod writer;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         device_count::CASES,
         device_tag::CASES,
         device_life::CASES,
+        topo::CASES,
         file::CASES,
         firmware::CASES,
         group::CASES,

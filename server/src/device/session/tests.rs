@@ -22,6 +22,7 @@ fn clean() -> NewSession<'static> {
         clean_start: true,
         keep_seconds: 0,
         remembers: false,
+        is_gateway: false,
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Effects {
     pub withdrawn: Vec<(DeviceNo, TaskNo, i64)>,
     /// They may not be connected: what the transaction changed says so, or what it found.
     pub kicked: Vec<DeviceNo>,
+    /// They may not be logged in through the gateway that they were behind.
+    pub logged_out: Vec<DeviceNo>,
     /// Events that a task's state forbade.
     pub refused: Vec<(TaskNo, Refused)>,
     /// Whether the engine has something new to look at.
@@ -29,6 +31,7 @@ impl Effects {
         self.downlinks.extend(other.downlinks);
         self.withdrawn.extend(other.withdrawn);
         self.kicked.extend(other.kicked);
+        self.logged_out.extend(other.logged_out);
         self.refused.extend(other.refused);
         self.wake |= other.wake;
     }
@@ -37,6 +40,9 @@ impl Effects {
     pub fn perform(&self, link: &dyn DeviceLink) {
         for device in &self.kicked {
             link.kick(*device);
+        }
+        for device in &self.logged_out {
+            link.log_out(*device);
         }
         for (device, task, revision) in &self.withdrawn {
             link.withdraw(*device, *task, *revision);
