@@ -135,6 +135,15 @@ class Fleet:
         beside = {"PYTHONPATH": str(pathlib.Path(sys.prefix) / "paho2")}
         return self._start([sys.executable, "devices/paho_device.py"], identity, server, options, beside)
 
+    def http(self, identity, server, legacy=False):
+        """A device on Python's standard library that speaks by HTTP only."""
+        command = [sys.executable, "devices/http_device.py", f"--server={server.api}"]
+        command += [f"--product-key={identity.product_key}", f"--device-name={identity.name}"]
+        command += [f"--device-secret={identity.secret}"] + ["--legacy"] * legacy
+        device = Device(command, self.folder / f"device-{len(self.started)}.log")
+        self.started.append(device)
+        return device
+
     def stop(self):
         for device in self.started:
             device.stop()

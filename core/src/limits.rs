@@ -78,6 +78,8 @@ pub const TASK_DEVICE_NAMES_MAX: usize = 50;
 pub const PROGRESS_DESC_CHARS_MAX: usize = 128;
 /// Longest MQTT payload, in bytes (256 KB).
 pub const MQTT_PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// Longest payload of a message by HTTP, in bytes (128 KB).
+pub const HTTP_PAYLOAD_BYTES_MAX: usize = 128 * 1024;
 /// Largest block of a download by MQTT, in bytes (128 KB).
 pub const MQTT_BLOCK_BYTES_MAX: i64 = 128 * 1024;
 /// Longest MQTT topic, in bytes.

@@ -12,6 +12,7 @@ pub mod guard;
 pub mod http;
 pub mod mqtt;
 pub mod mutate;
+mod proof;
 pub mod run;
 pub mod shrink;
 pub mod target;

@@ -15,7 +15,7 @@ use updraft_server::api::answer::utc;
 use updraft_server::api::error::Code;
 use updraft_server::api::params::Params;
 use updraft_server::api::sign::{
-    V1Hash, acs3_signature, acs3_string_to_sign, hmac_sha1, v1_signature, v1_string_to_sign,
+    V1Hash, acs3_signature, acs3_string_to_sign, v1_signature, v1_string_to_sign,
 };
 use updraft_server::clock::{Clock as _, SystemClock};
 use updraft_server::config::Config;
@@ -46,8 +46,10 @@ pub const PLAIN: Manner = Manner { post: false, acs3: false, xml: false };
 /// Names of things that exist, for placeholders.
 #[derive(Debug, Clone, Default)]
 pub struct Things {
-    /// A product.
+    /// A product, whose devices may register themselves.
     pub product: String,
+    /// Its secret.
+    pub product_secret: String,
     /// A device of the product.
     pub device: String,
     /// Its secret.
@@ -83,7 +85,7 @@ pub struct World {
     pub eye: rusqlite::Connection,
     /// What placeholders stand for.
     pub things: Things,
-    client: Client,
+    pub(crate) client: Client,
     made: u64,
 }
 
@@ -214,6 +216,9 @@ impl World {
         let name = format!("prod{}", self.number());
         let product = self.ok("CreateProduct", &[("ProductName", &name), ("NodeType", "0")])?;
         self.things.product = said(&product, "/ProductKey");
+        self.things.product_secret = said(&product, "/Data/ProductSecret");
+        let product = self.things.product.clone();
+        self.ok("SetProductDynamicRegister", &[("ProductKey", &product), ("DynamicRegister", "ANY")])?;
         self.refresh_device()?;
         self.refresh_job()
     }
@@ -269,6 +274,12 @@ impl World {
         ] {
             out = replaced(&out, name, &value);
         }
+        for (name, value) in self.signs() {
+            out = replaced(&out, name, &value);
+        }
+        if crate::http::find(&out, b"{token}").is_some() {
+            out = replaced(&out, "{token}", &self.token());
+        }
         if crate::http::find(&out, b"{query}").is_some() {
             out = replaced(&out, "{query}", &self.signed_query());
         }
@@ -281,12 +292,12 @@ impl World {
 
     /// The fields of a valid CONNECT of the device.
     pub fn login(&self) -> Vec<Vec<u8>> {
-        let Things { product, device, secret, .. } = &self.things;
-        let content = format!("clientIdfuzzdeviceName{device}productKey{product}");
+        let Things { product, device, .. } = &self.things;
+        let [(_, sign), _] = self.signs();
         vec![
             b"fuzz|securemode=3,signmethod=hmacsha1,_ss=1|".to_vec(),
             format!("{device}&{product}").into_bytes(),
-            hex::encode(hmac_sha1(secret.as_bytes(), content.as_bytes())).into_bytes(),
+            sign.into_bytes(),
         ]
     }
 

@@ -5,6 +5,8 @@ use crate::api::audit::RefusedCalls;
 use crate::api::device::query_device_statistics::SharedCounts;
 use crate::api::nonce::Nonces;
 use crate::api::quota::Quotas;
+use crate::channel::pace::Paces;
+use crate::channel::token::Tokens;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::device::link::DeviceLink;
@@ -36,6 +38,10 @@ pub struct App {
     pub master: MasterKey,
     /// Signs and checks upload and download addresses.
     pub addresses: Addresses,
+    /// Tokens of devices that speak by HTTP.
+    pub tokens: Tokens,
+    /// How many messages they have sent in this second.
+    pub paces: Paces,
     /// Uploaded bytes.
     pub blobs: Blobs,
     /// Access keys looked up lately.
@@ -77,6 +83,8 @@ impl App {
     ) -> Arc<Self> {
         Arc::new(Self {
             addresses: Addresses::new(&master, &config),
+            tokens: Tokens::new(&master, config.http_token_seconds),
+            paces: Paces::default(),
             access_keys: AccessKeys::default(),
             instances: Instances::default(),
             refused_calls: RefusedCalls::default(),

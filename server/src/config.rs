@@ -215,6 +215,8 @@ config! {
     disk_reserve_bytes: i64 = 1_073_741_824;
     /// How long a signed download address is good, in seconds.
     download_url_seconds: i64 = 86_400;
+    /// How long the token is good that a device gets by `/auth` for its messages by HTTP, in seconds.
+    http_token_seconds: u32 = 604_800;
     /// Most products of an instance.
     product_max: i64 = 1_000;
     /// Most packages of an instance.

@@ -5,7 +5,9 @@ use crate::api::error::{ApiError, Code};
 use crate::api::{openapi, rpc};
 use crate::app::App;
 use crate::channel;
+use crate::channel::auth::AUTH_PATH;
 use crate::channel::register::REGISTER_PATH;
+use crate::channel::topic::TOPIC_PREFIX;
 use crate::files::{download, upload};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -62,6 +64,10 @@ impl Http {
             let query = request.uri().query().unwrap_or_default();
             return download::answer(&self.app, request.method(), object_key, query, request.headers()).await;
         }
+        if path.starts_with(TOPIC_PREFIX) {
+            let base = self.base(caller, &request_host(&request, caller));
+            return channel::topic::answer(&self.app, caller, &base, request).await;
+        }
         match path {
             "/" => self.root(caller, request).await,
             "/healthz" => plain_reply(StatusCode::OK, "alive\n"),
@@ -69,6 +75,7 @@ impl Http {
             "/readyz" => plain_reply(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
             "/metrics" if self.app.config.metrics_addr.is_none() => self.metrics(),
             "/openapi.json" => json_reply(openapi::text()),
+            AUTH_PATH => channel::auth::answer(&self.app, caller, request).await,
             REGISTER_PATH => channel::register::answer(&self.app, caller, request).await,
             "/errors" => {
                 plain_reply(StatusCode::OK, error_section(request.uri().query().unwrap_or_default()))

@@ -1,6 +1,6 @@
 //! Dynamic registration by HTTPS: `POST /auth/register/device`, a form signed with the product's secret.
 
-use super::{json, known, retry_after};
+use super::{RETRY_MS, json, known, retry_after};
 use crate::api::params::Params;
 use crate::app::App;
 use crate::device::login::Method;
@@ -21,8 +21,6 @@ pub const REGISTER_PATH: &str = "/auth/register/device";
 const FORM_BYTES_MAX: usize = 4 * 1024;
 /// Longest `random`, in bytes.
 const RANDOM_BYTES_MAX: usize = 256;
-/// When to try again what the server cannot do now, in milliseconds.
-const RETRY_MS: u64 = 5_000;
 
 /// The answer of a device that may log in now: its keys in the order of the platform's page.
 #[derive(Serialize)]

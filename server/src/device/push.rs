@@ -47,6 +47,16 @@ pub fn reply(id: &str, package: Option<&Package>, base: &str) -> Vec<u8> {
     out.into_bytes()
 }
 
+/// What a question by HTTP is answered with: the `data` of [`reply`].
+pub fn object(package: Option<&Package>, base: &str) -> String {
+    let mut out = String::with_capacity(512);
+    match package {
+        Some(package) => data(&mut out, package, base),
+        None => out.push_str("{}"),
+    }
+    out
+}
+
 fn data(out: &mut String, package: &Package, base: &str) {
     // With one file SDKs for C look for the keys of the single form, even if an array is there.
     if let [file] = package.files.as_slice() {

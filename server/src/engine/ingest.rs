@@ -8,7 +8,8 @@ use crate::api::device::register_device::SEAL_PURPOSE;
 use crate::app::App;
 use crate::device::gateway::{Answer, Request};
 use crate::device::link::{
-    Backend, Block, DeviceEvent, Happened, KnownDevice, Named, NoBlock, Unavailable, Wanted,
+    Backend, Block, DeviceEvent, Downlink, Happened, KnownDevice, Named, NoBlock, Package, Unavailable,
+    Wanted,
 };
 use crate::device::register;
 use crate::engine;
@@ -134,6 +135,50 @@ pub async fn take(app: &Arc<App>, events: Vec<Happened>) -> Result<(), StoreErro
     let shared = Arc::clone(app);
     metrics::counter!("updraft_device_events_total").increment(events.len() as u64);
     engine::write(app, Lane::Interactive, move |tx| Ok(((), decide(tx, &shared, &events, shared.now())?)))
+        .await
+}
+
+/// What became of what a device said over HTTP.
+pub enum Spoken {
+    /// It may not speak: it is disabled or deleted.
+    Barred,
+    /// It is taken.
+    Taken,
+    /// It was a question: there is a package, or nothing to do.
+    Answered(Option<Arc<Package>>),
+}
+
+/// Takes what a device says that waits for its answer itself: by the same rules, but the answer does not go down its
+/// connection.
+pub async fn speak(app: &Arc<App>, happened: Happened) -> Result<Spoken, StoreError> {
+    let shared = Arc::clone(app);
+    metrics::counter!("updraft_device_events_total").increment(1);
+    engine::write(app, Lane::Interactive, move |tx| {
+        let mut effects = decide(tx, &shared, std::slice::from_ref(&happened), shared.now())?;
+        let barred = effects.kicked.contains(&happened.device);
+        let mut spoken = if barred { Spoken::Barred } else { Spoken::Taken };
+        effects.downlinks.retain(|(_, downlink)| match downlink {
+            Downlink::PullReply { package, .. } => {
+                spoken = Spoken::Answered(package.as_ref().map(|(_, _, package)| Arc::clone(package)));
+                false
+            }
+            _ => true,
+        });
+        Ok((spoken, effects))
+    })
+    .await
+}
+
+/// Notes that a device logged in without a connection.
+pub async fn visit(app: &Arc<App>, device: DeviceNo, ip: String) -> Result<(), StoreError> {
+    let shared = Arc::clone(app);
+    app.store
+        .write(Lane::Interactive, move |tx| {
+            if tx.device_visited(device, &ip, shared.now())? {
+                tx.reviews_add_for_groups(DeviceChange::Status, &[device])?;
+            }
+            Ok(())
+        })
         .await
 }
 
