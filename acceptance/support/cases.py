@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hmac
 import json
 
 from .backend import Identity, unique
@@ -395,6 +396,72 @@ def _(world):
 @case("ResetThing", NO_PRODUCT, NO_DEVICE, NO_IOT_ID)
 def _(world):
     return names(world.new_device())
+
+
+# Gateways
+
+NO_GATEWAY = ({"GwDeviceName": "unknown"}, "iot.device.NotExistedDevice")
+NO_GATEWAYS = ({"GwProductKey": "a1Unknown00"}, "iot.prod.NotExistedProduct")
+
+
+def new_topology(world):
+    """A new gateway, and what puts a new device behind it: (gateway, device, parameters)."""
+    gateways = world.ok("CreateProduct", ProductName=unique("gateways"), NodeType=1)["ProductKey"]
+    gateway, identity = world.backend.device(gateways), world.new_device()
+    content = f"clientIdcdeviceName{identity.name}productKey{identity.product_key}timestamp7"
+    item = {
+        "ClientId": "c",
+        "DeviceName": identity.name,
+        "ProductKey": identity.product_key,
+        "Sign": hmac.new(identity.secret.encode(), content.encode(), "sha1").hexdigest(),
+        "SignMethod": "hmacSha1",
+        "Timestamp": "7",
+    }
+    return gateway, identity, {"GwProductKey": gateways, "GwDeviceName": gateway.name, "TopoAddItem": [item]}
+
+
+@case("BatchAddThingTopo", NO_GATEWAY, NO_GATEWAYS)
+def _(world):
+    return new_topology(world)[2]
+
+
+@case(
+    "GetThingTopo",
+    NO_PRODUCT,
+    NO_DEVICE,
+    NO_IOT_ID,
+    ({"PageNo": 0}, "iot.common.InvalidPageParams"),
+    ({"PageSize": 51}, "iot.common.InvalidPageParams"),
+)
+def _(world):
+    gateway, _, added = new_topology(world)
+    world.ok("BatchAddThingTopo", **added)
+    return names(gateway) | {"PageNo": 1, "PageSize": 10}
+
+
+@case("GetGatewayBySubDevice", NO_PRODUCT, NO_DEVICE, NO_IOT_ID)
+def _(world):
+    _, identity, added = new_topology(world)
+    world.ok("BatchAddThingTopo", **added)
+    return names(identity)
+
+
+@case("RemoveThingTopo", NO_PRODUCT, NO_DEVICE, NO_IOT_ID)
+def _(world):
+    _, identity, added = new_topology(world)
+    world.ok("BatchAddThingTopo", **added)
+    return names(identity)
+
+
+@case("NotifyAddThingTopo", NO_GATEWAY, NO_GATEWAYS, ({"DeviceListStr": "[]"}, "InvalidDeviceListStr"))
+def _(world):
+    gateway, identity, _ = new_topology(world)
+    listed = [{"productKey": identity.product_key, "deviceName": identity.name}, {"IotId": identity.iot_id}]
+    return {
+        "GwProductKey": gateway.product_key,
+        "GwDeviceName": gateway.name,
+        "DeviceListStr": json.dumps(listed),
+    }
 
 
 # Groups

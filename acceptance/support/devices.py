@@ -127,6 +127,12 @@ class Fleet:
         trust = {"NODE_EXTRA_CA_CERTS": str(server.ca_file)}
         return self._start(["node", "devices/js_device.js"], identity, server, options, trust)
 
+    def gateway(self, kind, identity, server, **options):
+        """A gateway on `python` or a named SDK for JavaScript; options and events are those of linkkit_gateway.py."""
+        if kind == "python":
+            return self._start([sys.executable, "devices/linkkit_gateway.py"], identity, server, options)
+        return self._start(["node", "devices/js_gateway.js"], identity, server, options | {"sdk": kind})
+
     def plain(self, client, identity, server, **options):
         """A device on a client for MQTT 5 alone, `paho` or `mqttjs`; options and events are those of paho_device.py."""
         if client == "mqttjs":

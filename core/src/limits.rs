@@ -126,5 +126,9 @@ pub const PRODUCT_TAGS_PER_CALL_MAX: usize = 10;
 pub const DEVICE_DETAILS_MAX: usize = 100;
 /// Most devices of one BatchGetDeviceState call.
 pub const DEVICE_STATES_MAX: usize = 50;
+/// Most devices that one BatchAddThingTopo call puts behind a gateway.
+pub const TOPO_ADDED_MAX: usize = 10;
+/// Largest page of GetThingTopo, in rows.
+pub const TOPO_PAGE_SIZE_MAX: i64 = 50;
 /// Longest category key of a product, in characters.
 pub const CATEGORY_KEY_CHARS_MAX: usize = 64;

@@ -71,5 +71,7 @@ mod story;
 mod sts;
 #[path = "api/tenancy.rs"]
 mod tenancy;
+#[path = "api/topology.rs"]
+mod topology;
 #[path = "api/tree.rs"]
 mod tree;

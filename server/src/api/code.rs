@@ -168,6 +168,17 @@ codes! {
         "Give IotId, or ProductKey together with DeviceName.";
     /// No such device.
     DeviceNotFound = Kind::Business, "iot.device.NotExistedDevice", "The specified device does not exist.";
+    /// A device cannot be put behind a gateway.
+    AddTopoFailed = Kind::Business, "iot.device.AddTopoRelationFailed",
+        "The devices cannot be put behind the gateway.";
+    /// A device is behind no gateway that it could be taken from.
+    RemoveTopoFailed = Kind::Business, "iot.device.RemoveTopoRelationFailed",
+        "The device is behind no gateway.";
+    /// A device is behind no gateway.
+    QueryTopoFailed = Kind::Business, "iot.device.QueryTopoRelationFailed", "The device is behind no gateway.";
+    /// A gateway would have too many devices behind it.
+    TopoCountExceeded = Kind::Business, "iot.device.TopoRelationCountExceeded",
+        "The gateway would have more devices behind it than it may have; remove others first.";
     /// Props is no JSON object of texts.
     InvalidDeviceProps = Kind::Business, "iot.device.InvalidFormattedDevicePropertiesString",
         "Props must be a JSON object of tags: {\"key\": \"value\", …}.";

@@ -24,6 +24,7 @@ pub mod sign;
 pub mod sts;
 pub mod task;
 pub mod ticket;
+pub mod topo;
 pub mod verify;
 
 use crate::api::answer::Object;
@@ -113,6 +114,11 @@ pub const OPERATIONS: &[&Operation] = &[
     &lifecycle::batch_register_device::OPERATION,
     &lifecycle::query_batch_register_device_status::OPERATION,
     &lifecycle::query_page_by_apply_id::OPERATION,
+    &topo::get_thing_topo::OPERATION,
+    &topo::get_gateway_by_sub_device::OPERATION,
+    &topo::remove_thing_topo::OPERATION,
+    &topo::batch_add_thing_topo::OPERATION,
+    &topo::notify_add_thing_topo::OPERATION,
     &firmware::generate_ota_upload_url::OPERATION,
     &firmware::create_ota_firmware::OPERATION,
     &firmware::modify_ota_firmware::OPERATION,

@@ -18,10 +18,15 @@ pub fn need(params: &Params, size_max: i64) -> Result<Page, ApiError> {
 
 /// A page, or the platform's error for one that does not exist.
 pub fn new(number: i64, size: i64, size_max: i64) -> Result<Page, ApiError> {
+    named(number, size, size_max, "CurrentPage")
+}
+
+/// The same, where the page's number has a name of its own.
+pub fn named(number: i64, size: i64, size_max: i64, name: &str) -> Result<Page, ApiError> {
     Page::new(number, size, size_max).ok_or_else(|| {
         ApiError::with(
             Code::InvalidPageParams,
-            format!("CurrentPage must be 1 or more and PageSize 1 to {size_max}."),
+            format!("{name} must be 1 or more and PageSize 1 to {size_max}."),
         )
     })
 }

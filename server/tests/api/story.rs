@@ -25,6 +25,8 @@ mod story_group;
 mod story_lifecycle;
 #[path = "story_products.rs"]
 mod story_products;
+#[path = "story_topology.rs"]
+mod story_topology;
 
 /// Fields of the platform that no answer of this release has, and why.
 const NEVER_ANSWERED: [(&str, &[&str], &str); 10] = [
@@ -125,6 +127,7 @@ async fn tell(format: &'static str) -> Vec<Told> {
     story_products::tell(&mut story).await;
     story_lifecycle::lives(&mut story, &key).await;
     story_lifecycle::bulk(&mut story, &key).await;
+    story_topology::gateways(&mut story, &key).await;
     story.call("QueryProduct", &[("ProductKey", &key)]).await;
     story.call("QueryProductList", &[("CurrentPage", "1"), ("PageSize", "200")]).await;
     story.call("QueryDevice", &[("ProductKey", &key), ("PageSize", "2")]).await;

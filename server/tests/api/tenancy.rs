@@ -94,7 +94,8 @@ fn ids_of(server: &TestServer, instance: InstanceNo) -> BTreeSet<String> {
 }
 
 /// Codes of refusals that say: there is no such thing.
-const NOT_FOUND: [&str; 4] = ["NotFound", "NotExisted", "InvalidFirmwareUrl", "FirmwareProductMismatch"];
+const NOT_FOUND: [&str; 5] =
+    ["NotFound", "NotExisted", "InvalidFirmwareUrl", "FirmwareProductMismatch", "AddTopoRelationFailed"];
 
 /// Calls with what is not the caller's: it must not be found, or nothing of it read; and nothing changed.
 async fn refused(server: &TestServer, owner: InstanceNo, action: &str, params: &Pairs, codes: &[&str]) {

@@ -4,10 +4,13 @@ use crate::api::answer::Object;
 use crate::api::device::address::Address;
 use crate::api::error::ApiError;
 use crate::api::{Call, Operation};
+use crate::device::gateway::Name;
 use crate::engine;
 use crate::engine::advance::Door;
+use crate::engine::gateway;
 use std::sync::Arc;
 use updraft_core::task::{Cancel, Event};
+use updraft_core::topo::Change;
 use updraft_store::Lane;
 
 /// The table's entry.
@@ -32,6 +35,8 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             door.apply(task, &Event::Cancel(Cancel::ALL))?;
         }
         let mut effects = door.close()?;
+        let name = Name { product_key: product.product_key, device_name: device.name };
+        gateway::tell_of(tx, &mut effects, device.no, Change::Delete, name, now)?;
         tx.device_delete(product.no, device.no, now)?;
         effects.kicked.push(device.no);
         Ok::<_, ApiError>(((), effects))

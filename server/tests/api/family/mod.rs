@@ -9,6 +9,7 @@ mod list_file;
 mod module;
 mod package;
 mod product;
+pub mod topo;
 
 pub use crate::shop::{Pairs, Shop};
 
@@ -26,6 +27,7 @@ pub const REFUSALS: &[&[Refusals]] = &[
     module::REFUSALS,
     package::REFUSALS,
     product::REFUSALS,
+    topo::REFUSALS,
 ];
 
 /// Parameters with which an operation succeeds, on things made for this call only.
@@ -52,6 +54,9 @@ pub async fn valid(shop: &Shop<'_>, action: &str, device: &str) -> Option<Pairs>
         return Some(found);
     }
     if let Some(found) = product::valid(shop, action, device).await {
+        return Some(found);
+    }
+    if let Some(found) = topo::valid(shop, action, device).await {
         return Some(found);
     }
     None
