@@ -696,6 +696,11 @@ def _(world):
     return PAGE | {"JobId": world.job}
 
 
+@case("ListOTATaskHistory", ({"TaskId": "unknown"}, "iot.ota.TaskNotFound"), BAD_PAGE, page_of(100))
+def _(world):
+    return PAGE | {"TaskId": world.new_job()[1][0]}
+
+
 @case("ListOTAUnfinishedTaskByDevice", NO_PRODUCT, NO_DEVICE, ({"TaskStatus": "FAILED"}, "iot.ota.InvalidTaskStatus"))
 def _(world):
     world.job  # noqa: B018

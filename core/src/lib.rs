@@ -14,6 +14,7 @@ pub mod device;
 pub mod dynamic;
 pub mod firmware;
 pub mod group;
+pub mod history;
 pub mod id;
 pub mod job;
 pub mod limits;

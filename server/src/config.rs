@@ -260,6 +260,10 @@ config! {
     audit_days: i64 = 365;
     /// Most lines of the audit log; beyond it the account with the most loses lines: refused calls first, commands last.
     audit_rows_max: i64 = 1_000_000;
+    /// How long lines of tasks' histories are kept, in days.
+    history_days: i64 = 90;
+    /// Most lines of tasks' histories; beyond it the oldest go. A task has three or four; a line takes about 80 bytes.
+    history_rows_max: i64 = 10_000_000;
     /// Rows that one transaction of the engine touches at most: tasks made, pushed, timed out or cancelled.
     engine_chunk_rows: u32 = 2_000;
     /// The length of a minute of `TimeoutInMinutes`, in milliseconds: for rehearsals and tests.
@@ -384,9 +388,11 @@ impl Config {
             || self.sts_key_max < 0
             || self.audit_days < 1
             || self.audit_rows_max < 1
+            || self.history_days < 1
+            || self.history_rows_max < 1
         {
             return refuse(
-                "`ram_user_max` and `sts_key_max` must be 0 or more, `access_key_max`, `audit_days` and `audit_rows_max` 1 or more",
+                "`ram_user_max` and `sts_key_max` must be 0 or more, `access_key_max`, `audit_days`, `audit_rows_max`, `history_days` and `history_rows_max` 1 or more",
             );
         }
         if self.devices_per_product_max < 0 || self.device_apply_days < 1 || self.device_checks_max < 1 {

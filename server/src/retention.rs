@@ -1,5 +1,5 @@
 //! What is forgotten: lines of the audit log, by age and by number; temporary keys, a day after their
-//! end; registrations in bulk, but not their devices.
+//! end; registrations in bulk, but not their devices; histories of tasks, but not the tasks.
 //!
 //! Beyond `audit_rows_max` the account with the most lines loses some, so that no account pushes out another's
 //! lines; of an account refused calls go first, then changes, then commands, and of each the oldest. A
@@ -67,7 +67,8 @@ impl Retention {
             gone = app.store.write(Lane::Bulk, move |tx| tx.audit_trim(older_than, CHUNK_ROWS)).await?;
         }
         self.forget_surplus(app).await?;
-        Ok(forget_sts_keys(app).await? > 0 || forget_applies(app).await? || gone > 0)
+        let more = forget_histories(app).await? || forget_sts_keys(app).await? > 0;
+        Ok(forget_applies(app).await? || more || gone > 0)
     }
 
     async fn forget_surplus(&mut self, app: &App) -> Result<(), StoreError> {
@@ -95,6 +96,18 @@ async fn forget_sts_keys(app: &App) -> Result<usize, StoreError> {
         return Ok(0);
     }
     app.store.write(Lane::Bulk, move |tx| tx.sts_keys_trim(before, CHUNK_ROWS)).await
+}
+
+/// Forgets some lines of tasks' histories that are too old or too many; answers whether there were any.
+async fn forget_histories(app: &App) -> Result<bool, StoreError> {
+    let before = app.now().plus_ms(app.config.history_days.saturating_mul(-24 * HOUR_MS));
+    let max = app.config.history_rows_max;
+    if !app.store.read(move |tx| tx.task_history_overdue(before, max)).await? {
+        return Ok(false);
+    }
+    let trimmed =
+        app.store.write(Lane::Bulk, move |tx| tx.task_history_trim(before, max, CHUNK_ROWS)).await?;
+    Ok(trimmed > 0)
 }
 
 /// Forgets a part of a registration in bulk that is too old, or crowded out; answers whether there was one.

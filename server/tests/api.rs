@@ -29,6 +29,8 @@ mod files;
 mod gateway;
 #[path = "api/groups.rs"]
 mod groups;
+#[path = "api/history.rs"]
+mod history;
 #[path = "api/http_channel.rs"]
 mod http_channel;
 #[path = "api/job_update.rs"]

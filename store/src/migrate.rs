@@ -33,6 +33,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(5, "0005_files"),
     migration!(6, "0006_control_plane"),
     migration!(7, "0007_device_side"),
+    migration!(8, "0008_task_history"),
 ];
 
 /// Brings the database to the newest schema, or refuses one that is newer than this binary.

@@ -3,7 +3,7 @@
 use crate::cli::browse::{opt_utc, place_fields, positional};
 use crate::cli::out::{Row, show};
 use crate::cli::page::{self, place_args};
-use crate::cli::{Beside, admin, need, now, owned, say, switch, text, text_arg, watch};
+use crate::cli::{Beside, admin, history, need, now, owned, say, switch, text, text_arg, watch};
 use anyhow::{Context as _, ensure};
 use clap::{ArgMatches, Command};
 use serde_json::json;
@@ -64,6 +64,11 @@ pub fn task_command() -> Command {
         &filters,
         &[positional("id", "TASK_ID", "The task")],
     )
+    .subcommand(
+        admin("history", "What happened to a task, by whom and why, and what of it was refused")
+            .arg(positional("id", "TASK_ID", "The task"))
+            .arg(switch("json", "Prints it as JSON")),
+    )
 }
 
 /// Runs `updraft job …`.
@@ -107,6 +112,9 @@ pub fn run_task(args: &ArgMatches) -> anyhow::Result<()> {
         })?;
         return show(&task_row(&job, &task), args.get_flag("json"));
     }
+    if name == "history" {
+        return history::show(&beside, need(args, "id")?, args.get_flag("json"));
+    }
     let id = need(args, "job")?.to_owned();
     let job = beside.read(move |tx| find(tx, &id))?;
     let status = text(args, "status").and_then(TaskStatus::from_name);
@@ -123,7 +131,8 @@ pub fn find(tx: &mut Tx<'_>, id: &str) -> anyhow::Result<BrowsedJob> {
     tx.browse_jobs(&filter, None, i64::MAX, 1)?.pop().with_context(|| format!("there is no batch {id}"))
 }
 
-fn find_task(tx: &mut Tx<'_>, id: &str) -> anyhow::Result<Option<(BrowsedJob, BrowsedTask)>> {
+/// The task of this id, whoever's, with its batch.
+pub fn find_task(tx: &mut Tx<'_>, id: &str) -> anyhow::Result<Option<(BrowsedJob, BrowsedTask)>> {
     let Some((head, ordinal)) = task_id_parts(id) else { return Ok(None) };
     let candidates: Vec<JobNo> = tx.browse_jobs_of_head(head)?;
     for job in tx.jobs_load(&candidates)? {

@@ -15,6 +15,7 @@ use crate::engine::package;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use updraft_core::firmware::FirmwareStatus;
+use updraft_core::history::{self, Line};
 use updraft_core::id::{DeviceNo, FirmwareNo, JobNo, TaskNo};
 use updraft_core::job::{self, Counts, JobStatus, JobType};
 use updraft_core::pace;
@@ -56,6 +57,8 @@ pub struct Door<'a, 'tx> {
     /// Devices of which all unfinished tasks are in hand.
     whole: BTreeSet<DeviceNo>,
     batches: BTreeMap<JobNo, Batch>,
+    /// What is to be remembered of the tasks, in order.
+    lines: Vec<Line>,
     effects: Effects,
 }
 
@@ -70,6 +73,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
             by_device: BTreeMap::new(),
             whole: BTreeSet::new(),
             batches: BTreeMap::new(),
+            lines: Vec::new(),
             effects: Effects::default(),
         }
     }
@@ -178,6 +182,8 @@ impl<'a, 'tx> Door<'a, 'tx> {
                     batch.job.status = batch.job.schedule.open_status(self.now);
                     batch.reopened = true;
                 }
+                let finished = batch.job.schedule.is_finished(self.now);
+                self.lines.extend(history::line(&held.task, &after, event, finished, self.now));
                 held.task = after;
                 Ok(true)
             }
@@ -344,6 +350,8 @@ impl<'a, 'tx> Door<'a, 'tx> {
         }
         self.tx.tasks_apply(&changed)?;
         self.tx.counts_add(&counts)?;
+        self.tx.task_history_add(&self.lines)?;
+        self.tx.task_refusals_add(&self.effects.refusals(self.now))?;
         for batch in self.batches.values().filter(|batch| batch.pace_changed) {
             self.tx.job_pace_set(batch.job.no, batch.job.pace)?;
         }

@@ -322,14 +322,29 @@ fn one(door: &mut Door<'_, '_>, happened: &Happened) -> Result<(), StoreError> {
         }
         DeviceEvent::Progress { module, percent, desc } => {
             let event = Event::Progress { percent: *percent, desc };
-            current(door, device, module).map_or(Ok(()), |task| door.apply(task, &event).map(|_| ()))
+            about_current(door, device, module, &event)
         }
         DeviceEvent::Failure { module, step, desc } => {
             let event = Event::Failure { step: *step, desc };
-            current(door, device, module).map_or(Ok(()), |task| door.apply(task, &event).map(|_| ()))
+            about_current(door, device, module, &event)
         }
         DeviceEvent::Pull { module, asked } => door.answer_pull(device, module, asked),
     }
+}
+
+fn about_current(
+    door: &mut Door<'_, '_>,
+    device: DeviceNo,
+    module: &str,
+    event: &Event<'_>,
+) -> Result<(), StoreError> {
+    let Some(task) = current(door, device, module) else {
+        let why = "the device has no task";
+        metrics::counter!("updraft_task_events_refused_total", "event" => event.name(), "why" => why)
+            .increment(1);
+        return Ok(());
+    };
+    door.apply(task, event).map(|_| ())
 }
 
 /// The task that a progress message belongs to: it carries no version, so it is the one that the device was

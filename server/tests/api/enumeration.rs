@@ -186,6 +186,14 @@ const REFUSALS: &[Refusals] = &[
         ],
     ),
     (
+        "ListOTATaskHistory",
+        &[
+            ("CurrentPage", "0", "iot.common.InvalidPageParams"),
+            ("PageSize", "101", "iot.common.InvalidPageParams"),
+            ("TaskId", "unknown", "iot.ota.TaskNotFound"),
+        ],
+    ),
+    (
         "CancelOTATaskByJob",
         &[
             ("CancelInProgressTask", "perhaps", "InvalidCancelInProgressTask"),

@@ -196,6 +196,7 @@ impl<'a> Shop<'a> {
             "CancelOTATaskByDevice" => [of_package, pairs(&[("DeviceName.1", device)])].concat(),
             "CancelOTATaskByJob" => pairs(&[("JobId", &job), ("CancelQueuedTask", "true")]),
             "ConfirmOTATask" => pairs(&[("TaskId.1", &self.task(&job).await)]),
+            "ListOTATaskHistory" => pairs(&[("TaskId", &self.task(&job).await)]),
             "ReupgradeOTATask" => {
                 let cancel = [("JobId", job.as_str()), ("CancelQueuedTask", "true")];
                 self.server.ok("CancelOTATaskByJob", &cancel).await;

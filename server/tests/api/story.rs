@@ -303,14 +303,18 @@ async fn batch(story: &mut Story, key: &str, package: &str, device: &str) {
         .await;
     let batch = batch.text("Data/JobId").to_owned();
     story.server.engine().await;
-    story.device(device, DeviceEvent::Pull { module: "default".to_owned(), asked: asked() }).await;
     let failure = DeviceEvent::Failure {
         module: "default".to_owned(),
         step: FailedStep::Verification,
         desc: "crc & co".to_owned(),
     };
+    // Before it was told there is nothing that could have failed.
+    story.device(device, failure.clone()).await;
+    story.device(device, DeviceEvent::Pull { module: "default".to_owned(), asked: asked() }).await;
     story.device(device, failure).await;
-    story.call("ListOTATaskByJob", &[("JobId", &batch), ("TaskStatus", "FAILED")]).await;
+    let failed = story.call("ListOTATaskByJob", &[("JobId", &batch), ("TaskStatus", "FAILED")]).await;
+    let failed = failed.text("Data/SimpleOTATaskInfo/TaskId").to_owned();
+    story.call("ListOTATaskHistory", &[("TaskId", &failed)]).await;
     story.call("CancelOTATaskByJob", &[("JobId", &batch), ("CancelQueuedTask", "true")]).await;
     story.call("ListOTATaskByJob", &[("JobId", &batch)]).await;
     story.call("QueryOTAJob", &[("JobId", &batch)]).await;

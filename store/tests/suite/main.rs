@@ -33,6 +33,7 @@ mod registration;
 mod shop;
 mod sts_key;
 mod task;
+mod task_history;
 mod topo;
 mod value;
 mod writer;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         job_update::CASES,
         count::CASES,
         task::CASES,
+        task_history::CASES,
         value::CASES,
         writer::CASES,
         parity::CASES,

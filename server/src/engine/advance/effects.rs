@@ -2,8 +2,11 @@
 
 use crate::app::App;
 use crate::device::link::{DeviceLink, Downlink};
+use std::collections::BTreeMap;
 use updraft_core::id::{DeviceNo, TaskNo};
 use updraft_core::task::Refused;
+use updraft_core::time::Timestamp;
+use updraft_store::Refusals;
 
 /// Refusals that are remembered as told.
 const REFUSALS_REMEMBERED: usize = 10_000;
@@ -52,10 +55,24 @@ impl Effects {
         }
     }
 
+    /// The refusals to remember, each kind of a task once.
+    pub fn refusals(&self, now: Timestamp) -> Vec<Refusals> {
+        let mut counts: BTreeMap<(TaskNo, &str, &str), i64> = BTreeMap::new();
+        for (task, refused) in &self.refused {
+            *counts.entry((*task, refused.event, refused.why)).or_default() += 1;
+        }
+        let row = |((task, event, why), count): ((TaskNo, &str, &str), i64)| {
+            let (event, why) = (event.to_owned(), why.to_owned());
+            Refusals { task, event, why, count, first_at: now, last_at: now }
+        };
+        counts.into_iter().map(row).collect()
+    }
+
     /// Counts refusals, and logs each kind once per task: a fleet that repeats itself must not fill the log.
     pub fn report(&self, app: &App) {
         for (task, refused) in &self.refused {
-            metrics::counter!("updraft_task_events_refused_total", "event" => refused.event).increment(1);
+            metrics::counter!("updraft_task_events_refused_total", "event" => refused.event, "why" => refused.why)
+                .increment(1);
             let mut told = app.refusals_told.lock();
             if told.len() >= REFUSALS_REMEMBERED {
                 told.clear();
