@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from support.backend import Backend
 from support.waiting import wait_for
 
 BOTH = pytest.mark.parametrize("client", ["paho", "mqttjs"])
@@ -125,3 +126,23 @@ def test_a_kept_session_brings_what_was_missed_once(server, backend, fleet, clie
     tell(clean, "publish", topic=own.get, payload='{"id":"1","params":{}}')
     clean.wait("message", topic=own.reply)
     assert not clean.all("message", topic=own.upgrade)
+
+
+def test_a_restart_forgets_sessions_and_who_relies_on_one_is_told_all_the_same(own_server, fleet):
+    server = own_server(mqtt_session_seconds=30)
+    backend = Backend(server)
+    product_key = backend.product()
+    identity = backend.device(product_key)
+    first = fleet.plain("mqttjs", identity, server, keep=60)
+    assert first.wait("connected")["properties"]["sessionExpiryInterval"] == 30, "no longer than we keep any"
+    first.stop()
+    second = fleet.plain("mqttjs", identity, server, keep=20)
+    connected = second.wait("connected")
+    assert connected["present"] and "sessionExpiryInterval" not in connected["properties"]
+    server.kill()
+    server.start()
+    # As the SDK for JavaScript: it subscribed once, long ago, and does not look at SessionPresent.
+    third = fleet.plain("paho", identity, server, mqtt=4, keep=60)
+    assert not third.wait("connected")["present"]
+    backend.batch(product_key, backend.package(product_key, "2.0.0"), identity)
+    third.wait("message", topic=Topics(identity).upgrade)
