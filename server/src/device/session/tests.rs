@@ -105,7 +105,8 @@ fn addresses_of_downloads() {
 
 #[test]
 fn an_idle_session_is_small() {
-    assert!(size_of::<Session>() <= 320, "{}", size_of::<Session>());
+    // With the counters of its Arc it takes one block of 320 bytes from the allocator; a byte more, 384.
+    assert!(size_of::<Session>() <= 304, "{}", size_of::<Session>());
 }
 
 const UPGRADE: &str = "/ota/device/upgrade/pk/dev1";
