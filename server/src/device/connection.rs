@@ -367,10 +367,21 @@ impl<B: Backend> Endpoint<B> {
     }
 }
 
+/// Why we end a connection, for the device.
+fn words(ending: Ending) -> &'static str {
+    match ending {
+        Ending::TakenOver => "the device logged in again",
+        Ending::Silent => "nothing was heard for one and a half times the keepalive",
+        Ending::Kicked => "the device was disabled or deleted",
+        Ending::Shutdown => "the server stops",
+        Ending::Gone => "the device went",
+    }
+}
+
 /// Tells a device with MQTT 5 why it is sent away, as much as it takes. Some clients see no reason without words.
 fn part(wire: &mut Wire, reason: Reason, end: &End) {
     let words = match end {
-        End::Ours(ending) => ending.words().to_owned(),
+        End::Ours(ending) => words(*ending).to_owned(),
         end => end.to_string(),
     };
     let why = if wire.explains() { words } else { String::new() };

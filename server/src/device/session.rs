@@ -26,6 +26,8 @@ use updraft_core::id::{DeviceNo, TaskNo};
 
 /// Enough that two cores rarely meet in one.
 const SHARDS: usize = 64;
+/// A device that has no connection of its own may be silent.
+const FOR_EVER: u32 = u32::MAX;
 /// Messages are put by for a device that is away until they have so many bytes together.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
@@ -56,19 +58,6 @@ pub enum Ending {
     Gone,
 }
 
-impl Ending {
-    /// For the device.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::TakenOver => "the device logged in again",
-            Self::Silent => "nothing was heard for one and a half times the keepalive",
-            Self::Kicked => "the device was disabled or deleted",
-            Self::Shutdown => "the server stops",
-            Self::Gone => "the device went",
-        }
-    }
-}
-
 /// One login's place in the registry.
 pub struct Session {
     /// The device.
@@ -78,8 +67,8 @@ pub struct Session {
     product_key: Box<str>,
     device_name: Box<str>,
     local: IpAddr,
-    /// Longest silence, in milliseconds.
-    silence_ms: u64,
+    /// Longest silence, in milliseconds; [`FOR_EVER`]: any.
+    silence_ms: u32,
     /// Milliseconds since the registry's origin.
     last_seen: AtomicU64,
     state: Mutex<State>,
@@ -328,13 +317,13 @@ impl Sessions {
     /// Registers a login and ends the device's earlier connection; `None` when the server stops. Also says whether the
     /// device has its earlier session again.
     pub fn insert(&self, new: NewSession<'_>, now: Instant) -> Option<(Arc<Session>, bool)> {
-        self.put(&new, u64::from(new.keepalive) * 1_500, None, now)
+        self.put(&new, u32::from(new.keepalive) * 1_500, None, now)
     }
 
     fn put(
         &self,
         new: &NewSession<'_>,
-        silence_ms: u64,
+        silence_ms: u32,
         behind: Option<Behind>,
         now: Instant,
     ) -> Option<(Arc<Session>, bool)> {
@@ -457,7 +446,8 @@ impl Sessions {
         let now = self.elapsed_ms(now);
         self.kept.lock().expire(now);
         self.each(|session| {
-            if now.saturating_sub(session.last_seen.load(Ordering::Relaxed)) > session.silence_ms {
+            let silent = now.saturating_sub(session.last_seen.load(Ordering::Relaxed));
+            if silent > session.silence_ms.into() && session.silence_ms != FOR_EVER {
                 session.end(Ending::Silent);
             }
         });

@@ -1,6 +1,6 @@
 //! Sessions of devices behind a gateway: in the registry like any other, but with no connection of their own.
 
-use super::{Ending, NewSession, Session, Sessions, State};
+use super::{Ending, FOR_EVER, NewSession, Session, Sessions, State};
 use crate::device::gateway::subs::Hub;
 use crate::device::link::Downlink;
 use crate::device::topic::Owner;
@@ -113,7 +113,7 @@ impl Sessions {
             is_gateway: false,
         };
         let behind = Behind { hub: Arc::downgrade(hub), in_line: AtomicBool::new(false) };
-        self.put(&new, u64::MAX, Some(behind), now).map(|(session, _)| session)
+        self.put(&new, FOR_EVER, Some(behind), now).map(|(session, _)| session)
     }
 
     /// Ends a device's session, if it is logged in through a gateway. Whether it was.
