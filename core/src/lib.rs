@@ -24,6 +24,7 @@ pub mod page;
 pub mod policy;
 pub mod quota;
 pub mod registration;
+pub mod share;
 pub mod target;
 pub mod task;
 pub mod text;

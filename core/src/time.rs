@@ -4,6 +4,10 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
 
+/// One millisecond, in microseconds.
+pub const MILLI_US: i64 = 1_000;
+/// One second, in microseconds.
+pub const SECOND_US: i64 = 1_000 * MILLI_US;
 /// One second, in milliseconds.
 pub const SECOND_MS: i64 = 1_000;
 /// One minute, in milliseconds.

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::device::link::DeviceLink;
 use crate::files::Blobs;
 use crate::files::address::Addresses;
+use crate::files::pace::Bandwidth;
 use crate::gate::{Gate, Limits};
 use crate::random::Random;
 use crate::seal::MasterKey;
@@ -42,6 +43,8 @@ pub struct App {
     pub tokens: Tokens,
     /// How many messages they have sent in this second.
     pub paces: Paces,
+    /// What downloads share.
+    pub bandwidth: Bandwidth,
     /// Uploaded bytes.
     pub blobs: Blobs,
     /// Access keys looked up lately.
@@ -85,6 +88,7 @@ impl App {
             addresses: Addresses::new(&master, &config),
             tokens: Tokens::new(&master, config.http_token_seconds),
             paces: Paces::default(),
+            bandwidth: Bandwidth::new(&config),
             access_keys: AccessKeys::default(),
             instances: Instances::default(),
             refused_calls: RefusedCalls::default(),

@@ -217,6 +217,13 @@ config! {
     download_url_seconds: i64 = 86_400;
     /// How long the token is good that a device gets by `/auth` for its messages by HTTP, in seconds.
     http_token_seconds: u32 = 604_800;
+    /// Bytes a second of all downloads together, by HTTP and by MQTT; those that run share them fairly. 0: no cap.
+    download_bytes_per_second: i64 = 0;
+    /// Bytes a second of each download by HTTP, and of each device that downloads by MQTT. 0: no cap.
+    download_device_bytes_per_second: i64 = 0;
+    /// Most downloads by HTTP at a time; who comes when there are as many is told when to come back (503 with
+    /// `Retry-After`). 0: no limit.
+    download_connections_max: u32 = 0;
     /// Most products of an instance.
     product_max: i64 = 1_000;
     /// Most packages of an instance.
@@ -370,6 +377,11 @@ impl Config {
         }
         if !(self.quota_scale.is_finite() && self.quota_scale >= 0.0) {
             return refuse("`quota_scale` must be 0 or more");
+        }
+        if self.download_bytes_per_second < 0 || self.download_device_bytes_per_second < 0 {
+            return refuse(
+                "`download_bytes_per_second` and `download_device_bytes_per_second` must be 0 (no cap) or more",
+            );
         }
         if self.minute_ms < 1
             || self.module_turn_minutes < 1

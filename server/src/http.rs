@@ -60,9 +60,9 @@ impl Http {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
         let path = request.uri().path();
-        if let Some(object_key) = path.strip_prefix('/').filter(|key| key.starts_with("ota/")) {
-            let query = request.uri().query().unwrap_or_default();
-            return download::answer(&self.app, request.method(), object_key, query, request.headers()).await;
+        let query = request.uri().query().unwrap_or_default();
+        if let Some(address) = download::Address::of(path, query) {
+            return download::answer(&self.app, request.method(), address, request.headers()).await;
         }
         if path.starts_with(TOPIC_PREFIX) {
             let base = self.base(caller, &request_host(&request, caller));

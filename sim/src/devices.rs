@@ -233,11 +233,10 @@ impl World {
     fn fetched(&self, fetch: &Fetch) -> Option<String> {
         let running = self.server.running.as_ref()?;
         let path = fetch.url.strip_prefix("http://")?.strip_prefix(HOST)?.strip_prefix('/')?;
-        let (key, query) = path.split_once('?')?;
-        let good = running.app.addresses.check_download(key, query, self.server.clock.peek());
-        let wanted = key.to_owned();
-        let there = self.server.read(move |tx| tx.file_find_any(&wanted)).ok()?.is_some();
-        let image = self.images.get(key).filter(|image| good && there && image.size == fetch.size)?;
+        let token = path.strip_prefix("d/")?;
+        let head = running.app.addresses.check_device_path(token, self.server.clock.peek())?;
+        let file = self.server.read(move |tx| tx.file_find_below(&head)).ok()??;
+        let image = self.images.get(file.object_key.as_str()).filter(|image| image.size == fetch.size)?;
         let method = match fetch.digest {
             SignMethod::Md5 => "md5",
             SignMethod::Sha256 => "sha256",

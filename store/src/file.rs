@@ -61,6 +61,12 @@ pub(crate) const FILE_OF_TASK: &str = "SELECT f.blob, f.size FROM task t JOIN jo
      WHERE t.device = ?1 AND +t.job = ?2 AND t.status IN (2, 3) AND j.download = 1 AND f.blob IS NOT NULL
      LIMIT 1";
 
+pub(crate) const FILE_BELOW: &str =
+    "SELECT x.id, x.object_key, x.blob, x.size, x.md5, x.sha256, x.firmware, x.unused_since
+     FROM file x LEFT JOIN firmware f ON f.id = x.firmware
+     WHERE x.object_key > ?1 AND x.object_key < ?2 AND x.blob IS NOT NULL AND f.deleted_at IS NULL
+     ORDER BY x.object_key LIMIT 1";
+
 impl Tx<'_> {
     /// Notes that an upload ticket for this key was given to the instance.
     pub fn file_ticket_insert(
@@ -149,6 +155,13 @@ impl Tx<'_> {
             &[object_key.into()],
             uploaded,
         )
+    }
+
+    /// The same for the only file whose key begins so, up to and with the last `/` of `head`.
+    pub fn file_find_below(&mut self, head: &str) -> Result<Option<UploadedFile>, StoreError> {
+        // `0` comes right after `/`: a range of the index.
+        let upto = format!("{}0", head.strip_suffix('/').unwrap_or(head));
+        self.query_one(FILE_BELOW, &[head.into(), (&upto).into()], uploaded)
     }
 
     /// Tickets and files that no package uses since a moment before `before`, at most `limit`, oldest first.

@@ -27,3 +27,12 @@ fn a_devices_tasks_in_a_batch_are_not_looked_for_among_all_tasks_of_the_batch() 
         );
     }
 }
+
+#[test]
+fn a_download_by_the_beginning_of_a_key_is_a_range_of_the_index() {
+    let steps = plan(crate::file::FILE_BELOW);
+    assert!(
+        steps.iter().any(|step| step.contains("USING INDEX file_object_key (object_key>? AND object_key<?)")),
+        "{steps:?}"
+    );
+}

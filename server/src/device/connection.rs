@@ -39,6 +39,8 @@ const HEADER_BYTES_MAX: usize = 5;
 /// What a device with MQTT 5 is told of that.
 pub(super) const WELCOME_PACKET_BYTES: u32 =
     (HEADER_BYTES_MAX + PACKET_BYTES_MAX + PROPERTIES_BYTES_MAX) as u32;
+/// A block that waits is looked at again after this time.
+const FETCH_WAIT_MAX: Duration = Duration::from_secs(5);
 /// No more messages are rendered while this many bytes wait to be written.
 pub(super) const BACKLOG_BYTES_MAX: usize = 64 * 1024;
 
@@ -282,6 +284,14 @@ impl<B: Backend> Endpoint<B> {
             }
             NextFetch::Of(whose) => whose,
         };
+        let held_back =
+            talk.fetches_of(&whose).map(|fetches| fetches.held_back(|| self.backend.block_pace()));
+        if let Some(wait) = held_back.filter(|wait| !wait.is_zero()) {
+            // Nothing is read from the device meanwhile: its silence is ours.
+            self.sessions.heard(session, now);
+            let _ = timeout(wait.min(FETCH_WAIT_MAX), session.woken()).await;
+            return;
+        }
         self.serve_fetch_of(wire, session, &whose, talk).await;
         talk.fetched(whose);
     }

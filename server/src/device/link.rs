@@ -5,6 +5,7 @@
 
 use super::gateway::{Answer, Request};
 use super::register::{Asked as Asking, Given, Refusal as NotRegistered};
+use crate::files::pace::Pace;
 use bytes::Bytes;
 use std::future::Future;
 use std::sync::Arc;
@@ -45,6 +46,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Reads a block of a file that a task of the device is for. Must not block.
     fn block(&self, device: DeviceNo, wanted: Wanted) -> impl Future<Output = Result<Block, NoBlock>> + Send;
+
+    /// What holds back the blocks of a device that begins to download; `None`: nothing does.
+    fn block_pace(&self) -> Option<Pace> {
+        None
+    }
 }
 
 /// A block that a device asks for, in the numbers that it was told; nothing is checked yet.

@@ -12,6 +12,8 @@
 
 pub mod admission;
 pub mod aliases;
+#[cfg(test)]
+mod c_sdks;
 pub mod connection;
 pub mod fetches;
 pub mod file_download;

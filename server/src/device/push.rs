@@ -9,6 +9,34 @@ use super::link::Package;
 use std::fmt::Write as _;
 use updraft_core::firmware::SignMethod;
 
+/// The keys of what devices are told. A tag of such a name is written with an escape, so that who searches the text
+/// does not take it for the key.
+pub const KEYS: &[&str] = &[
+    "code",
+    "data",
+    "id",
+    "message",
+    "size",
+    "sign",
+    "version",
+    "isDiff",
+    "url",
+    "streamId",
+    "streamFileId",
+    "dProtocol",
+    "signMethod",
+    "md5",
+    "digestsign",
+    "module",
+    "extData",
+    "files",
+    "fileSize",
+    "fileUrl",
+    "fileMd5",
+    "fileSign",
+    "fileName",
+];
+
 /// The key under which devices find a package's custom information.
 const UDI_KEY: &str = "_package_udi";
 
@@ -88,10 +116,16 @@ fn data(out: &mut String, package: &Package, base: &str) {
     if !package.tags.is_empty() || package.udi.is_some() {
         let mut extra = String::new();
         for tag in &package.tags {
-            text(&mut extra, &tag.key, &tag.value);
+            extra.push(',');
+            tag_key(&mut extra, &tag.key);
+            extra.push(':');
+            quoted_of_users(&mut extra, &tag.value);
         }
         if let Some(udi) = &package.udi {
-            text(&mut extra, UDI_KEY, udi);
+            extra.push(',');
+            quoted(&mut extra, UDI_KEY);
+            extra.push(':');
+            quoted_of_users(&mut extra, udi);
         }
         let _ = write!(out, r#","extData":{{{}}}"#, extra.trim_start_matches(','));
     }
@@ -118,7 +152,10 @@ fn files(out: &mut String, package: &Package, base: &str) {
             text(out, "fileMd5", &file.md5);
         }
         text(out, "fileSign", &file.sign);
-        text(out, "fileName", &file.name);
+        out.push(',');
+        quoted(out, "fileName");
+        out.push(':');
+        quoted_of_users(out, &file.name);
         out.push('}');
     }
     out.push(']');
@@ -135,6 +172,50 @@ fn first_text(out: &mut String, key: &str, value: &str) {
     quoted(out, key);
     out.push(':');
     quoted(out, value);
+}
+
+/// Appends a tag's key.
+fn tag_key(out: &mut String, key: &str) {
+    match key.split_at_checked(1).filter(|_| KEYS.contains(&key)) {
+        Some((first, rest)) => {
+            let first = first.chars().next().map_or(0, u32::from);
+            let _ = write!(out, "\"\\u{first:04x}{rest}\"");
+        }
+        None => quoted(out, key),
+    }
+}
+
+/// Appends a text of users. Link SDK for C 4.x finds the end of an object by counting brackets, in texts too; where
+/// they do not match in the text itself they are escaped.
+fn quoted_of_users(out: &mut String, value: &str) {
+    if matches_itself(value, '{', '}') && matches_itself(value, '[', ']') {
+        return quoted(out, value);
+    }
+    let start = out.len();
+    quoted(out, value);
+    let escaped = out.split_off(start);
+    for c in escaped.chars() {
+        match c {
+            '{' | '}' | '[' | ']' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+}
+
+/// Whether every bracket that is opened in a text is closed in it, and no other is.
+fn matches_itself(text: &str, open: char, close: char) -> bool {
+    let mut depth = 0_usize;
+    for c in text.chars() {
+        if c == open {
+            depth += 1;
+        } else if c == close {
+            let Some(outer) = depth.checked_sub(1) else { return false };
+            depth = outer;
+        }
+    }
+    depth == 0
 }
 
 /// Appends a JSON text that escapes no more than JSON demands.
@@ -248,6 +329,32 @@ mod tests {
                 r#""id":1,"message":"success"}"#
             )
         );
+    }
+
+    /// Small devices have a buffer of 1 KB for a message and of 128 bytes for an address.
+    #[test]
+    fn a_push_is_small_with_the_longest_usual_fields() {
+        let base = format!("https://{}:65535", "h".repeat(40));
+        let path = format!("/d/{}", "x".repeat(48));
+        assert!(base.len() + path.len() < 128);
+        let file = PackageFile { size: 1_048_576_000, path, ..file(&"n".repeat(32), &"a".repeat(64)) };
+        let longest = Package {
+            version: "v".repeat(64),
+            module: "m".repeat(64),
+            differential: true,
+            files: vec![file.clone()],
+            tags: Vec::new(),
+            udi: None,
+            ..rich()
+        };
+        let bytes = |package: &Package| push(package, &base, 1_777_439_217_705).len();
+        assert!(bytes(&longest) < 600, "{}", bytes(&longest));
+        // What is left is for the operator's texts: tags, custom information, more files.
+        let tag = Tag { key: "k".repeat(30), value: "v".repeat(64) };
+        let tagged = Package { tags: vec![tag; 4], ..longest.clone() };
+        assert!(bytes(&tagged) < 1_024, "{}", bytes(&tagged));
+        let several = Package { version: "2.0.0".to_owned(), files: vec![file; 2], ..longest };
+        assert!(bytes(&several) < 1_024, "{}", bytes(&several));
     }
 
     #[test]

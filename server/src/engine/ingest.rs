@@ -15,6 +15,7 @@ use crate::device::register;
 use crate::engine;
 use crate::engine::advance::{Door, Effects};
 use crate::files::block;
+use crate::files::pace::Pace;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -96,6 +97,10 @@ impl Backend for Ingest {
 
     async fn block(&self, device: DeviceNo, wanted: Wanted) -> Result<Block, NoBlock> {
         block::read(&self.app, device, wanted).await
+    }
+
+    fn block_pace(&self) -> Option<Pace> {
+        self.app.bandwidth.pace()
     }
 }
 

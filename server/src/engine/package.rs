@@ -20,7 +20,7 @@ pub fn of(firmware: &Firmware, job: &Job, addresses: &Addresses, now: Timestamp)
             .map(|file| PackageFile {
                 name: file.name.clone().unwrap_or_default(),
                 size: file.size,
-                path: addresses.download_path(&file.object_key, now),
+                path: addresses.device_path(&file.object_key, now),
                 sign: file.digest(method).to_owned(),
                 md5: file.md5.clone(),
             })

@@ -5,7 +5,7 @@ use crate::api::sign::{hmac_sha1, hmac_sha256, same};
 use crate::config::Config;
 use crate::seal::MasterKey;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use updraft_core::time::{SECOND_MS, Timestamp};
 
@@ -13,6 +13,7 @@ use updraft_core::time::{SECOND_MS, Timestamp};
 pub struct Addresses {
     upload_key: [u8; 32],
     download_key: [u8; 32],
+    device_key: [u8; 32],
     ticket_ms: i64,
     download_ms: i64,
 }
@@ -38,6 +39,16 @@ pub enum TicketRefusal {
     OtherKey,
 }
 
+/// What stands before the token in a device's path.
+pub const DEVICE_PATH: &str = "/d/";
+/// Where the keys of packages' files are.
+const FILE_FOLDER: &str = "ota/";
+/// Bytes of the random part of a key.
+const ID_BYTES: usize = 16;
+/// 128 bits are plenty, and devices have short buffers.
+const SIGNATURE_BYTES: usize = 16;
+const TOKEN_BYTES: usize = ID_BYTES + 4 + SIGNATURE_BYTES;
+
 /// The name under which form uploads are signed; there is one such key per server.
 const UPLOAD_KEY_ID: &str = "updraft-upload";
 
@@ -47,6 +58,7 @@ impl Addresses {
         Self {
             upload_key: master.derive("upload"),
             download_key: master.derive("download"),
+            device_key: master.derive("device download"),
             ticket_ms: config.upload_ticket_seconds * SECOND_MS,
             download_ms: config.download_url_seconds * SECOND_MS,
         }
@@ -115,11 +127,46 @@ impl Addresses {
             && expires.saturating_mul(SECOND_MS) >= now.0
     }
 
+    /// The path under which devices fetch a file for a while: short, since many have buffers of 128 bytes for an
+    /// address. It holds the random part of the file's key, when it ends, and 128 bits of a signature of both.
+    pub fn device_path(&self, object_key: &str, now: Timestamp) -> String {
+        let Some(id) = file_id(object_key) else { return self.download_path(object_key, now) };
+        let expires = u32::try_from(now.plus_ms(self.download_ms).0 / SECOND_MS).unwrap_or(u32::MAX);
+        format!("{DEVICE_PATH}{}", self.device_token(&id, expires))
+    }
+
+    /// What the key of the file begins with that a device's path leads to, if the path is ours and still good; `token`
+    /// is what stands behind [`DEVICE_PATH`].
+    pub fn check_device_path(&self, token: &str, now: Timestamp) -> Option<String> {
+        let bytes: [u8; TOKEN_BYTES] = URL_SAFE_NO_PAD.decode(token).ok()?.try_into().ok()?;
+        let (id, rest) = bytes.split_first_chunk::<ID_BYTES>()?;
+        let (expires, _) = rest.split_first_chunk::<4>()?;
+        let expires = u32::from_be_bytes(*expires);
+        let ours = same(token, &self.device_token(id, expires));
+        (ours && i64::from(expires) * SECOND_MS >= now.0).then(|| head_of(id))
+    }
+
+    fn device_token(&self, id: &[u8; ID_BYTES], expires: u32) -> String {
+        let said = [&id[..], &expires.to_be_bytes()].concat();
+        let mac = hmac_sha256(&self.device_key, &said);
+        URL_SAFE_NO_PAD.encode([&said[..], &mac[..SIGNATURE_BYTES]].concat())
+    }
+
     fn download_signature(&self, object_key: &str, expires: i64) -> String {
         let mac = hmac_sha256(&self.download_key, format!("GET\n{object_key}\n{expires}").as_bytes());
-        // 128 bits are plenty, and devices have short buffers.
-        hex::encode(&mac[..16])
+        hex::encode(&mac[..SIGNATURE_BYTES])
     }
+}
+
+/// The random part of the key of a package's file.
+fn file_id(object_key: &str) -> Option<[u8; ID_BYTES]> {
+    let (id, _) = object_key.strip_prefix(FILE_FOLDER)?.split_once('/')?;
+    hex::decode(id).ok()?.try_into().ok().filter(|id| object_key.starts_with(&head_of(id)))
+}
+
+/// What all keys with this random part begin with; it is one file's.
+fn head_of(id: &[u8; ID_BYTES]) -> String {
+    format!("{FILE_FOLDER}{}/", hex::encode(id))
 }
 
 /// The key in an address that GenerateOTAUploadURL gave; whatever host the caller saw in front of it.
@@ -140,7 +187,7 @@ fn key_of(url: &str) -> Option<&str> {
 
 /// Whether a text has the form of the keys of packages' files.
 pub fn is_object_key(key: &str) -> bool {
-    is_key_below(key, "ota/")
+    is_key_below(key, FILE_FOLDER)
 }
 
 fn is_key_below(key: &str, folder: &str) -> bool {
@@ -192,6 +239,37 @@ mod tests {
         assert!(!a.check_download(KEY, &query.replace("Expires=1", "Expires=2"), NOW));
         assert!(!a.check_download(KEY, "", NOW));
         assert!(path.len() < 200, "devices have short buffers");
+    }
+
+    #[test]
+    fn a_devices_path_is_short_and_good_for_its_key_and_time() {
+        let a = addresses();
+        let key = "ota/000102030405060708090a0b0c0d0e0f/Abc123.tar.gz";
+        let path = a.device_path(key, NOW);
+        let token = path.strip_prefix(DEVICE_PATH).unwrap();
+        assert_eq!(token.len(), 48);
+        assert!(token.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)), "no `:`, no quote");
+        let address = format!("https://{}:65535{path}", "h".repeat(40));
+        assert!(address.len() < 128, "with the longest usual host: {}", address.len());
+        let found = a.check_device_path(token, NOW);
+        assert_eq!(found.as_deref(), Some("ota/000102030405060708090a0b0c0d0e0f/"));
+        assert!(a.check_device_path(token, NOW.plus_ms(86_400_000)).is_some());
+        assert!(a.check_device_path(token, NOW.plus_ms(86_401_000)).is_none(), "its time is over");
+        for at in 0..token.len() {
+            for other in ["A", "b"].into_iter().filter(|other| token[at..=at] != **other) {
+                let changed = format!("{}{other}{}", &token[..at], &token[at + 1..]);
+                assert_eq!(a.check_device_path(&changed, NOW), None, "{changed}");
+            }
+        }
+        for bad in ["", "A", &token[..47], &format!("{token}A"), &format!("{token}="), "é"] {
+            assert_eq!(a.check_device_path(bad, NOW), None, "{bad}");
+        }
+        let other = Addresses::new(&MasterKey::new(&[2; 32]).unwrap(), &Config::default());
+        assert_eq!(other.check_device_path(token, NOW), None, "another server's");
+        assert_ne!(a.device_path(key, NOW.plus_ms(1_000)), path, "asked for later, it is good for longer");
+        for odd in [KEY, "ota/000102030405060708090A0B0C0D0E0F/x", "ota/000102030405060708090a0b0c0d0e0f"] {
+            assert_eq!(a.device_path(odd, NOW), a.download_path(odd, NOW), "{odd}");
+        }
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! A response body that reads a part of a file by position.
 //!
+//! With a pace (`pace.rs`) it hands out no more than that allows.
+//!
 //! What the system has in its cache is read at once, into buffers that are used again; only what must come
 //! from the disk costs a hop to the blocking pool, two chunks ahead. A popular package is always in the cache.
 
+use super::pace::{Pace, Running};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
@@ -81,6 +84,12 @@ pub struct FileBody {
     /// When the last chunk was handed out; the next is asked for when that is on its way.
     handed_out: Option<Instant>,
     pending: VecDeque<JoinHandle<io::Result<Bytes>>>,
+    /// What holds it back, if something does.
+    pace: Option<Box<Pace>>,
+    /// How many bytes it may read now.
+    granted: u64,
+    /// Its place among those that may run at a time.
+    _running: Option<Running>,
 }
 
 impl FileBody {
@@ -94,7 +103,16 @@ impl FileBody {
             ask_cache: true,
             handed_out: None,
             pending: VecDeque::new(),
+            pace: None,
+            granted: u64::MAX,
+            _running: None,
         }
+    }
+
+    /// The same as one of those that may run at a time, at a pace.
+    #[must_use]
+    pub fn within(self, running: Running, pace: Option<Pace>) -> Self {
+        Self { pace: pace.map(Box::new), _running: Some(running), ..self }
     }
 
     /// How much is read from the cache at a time.
@@ -107,7 +125,8 @@ impl FileBody {
     fn read_cached(&mut self) -> Option<Bytes> {
         let bytes = self.chunk_bytes();
         let mut chunk = Chunk::take(bytes);
-        let wanted = chunk.buffer.get_mut(..bytes.min(self.end - self.read_at) as usize)?;
+        let wanted = bytes.min(self.end - self.read_at).min(self.granted);
+        let wanted = chunk.buffer.get_mut(..wanted as usize)?;
         let read = loop {
             let slices = &mut [IoSliceMut::new(wanted)];
             match rustix::io::preadv2(&self.file, slices, self.read_at, ReadWriteFlags::NOWAIT) {
@@ -128,12 +147,26 @@ impl FileBody {
         chunk.filled = read;
         self.read_at += read as u64;
         self.handed_out = Some(Instant::now());
+        self.spend(read as u64);
+        // Thousands may wait for small pieces, and a chunk for each would be held for nothing.
+        if self.pace.is_some() && read as u64 <= CHUNK_BYTES / 4 {
+            return Some(Bytes::copy_from_slice(chunk.as_ref()));
+        }
         Some(Bytes::from_owner(chunk))
     }
 
+    /// Notes that so much of what was granted is read.
+    fn spend(&mut self, bytes: u64) {
+        if let Some(pace) = &mut self.pace {
+            pace.sent(bytes);
+        }
+    }
+
     fn read_ahead(&mut self) {
-        while self.pending.len() < CHUNKS_AHEAD && self.read_at < self.end {
-            let (at, length) = (self.read_at, CHUNK_BYTES.min(self.end - self.read_at));
+        // At a pace, what is granted is read, and nothing ahead.
+        let ahead = if self.pace.is_some() { 1 } else { CHUNKS_AHEAD };
+        while self.pending.len() < ahead && self.read_at < self.end {
+            let (at, length) = (self.read_at, CHUNK_BYTES.min(self.end - self.read_at).min(self.granted));
             let file = Arc::clone(&self.file);
             self.pending.push_back(tokio::task::spawn_blocking(move || {
                 let mut chunk = Chunk::take(CHUNK_BYTES);
@@ -143,7 +176,20 @@ impl FileBody {
                 Ok(Bytes::from_owner(chunk))
             }));
             self.read_at += length;
+            self.spend(length);
         }
+    }
+
+    /// Waits until the next bytes may be read.
+    fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let left = self.end - self.read_at;
+        if let Some(pace) = &mut self.pace
+            && self.pending.is_empty()
+            && left > 0
+        {
+            self.granted = std::task::ready!(pace.poll_granted(cx, left));
+        }
+        Poll::Ready(())
     }
 }
 
@@ -155,6 +201,7 @@ impl Body for FileBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        std::task::ready!(self.poll_granted(cx));
         if self.ask_cache
             && self.pending.is_empty()
             && self.read_at < self.end

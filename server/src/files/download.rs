@@ -8,27 +8,76 @@ use crate::http::{Known, Reply, plain_reply};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
+use updraft_store::{StoreError, UploadedFile};
 
-/// Answers GET and HEAD of `/ota/…`.
-pub async fn answer(app: &App, method: &Method, object_key: &str, query: &str, headers: &HeaderMap) -> Reply {
+/// When who is sent away may come back, at the earliest.
+const RETRY_AFTER_SECONDS: u32 = 5;
+/// How much later, at most.
+const RETRY_SPREAD_SECONDS: u32 = 25;
+
+/// How a download is addressed; nothing is checked yet.
+#[derive(Debug, Clone, Copy)]
+pub enum Address<'a> {
+    /// By the file's key, with a signature in the query: what QueryOTAFirmware shows.
+    Key {
+        /// The key.
+        key: &'a str,
+        /// The query.
+        query: &'a str,
+    },
+    /// By a token: what devices are told.
+    Token(&'a str),
+}
+
+impl<'a> Address<'a> {
+    /// The address that a path and query are, if they are one.
+    pub fn of(path: &'a str, query: &'a str) -> Option<Self> {
+        if let Some(token) = path.strip_prefix(address::DEVICE_PATH) {
+            return Some(Self::Token(token));
+        }
+        path.strip_prefix('/').filter(|key| key.starts_with("ota/")).map(|key| Self::Key { key, query })
+    }
+
+    /// The file that it leads to now: outside an error of the database, inside `None` for a file that is not there.
+    async fn file(self, app: &App) -> Result<Result<Option<UploadedFile>, StoreError>, NotSigned> {
+        match self {
+            Self::Key { key, query } => {
+                if !address::is_object_key(key) || !app.addresses.check_download(key, query, app.now()) {
+                    return Err(NotSigned);
+                }
+                let key = key.to_owned();
+                Ok(app.store.read(move |tx| tx.file_find_any(&key)).await)
+            }
+            Self::Token(token) => {
+                let head = app.addresses.check_device_path(token, app.now()).ok_or(NotSigned)?;
+                Ok(app.store.read(move |tx| tx.file_find_below(&head)).await)
+            }
+        }
+    }
+}
+
+/// An address that is not ours, or whose time is over.
+struct NotSigned;
+
+/// Answers GET and HEAD of a download.
+pub async fn answer(app: &App, method: &Method, address: Address<'_>, headers: &HeaderMap) -> Reply {
     if method != Method::GET && method != Method::HEAD {
         let mut reply = plain_reply(StatusCode::METHOD_NOT_ALLOWED, "Use GET or HEAD.\n");
         reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return reply;
     }
-    if !address::is_object_key(object_key) || !app.addresses.check_download(object_key, query, app.now()) {
-        return plain_reply(
-            StatusCode::FORBIDDEN,
-            "The address is not signed, or its time is over: ask for a new one.\n",
-        );
-    }
-    let wanted = object_key.to_owned();
-    let file = match app.store.read(move |tx| tx.file_find_any(&wanted)).await {
-        Ok(Some(file)) => file,
-        Ok(None) => return plain_reply(StatusCode::NOT_FOUND, "There is no such file.\n"),
-        Err(error) => {
+    let file = match address.file(app).await {
+        Err(NotSigned) => {
+            return plain_reply(
+                StatusCode::FORBIDDEN,
+                "The address is not signed, or its time is over: ask for a new one.\n",
+            );
+        }
+        Ok(Ok(Some(file))) => file,
+        Ok(Ok(None)) => return plain_reply(StatusCode::NOT_FOUND, "There is no such file.\n"),
+        Ok(Err(error)) => {
             tracing::error!(%error, "a download could not be looked up");
-            return plain_reply(StatusCode::SERVICE_UNAVAILABLE, "Try again later.\n");
+            return later(app, "Try again later.\n");
         }
     };
     let opened = app.blobs.read(&file.blob);
@@ -45,12 +94,19 @@ pub async fn answer(app: &App, method: &Method, object_key: &str, query: &str, h
         return reply;
     };
     let (start, length) = range.map_or((0, total), |(first, last)| (first, last - first + 1));
-    metrics::counter!("updraft_downloads_total").increment(1);
     let body = if method == Method::HEAD {
         Full::new(Bytes::new()).map_err(|never| match never {}).boxed()
     } else {
-        FileBody::new(opened, start, length).boxed()
+        let Some(running) = app.bandwidth.begin() else {
+            metrics::counter!("updraft_downloads_refused_total").increment(1);
+            return later(
+                app,
+                "Too many downloads are running (`download_connections_max`); try again later.\n",
+            );
+        };
+        FileBody::new(opened, start, length).within(running, app.bandwidth.pace()).boxed()
     };
+    metrics::counter!("updraft_downloads_total").increment(1);
     let mut reply = Reply::new(body);
     reply.extensions_mut().insert(Known);
     let headers = reply.headers_mut();
@@ -62,6 +118,15 @@ pub async fn answer(app: &App, method: &Method, object_key: &str, query: &str, h
         set(headers, header::CONTENT_RANGE, &format!("bytes {first}-{last}/{total}"));
         *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
+    reply
+}
+
+/// The server has too much to do. Devices that all came at once do not come back all at once.
+fn later(app: &App, why: &str) -> Reply {
+    let [drawn] = app.random.bytes::<1>("retry_after");
+    let wait = RETRY_AFTER_SECONDS + u32::from(drawn) * RETRY_SPREAD_SECONDS / u32::from(u8::MAX);
+    let mut reply = plain_reply(StatusCode::SERVICE_UNAVAILABLE, why);
+    reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
     reply
 }
 

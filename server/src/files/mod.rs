@@ -6,6 +6,7 @@ pub mod block;
 mod body;
 mod busy;
 pub mod download;
+pub mod pace;
 pub mod purge;
 pub mod reserve;
 pub mod upload;

@@ -1,5 +1,6 @@
 //! Files: packages of several, the end of those that nobody uses, and the disk's reserve.
 
+use crate::rules::pull;
 use crate::server::{Answer, HOST, TestServer, form};
 use crate::shop::{IMAGE, IMAGE_MD5, IMAGE_SHA256, Shop, changed, pairs, text, without};
 use bytes::Bytes;
@@ -11,7 +12,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use updraft_core::time::Timestamp;
+use updraft_server::device::link::Downlink;
 use updraft_server::files::{purge, upload};
+use updraft_store::Location;
 
 const HOUR_MS: i64 = 3_600_000;
 const OTHER: &[u8] = b"another image";
@@ -68,6 +71,65 @@ async fn a_package_of_several_files_shows_each_with_an_address_of_its_own() {
     for address in &addresses {
         assert_eq!(download(&server, address.as_str().unwrap()).await.status, 200);
     }
+}
+
+/// The path of the address that the device was told last.
+fn told(server: &TestServer) -> String {
+    let sent = std::mem::take(&mut *server.sent.lock().unwrap());
+    let paths = sent.into_iter().filter_map(|(_, downlink)| match downlink {
+        Downlink::PullReply { package: Some((.., package)), .. } => Some(package.files[0].path.clone()),
+        _ => None,
+    });
+    paths.last().expect("it was told")
+}
+
+#[tokio::test]
+async fn each_question_gets_a_fresh_address_and_an_old_one_ends() {
+    let server = TestServer::on_disk().await;
+    let shop = Shop::open(&server).await;
+    let device = shop.device("lamp-1").await;
+    let firmware = shop.package().await;
+    shop.batch(&firmware, "lamp-1", &[]).await;
+    let fetch = async |path: &str| server.send(Request::get(path)).await;
+    server.device(&device, pull()).await;
+    let first = told(&server);
+    assert_eq!(fetch(&first).await.body.as_bytes(), IMAGE);
+    server.later_ms(HOUR_MS);
+    server.device(&device, pull()).await;
+    let second = told(&server);
+    assert_ne!(first, second);
+    assert_eq!((fetch(&first).await.status, fetch(&second).await.status), (200, 200));
+    // The first one is good for a day, and the second an hour longer.
+    server.later_ms(23 * HOUR_MS + 1_000);
+    assert_eq!((fetch(&first).await.status, fetch(&second).await.status), (403, 200));
+    assert_eq!(fetch(&format!("{second}x")).await.status, 403);
+    assert_eq!(fetch("/d/").await.status, 403);
+    server.ok("DeleteOTAFirmware", &[("FirmwareId", firmware.as_str())]).await;
+    assert_eq!(fetch(&second).await.status, 404, "its package is deleted");
+}
+
+#[tokio::test]
+async fn who_comes_when_too_many_download_is_told_when_to_come_back() {
+    let server = TestServer::with(Location::Inline, |config| config.download_connections_max = 1).await;
+    let shop = Shop::open(&server).await;
+    let device = shop.device("lamp-1").await;
+    shop.batch(&shop.package().await, "lamp-1", &[]).await;
+    server.device(&device, pull()).await;
+    let path = told(&server);
+    let first = server.app.bandwidth.begin();
+    let mut waits = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        let answer = server.send(Request::get(&path)).await;
+        assert_eq!(answer.status, 503);
+        let wait: u64 = answer.header("retry-after").parse().unwrap();
+        assert!((5..=30).contains(&wait), "{wait}");
+        waits.insert(wait);
+    }
+    assert!(waits.len() > 1, "who was sent away together does not come back together");
+    assert_eq!(server.send(Request::head(&path)).await.status, 200);
+    drop(first);
+    assert_eq!(server.send(Request::get(&path)).await.status, 200);
+    assert_eq!(server.send(Request::get(&path)).await.status, 200, "it has ended");
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use super::world::*;
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::AsyncWriteExt;
-use updraft_server::device::{firmware_get, inform, progress};
+use updraft_core::limits::{MQTT_PAYLOAD_BYTES_MAX, PROGRESS_DESC_CHARS_MAX};
+use updraft_server::device::link::DeviceEvent;
+use updraft_server::device::{file_download, firmware_get, inform, progress};
 
 /// Xorshift: the same nonsense in every run.
 struct Dice(u64);
@@ -98,15 +100,72 @@ fn no_payload_makes_a_decoder_panic() {
         r#"{"id":"123","params":{"version":"1.0.1","module":"MCU"}}"#,
         r#"{"id":1.5e3,"params":{"step":"-50","desc":"\u8def\u0000","module":null}}"#,
         r#"{"id":[{"a":"b"}],"params":{"step":50,"desc":{"x":[1,2]}}}"#,
+        r#"{"id":"1","params":{"fileToken":"default","fileInfo":{"streamId":7,"fileId":1,},"fileBlock":{"size":"256","offset":0}}}"#,
     ];
     let mut dice = Dice(0x2545_f491_4f6c_dd1d);
     let mut understood = 0;
     for round in 0..60_000 {
         let mut payload = seeds[round % seeds.len()].as_bytes().to_vec();
         dice.mutate(&mut payload);
-        for decode in [inform::decode, progress::decode, firmware_get::decode] {
+        for decode in [inform::decode, progress::decode, firmware_get::decode, firmware_get::decode_request] {
             understood += usize::from(decode(&payload).is_ok());
         }
+        understood += usize::from(file_download::decode(&payload).is_ok());
     }
     assert!(understood > 1_000, "{understood}");
+}
+
+/// The longest payloads, of what costs a parser most: depth, long numbers, escapes, keys, commas too many.
+#[test]
+fn the_longest_payloads_leave_little_behind() {
+    let forms = [
+        "@",
+        r#"{"id":@,"params":{"version":"1.0.0"}}"#,
+        r#"{"params":{"version":@,"step":@}}"#,
+        r#"{"params":{"version":"1.0.0","step":1,"module":@}}"#,
+        r#"{"params":{"version":"1.0.0","step":1,"desc":@}}"#,
+        r#"{"params":{"version":"1.0.0","step":1,"x":@}}"#,
+        r#"{"params":{"fileToken":@,"fileInfo":{"streamId":1,"fileId":1,},"fileBlock":{"size":1,"offset":0}}}"#,
+        r#"{"params":{"fileInfo":{"streamId":@,"fileId":1,},"fileBlock":{"size":1,"offset":0}}}"#,
+    ];
+    // What comes before, what is repeated, what comes after.
+    let fillers = [
+        ("", "[", ""),
+        ("", r#"{"params":"#, ""),
+        ("1", "9", ""),
+        ("0.", "0", "1e9999"),
+        ("\"", "\\u0000", "\""),
+        ("\"", "x", "\""),
+        ("[", "1,", "1]"),
+        ("{", r#""a":1,"#, r#""a":1}"#),
+        ("[", " ,}", "]"),
+        ("\"", "路", "\""),
+    ];
+    for form in forms {
+        for (before, piece, after) in fillers {
+            let room = MQTT_PAYLOAD_BYTES_MAX - form.len() - before.len() - after.len();
+            let filler =
+                format!("{before}{}{after}", piece.repeat(room / piece.len() / form.matches('@').count()));
+            let payload = form.replace('@', &filler);
+            for decode in
+                [inform::decode, progress::decode, firmware_get::decode, firmware_get::decode_request]
+            {
+                let kept = match decode(payload.as_bytes()) {
+                    Err(_) => 0,
+                    Ok(DeviceEvent::Report { module, version }) => module.len().max(version.len()),
+                    Ok(
+                        DeviceEvent::Progress { module, desc, .. }
+                        | DeviceEvent::Failure { module, desc, .. },
+                    ) => module.len().max(desc.len()),
+                    Ok(DeviceEvent::Pull { module, asked }) => module.len().max(asked.id.len()),
+                    Ok(other) => panic!("{other:?}"),
+                };
+                assert!(kept <= 4 * PROGRESS_DESC_CHARS_MAX, "{form} with {piece} leaves {kept} bytes");
+            }
+            if let Ok(request) = file_download::decode(payload.as_bytes()) {
+                let kept = format!("{request:?}").len();
+                assert!(kept < 2_048, "{form} with {piece} leaves {kept} bytes");
+            }
+        }
+    }
 }

@@ -15,6 +15,8 @@ cases! {
         an_object_key_is_given_out_once,
         an_uploaded_file_comes_back_with_its_digests,
         another_accounts_file_is_not_found_but_can_be_downloaded,
+        a_file_is_found_by_what_its_key_begins_with,
+    a_file_is_found_by_what_its_key_begins_with,
         a_file_may_be_uploaded_again_until_a_package_uses_it,
         the_blob_that_an_upload_replaces_is_named,
         an_upload_without_a_ticket_is_refused,
@@ -78,6 +80,22 @@ fn another_accounts_file_is_not_found_but_can_be_downloaded(store: &Store) {
     let stranger = crate::shop::stranger(store);
     assert_eq!(read(store, move |tx| tx.file_find(stranger, "k")), None);
     assert_eq!(read(store, |tx| tx.file_find_any("k")).map(|file| file.no), Some(no));
+}
+
+fn a_file_is_found_by_what_its_key_begins_with(store: &Store) {
+    let shop = Shop::open(store);
+    for key in ["ota/aa/one.bin", "ota/ab/two.bin", "ota/ab0/three.bin"] {
+        ticket(store, shop, key);
+        assert!(uploaded(store, key, key));
+    }
+    ticket(store, shop, "ota/ac/never.bin");
+    let found =
+        |head: &'static str| read(store, move |tx| tx.file_find_below(head)).map(|file| file.object_key);
+    assert_eq!(found("ota/aa/").as_deref(), Some("ota/aa/one.bin"));
+    assert_eq!(found("ota/ab/").as_deref(), Some("ota/ab/two.bin"));
+    assert_eq!(found("ota/ac/"), None, "it was never uploaded");
+    assert_eq!(found("ota/a/"), None);
+    assert_eq!(found("ota/b/"), None);
 }
 
 fn a_file_may_be_uploaded_again_until_a_package_uses_it(store: &Store) {
