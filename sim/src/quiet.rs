@@ -15,9 +15,9 @@ use updraft_core::task::{Task, TaskStatus};
 use updraft_core::time::MINUTE_MS;
 use updraft_fleet::{Behaviour, Delivery};
 
-/// How long everything that can end may take: the longest schedule, the longest time-out, the slowest device
-/// twice, the slowest batch, and rests of old updates.
-const WITHIN_MINUTES: i64 = 240;
+/// How long everything that can end may take: the longest schedule, the longest time-out, ten times over for a device
+/// that a dynamic batch takes in again and again, the slowest device twice, the slowest batch, and rests of old updates.
+const WITHIN_MINUTES: i64 = 400;
 /// How often every device reconnects meanwhile.
 const RECONNECT_MINUTES: i64 = 5;
 /// Tasks on one page of ListOTATaskByJob.

@@ -71,7 +71,8 @@ impl Turns {
             let Some(task) = after.get(&no) else { continue };
             let first = before.get(&no).is_none_or(|was| was.status < TaskStatus::Notified);
             let alone = open(task.device).count() < 2;
-            if first || !alone && !self.has_turn(no, now) {
+            let waited = before.get(&no).is_some_and(|was| was.hold_until.is_some());
+            if first || !alone && (waited || !self.has_turn(no, now)) {
                 self.began.insert(no, now);
             }
         }

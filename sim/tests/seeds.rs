@@ -14,11 +14,11 @@ fn holds(seeds: impl IntoIterator<Item = u64>) {
 /// Each showed something once; what is drawn has grown since, so that they may be other worlds now. 2: devices pushed
 /// faster than the batch allows; 3: a difference for a device with another version; 13: a push written after its
 /// task's cancellation; 18: a push while a cancellation is under way; 21: a difference that waited in a session and
-/// was sent too late; and of the checks themselves, 5037: that a newer batch's tasks stay, 70222: that a batch may
+/// was sent too late; 73: a package that a device asked for again and that had no turn then; and of the checks themselves, 5037: that a newer batch's tasks stay, 70222: that a batch may
 /// have more than one page of tasks.
 #[test]
 fn remembered_seeds_hold() {
-    holds([2, 3, 13, 18, 21, 5_037, 70_222]);
+    holds([2, 3, 13, 18, 21, 73, 5_037, 70_222]);
 }
 
 #[test]

@@ -289,6 +289,9 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let mut package = None;
         for no in open {
             if package.is_none() && self.apply(no, &Event::Pull)? {
+                if self.begins_a_turn(no) {
+                    self.apply(no, &Event::Turn)?;
+                }
                 package = self.package(no).map(|(revision, package, _)| (no, revision, package));
             }
         }

@@ -246,6 +246,23 @@ async fn who_asks_is_answered_whoever_has_the_turn() {
 }
 
 #[tokio::test]
+async fn what_a_device_asks_for_again_has_its_turn_again() {
+    let server = TestServer::on_disk().await;
+    let world = World::open(&server).await;
+    world.batch("default", &[]).await;
+    world.batch("radio", &[]).await;
+    world.pass(60).await;
+    assert_eq!(world.told(), ["default", "radio"]);
+    world.pass(70).await;
+    world.happens(pull("radio")).await;
+    world.leave(1).await;
+    world.connect(2).await;
+    assert_eq!(world.told(), ["radio"]);
+    world.pass(60).await;
+    assert_eq!(world.told(), ["default"], "and then the other");
+}
+
+#[tokio::test]
 async fn a_task_that_waits_for_its_turn_takes_no_slot_and_gets_one_when_it_comes() {
     let server = TestServer::on_disk().await;
     let world = World::open(&server).await;

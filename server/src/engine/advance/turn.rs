@@ -31,11 +31,10 @@ impl Door<'_, '_> {
     }
 
     pub(super) fn push(&mut self, no: TaskNo) -> Result<(), StoreError> {
-        let again = self.status(no).is_some_and(|status| status > TaskStatus::Queued);
         if !self.apply(no, &Event::Push)? {
             return Ok(());
         }
-        if again && self.begins_a_turn(no) {
+        if self.begins_a_turn(no) {
             self.apply(no, &Event::Turn)?;
         }
         if let Some((revision, package, device)) = self.package(no) {
@@ -45,8 +44,9 @@ impl Door<'_, '_> {
         Ok(())
     }
 
-    /// Whether a repeated push is to be noted, so that others wait: not if there are none, but for another attempt.
-    fn begins_a_turn(&self, no: TaskNo) -> bool {
+    /// Whether that the device was told again is to be noted, so that others wait: not if there are none, but for
+    /// another attempt. What it was told for the first time has its turn from that.
+    pub(super) fn begins_a_turn(&self, no: TaskNo) -> bool {
         let Some(task) = self.task(no) else { return false };
         let alone = self.open_of(task.device).len() == 1;
         task.hold_until.is_some()
