@@ -51,6 +51,12 @@ class World:
     def product(self):
         return self.backend.product()
 
+    @functools.cached_property
+    def certified(self):
+        """A device of a product whose devices log in with certificates."""
+        made = self.ok("CreateProduct", ProductName=unique("x509"), NodeType=0, AuthType="x509")
+        return self.backend.device(made["ProductKey"])
+
     def new_device(self):
         return self.backend.device(self.product)
 
@@ -280,6 +286,11 @@ def _(world):
 @case("QueryDeviceDetail", NO_PRODUCT, NO_DEVICE, NO_IOT_ID)
 def _(world):
     return names(world.reporter)
+
+
+@case("QueryDeviceCert", NO_PRODUCT, ({"DeviceName": "no-such-device"}, "iot.device.NotExistedDevice"))
+def _(world):
+    return names(world.certified)
 
 
 @case("QueryDeviceInfo", NO_PRODUCT, NO_DEVICE, NO_IOT_ID)

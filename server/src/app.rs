@@ -5,6 +5,7 @@ use crate::api::audit::RefusedCalls;
 use crate::api::device::query_device_statistics::SharedCounts;
 use crate::api::nonce::Nonces;
 use crate::api::quota::Quotas;
+use crate::authority::Authority;
 use crate::channel::pace::Paces;
 use crate::channel::token::Tokens;
 use crate::clock::Clock;
@@ -37,6 +38,8 @@ pub struct App {
     pub random: Random,
     /// Seals secrets.
     pub master: MasterKey,
+    /// What gives devices their certificates.
+    pub authority: Arc<Authority>,
     /// Signs and checks upload and download addresses.
     pub addresses: Addresses,
     /// Tokens of devices that speak by HTTP.
@@ -112,6 +115,7 @@ impl App {
             clock,
             random,
             master,
+            authority: Arc::default(),
             blobs,
             link,
         })

@@ -4,6 +4,7 @@
 use crate::tls::{Identity, TlsError, provider, validity};
 use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::path::PathBuf;
@@ -95,6 +96,18 @@ impl Certificates {
             .with_no_client_auth()
             .with_cert_resolver(Arc::<Self>::clone(self));
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        Ok(Arc::new(config))
+    }
+
+    /// A configuration for devices' ports, where clients may show certificates.
+    pub fn device_config(
+        self: &Arc<Self>,
+        clients: Arc<dyn ClientCertVerifier>,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(Arc::<Self>::clone(self));
         Ok(Arc::new(config))
     }
 

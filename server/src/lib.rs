@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod app;
+pub mod authority;
 pub mod backup;
 pub mod certificates;
 pub mod channel;

@@ -2,6 +2,7 @@
 
 use crate::api::audit;
 use crate::app::App;
+use crate::authority::AsksForCertificates;
 use crate::certificates::{Certificates, Origin};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -113,6 +114,7 @@ impl Server {
         let sessions = Arc::new(Sessions::new(starts << 40, base).keeping(keeping(&config)));
         let data_dir = config.data_dir.clone();
         let app = App::new(config, Arc::new(store), clock, random, master, blobs, sessions.clone());
+        app.authority.load(&app).await.context("cannot read the authority of devices' certificates")?;
         let http = Arc::new(Http { app: Arc::clone(&app), metrics, ready: AtomicBool::new(false) });
         let (stop, stopped) = watch::channel(false);
         let (stop_engine, engine_stopped) = watch::channel(false);
@@ -152,7 +154,8 @@ impl Server {
         engine_stopped: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
         let http_tls = self.certificates.server_config(&[b"http/1.1"])?;
-        let mqtt_tls = self.certificates.server_config(&[])?;
+        let asks = AsksForCertificates(Arc::clone(&self.app.authority));
+        let mqtt_tls = self.certificates.device_config(Arc::new(asks))?;
         let config = &self.app.config;
         let http = Arc::clone(&self.http);
         let closing = stopped.clone();

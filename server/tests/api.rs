@@ -9,6 +9,8 @@ mod acs3;
 mod audit;
 #[path = "api/catalogue.rs"]
 mod catalogue;
+#[path = "api/certificates.rs"]
+mod certificates;
 #[path = "api/devices.rs"]
 mod devices;
 #[path = "api/dynamic.rs"]

@@ -49,6 +49,7 @@ impl World {
                 protocol_type: None,
                 category_key: None,
                 validate_type: 1,
+                certified: false,
             };
             Ok::<_, StoreError>((instance, tx.product_insert(&product, NOW)?.unwrap()))
         });

@@ -79,6 +79,7 @@ async fn seeded(dir: &Path) -> (Config, Vec<Identity>) {
             protocol_type: None,
             category_key: None,
             validate_type: 1,
+            certified: false,
         };
         let product = tx.product_insert(&product, now)?.unwrap();
         for (name, iot_id, secret_sealed) in rows.clone() {

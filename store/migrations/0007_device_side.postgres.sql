@@ -21,6 +21,23 @@ CREATE TABLE topo (
 CREATE INDEX topo_gateway ON topo (gateway, device);
 
 -- Products whose devices prove who they are with a certificate.
+-- 1: its devices log in with certificates; 0: with their secrets.
+ALTER TABLE product ADD COLUMN certified BIGINT NOT NULL DEFAULT 0;
+-- The authority that makes devices' certificates (PEM), made when it is first needed; its key is sealed.
+CREATE TABLE device_authority (
+  id BIGINT NOT NULL PRIMARY KEY,
+  certificate TEXT COLLATE "C" NOT NULL,
+  key_sealed BYTEA NOT NULL
+);
+-- The certificates that were asked for, with their keys, sealed. A deleted device's stays, without its key.
+CREATE TABLE device_certificate (
+  device BIGINT NOT NULL PRIMARY KEY,
+  serial TEXT COLLATE "C" NOT NULL,
+  certificate TEXT COLLATE "C" NOT NULL,
+  key_sealed BYTEA NOT NULL,
+  created_at BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX device_certificate_serial ON device_certificate (serial);
 
 -- A device is told of one module at a time: since when it is a task's turn, and when one that waits is looked at again.
 ALTER TABLE task ADD COLUMN told_at BIGINT;

@@ -33,6 +33,8 @@ pub enum DeviceLogin {
         credentials: i64,
         /// Whether its product is one of gateways.
         is_gateway: bool,
+        /// Whether it is of a product whose devices log in with certificates.
+        certified: bool,
     },
     /// None any more: the one of that name was deleted.
     Deleted,
@@ -84,7 +86,7 @@ impl Tx<'_> {
     /// What a login that names this device finds; `None`: nothing, and there never was.
     pub fn device_login(&mut self, product_key: &str, name: &str) -> Result<Option<DeviceLogin>, StoreError> {
         let known = self.query_one(
-            "SELECT d.id, d.secret_sealed, d.disabled, d.token_client, d.token_hash, d.credentials, p.node_type
+            "SELECT d.id, d.secret_sealed, d.disabled, d.token_client, d.token_hash, d.credentials, p.node_type, p.certified
              FROM product p JOIN device d ON d.product = p.id
              WHERE p.product_key = ?1 AND d.name = ?2 AND d.deleted_at IS NULL",
             &[product_key.into(), name.into()],
@@ -99,6 +101,7 @@ impl Tx<'_> {
                         .map(|(client_id, hash)| DeviceToken { client_id, hash }),
                     credentials: row.int(5)?,
                     is_gateway: row.int(6)? == 1,
+                    certified: row.flag(7)?,
                 })
             },
         )?;
@@ -170,6 +173,10 @@ impl Tx<'_> {
         if gone == 0 {
             return Ok(());
         }
+        self.exec(
+            "UPDATE device_certificate SET key_sealed = ?2 WHERE device = ?1",
+            &[device.0.into(), Value::Blob(&[])],
+        )?;
         self.exec("DELETE FROM device_version WHERE device = ?1", &[device.0.into()])?;
         self.device_tags_forget(&[device])?;
         self.group_members_forget(&[device])?;

@@ -20,6 +20,7 @@ mod apply;
 mod audit;
 mod backup;
 mod browse;
+mod certificate;
 mod claim;
 mod count;
 mod device;
@@ -66,6 +67,7 @@ pub use browse::{
     BrowseFilter, BrowsedDevice, BrowsedFirmware, BrowsedJob, BrowsedProduct, BrowsedTask, DeviceFilter,
     Place,
 };
+pub use certificate::{CertifiedDevice, DeviceAuthority, DeviceCertificate};
 pub use claim::Claim;
 pub use device::{Candidate, Device, NewDevice, OnlineDevice};
 pub use device_count::{Counted, PieceCounts};

@@ -38,6 +38,8 @@ pub struct Product {
     pub category_key: Option<String>,
     /// How data are checked: 1 weakly, 2 not at all.
     pub validate_type: i64,
+    /// Whether its devices log in with certificates instead of secrets.
+    pub certified: bool,
     /// Which devices may register themselves.
     pub registration: Mode,
     /// How many devices it has.
@@ -54,7 +56,7 @@ macro_rules! products {
         concat!(
             "SELECT id, instance, product_key, name, secret_sealed, node_type, data_format, net_type, ",
             "commodity_code, description, protocol_type, category_key, validate_type, device_count, created_at, ",
-            "deleted_at, registration FROM product ",
+            "deleted_at, registration, certified FROM product ",
             $($rest),+
         )
     };
@@ -102,6 +104,8 @@ pub struct NewProduct {
     pub category_key: Option<String>,
     /// How data are checked: 1 weakly, 2 not at all.
     pub validate_type: i64,
+    /// Whether its devices log in with certificates instead of secrets.
+    pub certified: bool,
 }
 
 /// The switch of a product's row.
@@ -129,6 +133,7 @@ fn product(row: &Row<'_>) -> Result<Product, StoreError> {
         created_at: Timestamp(row.int(14)?),
         deleted_at: row.opt_int(15)?.map(Timestamp),
         registration: mode(row.int(16)?)?,
+        certified: row.flag(17)?,
     })
 }
 
@@ -142,8 +147,8 @@ impl Tx<'_> {
         self.query_one(
             "INSERT INTO product (instance, product_key, name, secret_sealed, node_type, data_format, net_type,
                                   commodity_code, description, protocol_type, category_key, validate_type,
-                                  device_count, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13)
+                                  device_count, created_at, certified)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, ?14)
              ON CONFLICT (instance, name) WHERE deleted_at IS NULL DO NOTHING RETURNING id",
             &[
                 new.instance.0.into(),
@@ -159,6 +164,7 @@ impl Tx<'_> {
                 new.category_key.as_ref().into(),
                 new.validate_type.into(),
                 now.0.into(),
+                new.certified.into(),
             ],
             |row| Ok(ProductNo(row.int(0)?)),
         )

@@ -20,7 +20,8 @@ use updraft_core::topo::Refused;
 use updraft_server::device::connection::{Endpoint, Limits};
 use updraft_server::device::gateway::{Answer, Name, Request};
 use updraft_server::device::link::{
-    Backend, Block, DeviceEvent, Downlink, Happened, KnownDevice, Named, NoBlock, Unavailable, Wanted,
+    Backend, Block, CertifiedDevice, DeviceEvent, Downlink, Happened, KnownDevice, Named, NoBlock,
+    Unavailable, Wanted,
 };
 use updraft_server::device::register::{Asked, Given, Refusal};
 use updraft_server::device::session::{BaseUrl, Sent, Sessions};
@@ -59,7 +60,14 @@ impl Backend for Memory {
         };
         // The other one is a gateway: it may ask for more.
         let (secret, disabled, is_gateway) = (secret.to_owned(), false, product_key == "pk");
-        Ok(Named::Known(KnownDevice { no: DEVICE, secret, token: None, disabled, is_gateway }))
+        Ok(Named::Known(KnownDevice {
+            no: DEVICE,
+            secret,
+            token: None,
+            disabled,
+            is_gateway,
+            certified: false,
+        }))
     }
 
     /// Whoever is named is behind the gateway.
@@ -82,6 +90,10 @@ impl Backend for Memory {
             ("a1TestPk001", "dev01") => Ok(Given::Secret("0123456789abcdef0123456789abcdef".to_owned())),
             _ => Err(Refusal::UnknownProduct),
         }
+    }
+
+    async fn certified(&self, _: &str) -> Result<Option<CertifiedDevice>, Unavailable> {
+        Ok(None)
     }
 
     async fn happened(&self, events: Vec<Happened>) -> Result<(), Unavailable> {

@@ -196,6 +196,7 @@ impl Maker {
             protocol_type: None,
             category_key: None,
             validate_type: 1,
+            certified: false,
         };
         let now = self.now;
         let made = self.store.write(Lane::Bulk, move |tx| tx.product_insert(&new, now)).await?;

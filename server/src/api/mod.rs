@@ -83,6 +83,7 @@ pub const OPERATIONS: &[&Operation] = &[
     &device::register_device::OPERATION,
     &device::query_device::OPERATION,
     &device::query_device_detail::OPERATION,
+    &device::query_device_cert::OPERATION,
     &device::get_device_status::OPERATION,
     &group::create_device_group::OPERATION,
     &group::create_device_dynamic_group::OPERATION,

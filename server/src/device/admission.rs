@@ -1,5 +1,6 @@
 //! Who is let in: from a connection's first byte to its session, or to a refusal.
 
+use super::certificate::Shown;
 use super::connection::{End, Endpoint, WELCOME_PACKET_BYTES};
 use super::link::{Backend, Named, Unavailable};
 use super::login::{Login, Refusal};
@@ -12,6 +13,7 @@ use crate::net::Peer;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::time::timeout;
+use updraft_core::id::DeviceNo;
 use updraft_core::limits::KEEPALIVE_SECONDS;
 use updraft_core::text::clip;
 
@@ -31,6 +33,18 @@ pub(super) struct Admitted {
     pub session: Arc<Session>,
     pub welcome: Welcome,
     pub explain: bool,
+    /// Whether it has to be told its names.
+    pub nameless: bool,
+}
+
+/// Who logs in.
+struct Identified {
+    device: DeviceNo,
+    product_key: String,
+    device_name: String,
+    auto_subscribe: bool,
+    is_gateway: bool,
+    nameless: bool,
 }
 
 impl<B: Backend> Endpoint<B> {
@@ -61,6 +75,7 @@ impl<B: Backend> Endpoint<B> {
         };
         wire.agree(connect.terms);
         let (user_name, explain) = (&connect.user_name, connect.terms.explain);
+        let certificate = wire.certificate();
         // Whoever registers himself is no session: he takes what he is given, and goes.
         let registered = match Newcomer::of(&connect) {
             Some(newcomer) => match self.register(newcomer, peer).await {
@@ -70,10 +85,12 @@ impl<B: Backend> Endpoint<B> {
                 }
                 Err(refusal) => Err(refusal),
             },
-            None => self.identify(&connect, peer).await,
+            None => self.identify(&connect, peer, certificate.as_deref()).await,
         };
         match registered {
-            Ok((session, welcome)) => Ok(Some(Box::new(Admitted { session, welcome, explain }))),
+            Ok((session, welcome, nameless)) => {
+                Ok(Some(Box::new(Admitted { session, welcome, explain, nameless })))
+            }
             // Said by the gate, once a minute.
             Err(refusal @ Refusal::TooManyFailures) => Err(Refused { refusal, explain }),
             Err(refusal) => {
@@ -88,7 +105,12 @@ impl<B: Backend> Endpoint<B> {
         }
     }
 
-    async fn identify(&self, connect: &Connect, peer: &Peer) -> Result<(Arc<Session>, Welcome), Refusal> {
+    async fn identify(
+        &self,
+        connect: &Connect,
+        peer: &Peer,
+        certificate: Option<&str>,
+    ) -> Result<(Arc<Session>, Welcome, bool), Refusal> {
         // Before the database is asked.
         if self.gate.refuses(peer.remote.ip()).is_some() {
             return Err(Refusal::TooManyFailures);
@@ -102,6 +124,38 @@ impl<B: Backend> Endpoint<B> {
             Version::V5 if connect.client_id.is_empty() => return Err(Refusal::ClientId),
             Version::V5 => kept_alive(connect.keepalive),
         };
+        let who = match certificate {
+            Some(serial) => self.by_certificate(connect, serial, keepalive).await?,
+            None => self.by_secret(connect, keepalive).await?,
+        };
+        let new = NewSession {
+            device: who.device,
+            owner: Owner { product_key: &who.product_key, device_name: &who.device_name },
+            local: peer.local,
+            keepalive,
+            auto_subscribe: who.auto_subscribe,
+            window: connect.terms.receive_max,
+            clean_start: connect.clean_start,
+            keep_seconds: connect.session_seconds,
+            // A device that keeps its session does not subscribe again after a reconnect: the SDK for
+            // JavaScript relies on the server's memory, and does not look at SessionPresent. If the session is lost,
+            // it is taken to be subscribed; a push too many is harmless, one too few leaves a task open for ever.
+            remembers: connect.version == Version::V3 && !connect.clean_start,
+            is_gateway: who.is_gateway,
+        };
+        let (session, session_present) =
+            self.sessions.insert(new, Instant::now()).ok_or(Refusal::Unavailable)?;
+        let kept_for = self.sessions.kept_for(connect.session_seconds);
+        let welcome = Welcome {
+            session_present,
+            session_seconds: (kept_for != connect.session_seconds).then_some(kept_for),
+            keepalive: (keepalive != connect.keepalive).then_some(keepalive),
+            packet_max: WELCOME_PACKET_BYTES,
+        };
+        Ok((session, welcome, who.nameless))
+    }
+
+    async fn by_secret(&self, connect: &Connect, keepalive: u16) -> Result<Identified, Refusal> {
         let login = Login::parse(&connect.client_id, &connect.user_name, keepalive)?;
         let named = self.backend.login(login.product_key, login.device_name).await;
         let known = match named.map_err(|Unavailable| Refusal::Unavailable)? {
@@ -116,31 +170,47 @@ impl<B: Backend> Endpoint<B> {
         if known.disabled {
             return Err(Refusal::Disabled);
         }
-        let new = NewSession {
+        if known.certified {
+            return Err(Refusal::NeedsCertificate);
+        }
+        Ok(Identified {
             device: known.no,
-            owner: Owner { product_key: login.product_key, device_name: login.device_name },
-            local: peer.local,
-            keepalive,
+            product_key: login.product_key.to_owned(),
+            device_name: login.device_name.to_owned(),
             auto_subscribe: login.auto_subscribe,
-            window: connect.terms.receive_max,
-            clean_start: connect.clean_start,
-            keep_seconds: connect.session_seconds,
-            // A device that keeps its session does not subscribe again after a reconnect: the SDK for
-            // JavaScript relies on the server's memory, and does not look at SessionPresent. If the session is lost,
-            // it is taken to be subscribed; a push too many is harmless, one too few leaves a task open for ever.
-            remembers: connect.version == Version::V3 && !connect.clean_start,
             is_gateway: known.is_gateway,
-        };
-        let (session, session_present) =
-            self.sessions.insert(new, Instant::now()).ok_or(Refusal::Unavailable)?;
-        let kept_for = self.sessions.kept_for(connect.session_seconds);
-        let welcome = Welcome {
-            session_present,
-            session_seconds: (kept_for != connect.session_seconds).then_some(kept_for),
-            keepalive: (keepalive != connect.keepalive).then_some(keepalive),
-            packet_max: WELCOME_PACKET_BYTES,
-        };
-        Ok((session, welcome))
+            nameless: false,
+        })
+    }
+
+    /// The handshake has proved that the device has the certificate with this serial number.
+    async fn by_certificate(
+        &self,
+        connect: &Connect,
+        serial: &str,
+        keepalive: u16,
+    ) -> Result<Identified, Refusal> {
+        let shown = Shown::parse(&connect.client_id, &connect.user_name, keepalive)?;
+        let found = self.backend.certified(serial).await.map_err(|Unavailable| Refusal::Unavailable)?;
+        let device = found.ok_or(Refusal::UnknownDevice)?;
+        let own = Owner { product_key: &device.product_key, device_name: &device.name };
+        if shown.names.is_some_and(|names| names != own) {
+            return Err(Refusal::Certificate);
+        }
+        if device.deleted {
+            return Err(Refusal::Deleted);
+        }
+        if device.disabled {
+            return Err(Refusal::Disabled);
+        }
+        Ok(Identified {
+            device: device.device,
+            auto_subscribe: shown.auto_subscribe,
+            is_gateway: device.is_gateway,
+            nameless: shown.names.is_none(),
+            product_key: device.product_key,
+            device_name: device.name,
+        })
     }
 }
 

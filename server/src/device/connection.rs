@@ -13,7 +13,7 @@ use super::session::{Ending, Session, Sessions};
 use super::talk::Talk;
 use super::topic::{DownTopic, Owner};
 use super::wire::{Malformed, Wire};
-use super::{file_download, push};
+use super::{certificate, file_download, push};
 use crate::gate::{Gate, Pass};
 use crate::net::{Peer, Stream};
 use bytes::Bytes;
@@ -195,7 +195,7 @@ impl<B: Backend> Endpoint<B> {
 
     /// Notes that the device is here, and tells it so.
     async fn greet(&self, wire: &mut Wire, admitted: Box<Admitted>, peer: &Peer) -> Result<(), End> {
-        let Admitted { session, welcome, explain } = *admitted;
+        let Admitted { session, welcome, explain, nameless } = *admitted;
         let device = session.device;
         let ip = peer.remote.ip().to_string();
         let online = DeviceEvent::Online { session: session.number, ip };
@@ -212,8 +212,14 @@ impl<B: Backend> Endpoint<B> {
                     Version::V3 => PACKET_BYTES_MAX,
                     Version::V5 => PACKET_BYTES_MAX + PROPERTIES_BYTES_MAX,
                 });
-                let told = wire.put(Outbound::Welcome(welcome));
-                return told.map_err(|unsent| End::Broken(io::Error::other(unsent)));
+                wire.put(Outbound::Welcome(welcome))
+                    .map_err(|unsent| End::Broken(io::Error::other(unsent)))?;
+                if nameless {
+                    let names = certificate::identity(session.owner());
+                    let topic = certificate::IDENTITY_TOPIC.to_owned();
+                    put(wire, &session, topic, None, false, names.into());
+                }
+                return Ok(());
             }
         };
         refuse(wire, Refused { refusal, explain });

@@ -14,6 +14,7 @@ use updraft_core::id::{DeviceNo, TaskNo};
 use updraft_core::job::Tag;
 use updraft_core::task::FailedStep;
 use updraft_core::topo::Refused;
+pub use updraft_store::CertifiedDevice;
 use updraft_store::DeviceToken;
 
 /// The server cannot take this now (database or shutdown); the device should come back.
@@ -33,6 +34,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Registers a device that knows its product's secret; durable when this returns.
     fn register(&self, asked: Asking) -> impl Future<Output = Result<Given, NotRegistered>> + Send;
+
+    /// Finds the device whose certificate has this serial number.
+    fn certified(
+        &self,
+        serial: &str,
+    ) -> impl Future<Output = Result<Option<CertifiedDevice>, Unavailable>> + Send;
 
     /// Takes what devices did and returns once it is durable: a QoS 1 message is acknowledged only then.
     fn happened(&self, events: Vec<Happened>) -> impl Future<Output = Result<(), Unavailable>> + Send;
@@ -132,6 +139,8 @@ pub struct KnownDevice {
     pub disabled: bool,
     /// Whether its product is one of gateways.
     pub is_gateway: bool,
+    /// Whether it should have logged in with a certificate: its secret is for gateways then.
+    pub certified: bool,
 }
 
 /// Something that a device did.

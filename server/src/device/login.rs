@@ -104,6 +104,12 @@ pub enum Refusal {
     /// The password does not fit the secret.
     #[error("the password does not fit the device secret")]
     Password,
+    /// Its product's devices prove who they are with a certificate.
+    #[error("devices of its product log in with their certificate")]
+    NeedsCertificate,
+    /// It gives other names than its certificate.
+    #[error("the certificate is not that of the named device")]
+    Certificate,
     /// The device may not connect.
     #[error("the device is disabled")]
     Disabled,
@@ -132,9 +138,9 @@ impl Refusal {
             Self::Registration(refusal) => refusal.code(),
             // So that SDKs wait and try again: the device itself may be fine.
             Self::Unavailable | Self::TooManyFailures => 3,
-            Self::UserName | Self::UnknownDevice | Self::Password => 4,
+            Self::UserName | Self::UnknownDevice | Self::Password | Self::Certificate => 4,
             // Only MQTT 5 can ask for it.
-            Self::Disabled | Self::Deleted | Self::Enhanced => 5,
+            Self::Disabled | Self::Deleted | Self::NeedsCertificate | Self::Enhanced => 5,
         }
     }
 
@@ -144,8 +150,8 @@ impl Refusal {
             Self::Protocol => 0x84,
             Self::Keepalive | Self::ClientId | Self::SignMethod | Self::SecureMode | Self::AuthType => 0x85,
             Self::Registration(refusal) => refusal.reason(),
-            Self::UserName | Self::UnknownDevice | Self::Password => 0x86,
-            Self::Deleted | Self::NoTls => 0x87,
+            Self::UserName | Self::UnknownDevice | Self::Password | Self::Certificate => 0x86,
+            Self::Deleted | Self::NoTls | Self::NeedsCertificate => 0x87,
             Self::Unavailable => 0x88,
             Self::Disabled => 0x8a,
             Self::Enhanced => 0x8c,
@@ -161,6 +167,7 @@ impl Refusal {
             Self::UnknownDevice
                 | Self::Deleted
                 | Self::Password
+                | Self::Certificate
                 | Self::Registration(UnknownProduct | Signature)
         )
     }
@@ -269,7 +276,7 @@ pub(super) fn param<'a>(params: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// Keys and values; old JavaScript SDKs put line feeds and blanks between them.
-fn params_of(params: &str) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn params_of(params: &str) -> impl Iterator<Item = (&str, &str)> {
     params.split(',').filter_map(|param| param.split_once('=')).map(|(key, value)| (key.trim(), value.trim()))
 }
 
@@ -295,6 +302,7 @@ mod tests {
             token: None,
             disabled: false,
             is_gateway: false,
+            certified: false,
         }
     }
 

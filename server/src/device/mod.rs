@@ -14,6 +14,7 @@ pub mod admission;
 pub mod aliases;
 #[cfg(test)]
 mod c_sdks;
+pub mod certificate;
 pub mod connection;
 pub mod fetches;
 pub mod file_download;

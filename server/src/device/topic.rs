@@ -48,7 +48,7 @@ impl DownTopic {
 }
 
 /// A device's name in topics.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner<'a> {
     /// Its product key.
     pub product_key: &'a str,

@@ -176,6 +176,11 @@ impl Wire {
         self.taken = 0;
     }
 
+    /// The serial number of the certificate that the other side has proved to have.
+    pub fn certificate(&self) -> Option<String> {
+        self.stream.client_certificate().and_then(crate::authority::serial_of)
+    }
+
     /// Reads what is there; 0 at the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         READ_BUFFER.with_borrow_mut(|buffer| {

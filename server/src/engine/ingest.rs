@@ -8,8 +8,8 @@ use crate::api::device::register_device::SEAL_PURPOSE;
 use crate::app::App;
 use crate::device::gateway::{Answer, Request};
 use crate::device::link::{
-    Backend, Block, DeviceEvent, Downlink, Happened, KnownDevice, Named, NoBlock, Package, Unavailable,
-    Wanted,
+    Backend, Block, CertifiedDevice, DeviceEvent, Downlink, Happened, KnownDevice, Named, NoBlock, Package,
+    Unavailable, Wanted,
 };
 use crate::device::register;
 use crate::engine;
@@ -61,15 +61,23 @@ impl Backend for Ingest {
             .read(move |tx| tx.device_login(&names.0, &names.1))
             .await
             .map_err(|error| unavailable(&error))?;
-        let (no, sealed, disabled, token, is_gateway) = match found {
+        let (no, sealed, disabled, token, is_gateway, certified) = match found {
             None => return Ok(Named::Unknown),
             Some(DeviceLogin::Deleted) => return Ok(Named::Deleted),
-            Some(DeviceLogin::Known { device, secret_sealed, disabled, token, is_gateway, .. }) => {
-                (device, secret_sealed, disabled, token, is_gateway)
-            }
+            Some(DeviceLogin::Known {
+                device,
+                secret_sealed,
+                disabled,
+                token,
+                is_gateway,
+                certified,
+                ..
+            }) => (device, secret_sealed, disabled, token, is_gateway, certified),
         };
         match self.app.master.open(SEAL_PURPOSE, &sealed) {
-            Ok(secret) => Ok(Named::Known(KnownDevice { no, secret, token, disabled, is_gateway })),
+            Ok(secret) => {
+                Ok(Named::Known(KnownDevice { no, secret, token, disabled, is_gateway, certified }))
+            }
             Err(error) => {
                 tracing::error!(device = no.0, %error, "a device cannot log in");
                 Err(Unavailable)
@@ -79,6 +87,12 @@ impl Backend for Ingest {
 
     async fn register(&self, asked: register::Asked) -> Result<register::Given, register::Refusal> {
         register::register(&self.app, asked).await
+    }
+
+    async fn certified(&self, serial: &str) -> Result<Option<CertifiedDevice>, Unavailable> {
+        let serial = serial.to_owned();
+        let found = self.app.store.read(move |tx| tx.device_certified(&serial)).await;
+        found.map_err(|error| unavailable(&error))
     }
 
     async fn happened(&self, events: Vec<Happened>) -> Result<(), Unavailable> {

@@ -39,6 +39,7 @@ async fn product(server: &TestServer, mode: Mode) {
             protocol_type: None,
             category_key: None,
             validate_type: 1,
+            certified: false,
         };
         let product = tx.product_insert(&new, START)?.unwrap_or_default();
         tx.product_registration_set(product, mode)

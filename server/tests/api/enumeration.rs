@@ -26,6 +26,7 @@ const REFUSALS: &[Refusals] = &[
             ("AliyunCommodityCode", "iothub", "iot.prod.InvalidAliyunCommodityCode"),
             ("DataFormat", "2", "InvalidDataFormat"),
             ("NetType", "ZIGBEE", "InvalidNetType"),
+            ("AuthType", "id2", "InvalidAuthType"),
             ("Description", "x*101", "iot.prod.LongProductDesc"),
         ],
     ),

@@ -159,6 +159,17 @@ async fn a_login_is_refused_with_the_pages_codes() {
 }
 
 #[tokio::test]
+async fn a_device_that_has_a_certificate_is_not_let_in_with_its_secret() {
+    let server = TestServer::new().await;
+    let mut shop = Shop::open(&server).await;
+    let product = [("ProductName", "certified"), ("NodeType", "0"), ("AuthType", "x509")];
+    shop.product_key = text(&server.ok("CreateProduct", &product).await, "/ProductKey");
+    let device = Speaker::new(&shop, "lock_1").await;
+    let refused = device.auth(&device.body(server.app.now().0)).await.json();
+    assert_eq!(refused["code"], 20_000, "{refused}");
+}
+
+#[tokio::test]
 async fn a_message_is_refused_with_the_pages_codes() {
     let server = TestServer::new().await;
     let shop = Shop::open(&server).await;

@@ -75,7 +75,14 @@ impl Story {
         assert_eq!(answer.header("content-type"), kind);
         assert_eq!(answer.header("x-acs-request-id"), tree.text("RequestId"));
         assert_eq!(tree.text("Success"), "true", "{action}: {}", answer.body);
-        self.told.push(Told { action, tree: tree.clone(), json });
+        let mut told = tree.clone();
+        // A drawn key is another one in each telling: what is compared is the form.
+        if let Some(certificate) = told.fields.iter_mut().find(|field| field.name == "DeviceCertInfo") {
+            for pem in &mut certificate.fields {
+                pem.text.retain(|letter| letter == '\n' || letter == '-');
+            }
+        }
+        self.told.push(Told { action, tree: told, json });
         tree
     }
 

@@ -17,4 +17,9 @@ pub async fn tell(story: &mut Story, key: &str) {
     story.call("BatchQueryDeviceDetail", &many).await;
     story.call("BatchGetDeviceState", &many).await;
     story.call("QueryDeviceStatistics", &many[..1]).await;
+    let certified = [("ProductName", "certified"), ("NodeType", "0"), ("AuthType", "x509")];
+    let key = story.call("CreateProduct", &certified).await.text("ProductKey").to_owned();
+    let named = [("ProductKey", key.as_str()), ("DeviceName", "lock-1")];
+    story.call("RegisterDevice", &named).await;
+    story.call("QueryDeviceCert", &named).await;
 }

@@ -13,7 +13,7 @@ use updraft_server::setup::ROOT_ACCOUNT;
 use updraft_store::{Lane, StoreError};
 
 /// Tables that are nobody's: of the installation, or of an account.
-const NOBODYS: [&str; 9] = [
+const NOBODYS: [&str; 10] = [
     "migration",
     "node",
     "installation",
@@ -23,6 +23,7 @@ const NOBODYS: [&str; 9] = [
     "sts_key",
     "ram_user",
     "audit",
+    "device_authority",
 ];
 /// Columns that name the owner of a row, the nearest first, with the tables that they point to.
 const OWNERS: [(&str, &str); 6] = [

@@ -18,8 +18,8 @@ use updraft_core::topo::{Refusal, Refused};
 use updraft_server::device::connection::{Endpoint, Limits};
 use updraft_server::device::gateway::{Answer, Name, Request, Secret};
 use updraft_server::device::link::{
-    Backend, Block, DeviceEvent, Downlink, Happened, KnownDevice, Named, NoBlock, Package, PackageFile,
-    Unavailable, Wanted,
+    Backend, Block, CertifiedDevice, DeviceEvent, Downlink, Happened, KnownDevice, Named, NoBlock, Package,
+    PackageFile, Unavailable, Wanted,
 };
 use updraft_server::device::register::{Asked, Given, Refusal as NotRegistered, token_hash};
 use updraft_server::device::session::{BaseUrl, Sessions};
@@ -100,6 +100,7 @@ impl Backend for Memory {
             token: Some(token),
             disabled,
             is_gateway,
+            certified: false,
         }))
     }
 
@@ -151,6 +152,10 @@ impl Backend for Memory {
                 }
             }
         })
+    }
+
+    async fn certified(&self, _: &str) -> Result<Option<CertifiedDevice>, Unavailable> {
+        Ok(None)
     }
 
     async fn happened(&self, events: Vec<Happened>) -> Result<(), Unavailable> {

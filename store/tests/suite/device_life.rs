@@ -43,6 +43,7 @@ fn known(device: DeviceNo, secret: &str, disabled: bool) -> DeviceLogin {
         token: None,
         credentials: 0,
         is_gateway: false,
+        certified: false,
     }
 }
 

@@ -7,6 +7,7 @@
 mod account;
 mod apply;
 mod browse;
+mod certificate;
 mod count;
 mod device;
 mod device_count;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         device_tag::CASES,
         device_life::CASES,
         topo::CASES,
+        certificate::CASES,
         file::CASES,
         firmware::CASES,
         group::CASES,

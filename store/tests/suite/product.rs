@@ -32,6 +32,7 @@ fn a_product_comes_back_as_it_was_added(store: &Store) {
         protocol_type: Some("modbus".to_owned()),
         category_key: Some("Lamp".to_owned()),
         validate_type: 2,
+        certified: true,
         ..new_product(shop.instance, "a1", "路灯")
     };
     let no = write(store, move |tx| tx.product_insert(&new, NOW)).expect("the name is free");
@@ -49,6 +50,7 @@ fn a_product_comes_back_as_it_was_added(store: &Store) {
         protocol_type: Some("modbus".to_owned()),
         category_key: Some("Lamp".to_owned()),
         validate_type: 2,
+        certified: true,
         registration: Mode::Off,
         device_count: 0,
         created_at: NOW,

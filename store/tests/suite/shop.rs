@@ -29,6 +29,7 @@ pub fn new_product(instance: InstanceNo, product_key: &str, name: &str) -> NewPr
         protocol_type: None,
         category_key: None,
         validate_type: 1,
+        certified: false,
     }
 }
 

@@ -7,6 +7,7 @@ pub mod delete_device_prop;
 pub mod get_device_status;
 pub mod query_device;
 pub mod query_device_by_tags;
+pub mod query_device_cert;
 pub mod query_device_detail;
 pub mod query_device_info;
 pub mod query_device_prop;

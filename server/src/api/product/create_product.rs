@@ -17,10 +17,12 @@ pub const OPERATION: Operation = Operation {
     qps: 50,
     changes: true,
     required: &["ProductName", "NodeType"],
-    not_served: &[("AuthType", Some("secret")), ("Id2", Some("false")), ("JoinPermissionId", None)],
+    not_served: &[("Id2", Some("false")), ("JoinPermissionId", None)],
     run: |call| Box::pin(run(call)),
 };
 
+/// With secrets, and with certificates.
+const AUTH_TYPES: [&str; 2] = ["secret", "x509"];
 const NET_TYPES: [&str; 5] = ["WIFI", "CELLULAR", "ETHERNET", "LORA", "OTHER"];
 const PROTOCOL_TYPES: [&str; 5] = ["modbus", "opc-ua", "customize", "ble", "zigbee"];
 
@@ -35,6 +37,7 @@ struct Wanted {
     protocol_type: Option<&'static str>,
     category_key: Option<String>,
     validate_type: i64,
+    certified: bool,
 }
 
 async fn run(call: Call) -> Result<Object, ApiError> {
@@ -54,7 +57,13 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         protocol_type: wanted.protocol_type.map(str::to_owned),
         category_key: wanted.category_key,
         validate_type: wanted.validate_type,
+        certified: wanted.certified,
     };
+    if new.certified {
+        // Now, so that the first device that connects is asked for its certificate.
+        let made = app.authority.ensure(app).await;
+        made.map_err(|error| ApiError::new(Code::SystemException).because(format!("{error:#}")))?;
+    }
     let (now, max) = (app.now(), app.config.product_max);
     let stored = new.clone();
     app.store
@@ -77,7 +86,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .int("DataFormat", new.data_format)
         .opt_text("Description", new.description.as_deref())
         .opt_text("ProtocolType", new.protocol_type.as_deref())
-        .text("AuthType", "secret")
+        .text("AuthType", auth_type(new.certified))
         .flag("Id2", false);
     Ok(Object::new().text("ProductKey", &new.product_key).object("Data", data))
 }
@@ -110,17 +119,28 @@ fn read(params: &Params) -> Result<Wanted, ApiError> {
     if category_key.as_deref().is_some_and(|key| !category(key)) {
         return Err(Code::InvalidCategoryKey.into());
     }
+    let net_type = one_of(params, "NetType", &NET_TYPES)?.unwrap_or("WIFI");
+    let certified = one_of(params, "AuthType", &AUTH_TYPES)? == Some(AUTH_TYPES[1]);
+    if certified && net_type == "LORA" {
+        return Err(ApiError::invalid("AuthType", "It cannot be x509 with NetType LORA."));
+    }
     Ok(Wanted {
         name: name.to_owned(),
         node_type,
         data_format,
-        net_type: one_of(params, "NetType", &NET_TYPES)?.unwrap_or("WIFI"),
+        net_type,
         commodity_code,
         description: description(params)?,
         protocol_type: one_of(params, "ProtocolType", &PROTOCOL_TYPES)?,
         category_key,
         validate_type,
+        certified,
     })
+}
+
+/// How devices of a product log in, in the API's words.
+pub fn auth_type(certified: bool) -> &'static str {
+    AUTH_TYPES[usize::from(certified)]
 }
 
 fn category(key: &str) -> bool {

@@ -3,6 +3,7 @@
 use crate::api::answer::Object;
 use crate::api::error::{ApiError, Code};
 use crate::api::product::create_product::SEAL_PURPOSE;
+use crate::api::product::create_product::auth_type;
 use crate::api::{Call, Operation};
 
 /// The table's entry.
@@ -36,7 +37,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .int("DeviceCount", product.device_count)
         .int("GmtCreate", product.created_at.0)
         .text("AliyunCommodityCode", &product.commodity_code)
-        .text("AuthType", "secret")
+        .text("AuthType", auth_type(product.certified))
         .opt_text("CategoryKey", product.category_key.as_deref())
         .flag("Id2", false)
         .int("NetType", net_type(&product.net_type))

@@ -2,6 +2,7 @@
 
 use crate::api::answer::{Node, Object};
 use crate::api::error::{ApiError, Code};
+use crate::api::product::create_product::auth_type;
 use crate::api::{Call, Operation, page};
 use updraft_core::limits::PRODUCT_PAGE_SIZE_MAX;
 use updraft_store::Product;
@@ -46,6 +47,6 @@ fn row(product: &Product) -> Node {
             .opt_text("Description", product.description.as_deref())
             .int("DeviceCount", product.device_count)
             .int("GmtCreate", product.created_at.0)
-            .text("AuthType", "secret"),
+            .text("AuthType", auth_type(product.certified)),
     )
 }

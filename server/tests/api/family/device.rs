@@ -14,6 +14,13 @@ pub const REFUSALS: &[Refusals] = &[
         ],
     ),
     (
+        "QueryDeviceCert",
+        &[
+            ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
+            ("DeviceName", "unknown", "iot.device.NotExistedDevice"),
+        ],
+    ),
+    (
         "BatchQueryDeviceDetail",
         &[
             ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
@@ -83,6 +90,15 @@ pub async fn valid(shop: &Shop<'_>, action: &str, device: &str) -> Option<Pairs>
     Some(match action {
         "QueryDeviceInfo" | "QueryDeviceProp" => {
             shop.device(device).await;
+            named
+        }
+        "QueryDeviceCert" => {
+            let name = shop.name("certified");
+            let product = [("ProductName", name.as_str()), ("NodeType", "0"), ("AuthType", "x509")];
+            let made = shop.server.ok("CreateProduct", &product).await;
+            let key = crate::shop::text(&made, "/ProductKey");
+            let named = pairs(&[("ProductKey", &key), ("DeviceName", device)]);
+            shop.server.ok("RegisterDevice", &named).await;
             named
         }
         "QueryDeviceStatistics" => {
