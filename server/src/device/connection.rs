@@ -239,7 +239,7 @@ impl<B: Backend> Endpoint<B> {
                 return Err(End::Ours(ending));
             }
             // Questions of gateways have long answers: the next is heard when the last is on its way.
-            if wire.backlog() < BACKLOG_BYTES_MAX {
+            if talk.question.is_none() && wire.backlog() < BACKLOG_BYTES_MAX {
                 let heard = talk.listen(wire);
                 if !heard.events.is_empty() {
                     Box::pin(self.backend.happened(heard.events)).await?;
@@ -248,13 +248,16 @@ impl<B: Backend> Endpoint<B> {
                 if let Some(end) = heard.end {
                     return Err(end);
                 }
-                if let Some(question) = heard.question
-                    && let Some(subs) = talk.subs.as_deref_mut()
-                {
-                    Box::pin(self.answer(wire, session, subs, *question)).await?;
-                    self.write_downlinks(wire, session);
-                    continue;
-                }
+                talk.question = heard.question;
+            }
+            // Blocks that were asked for before it come first: it may log out the device that they are for.
+            if !talk.fetches_wait()
+                && let Some(question) = talk.question.take()
+                && let Some(subs) = talk.subs.as_deref_mut()
+            {
+                Box::pin(self.answer(wire, session, subs, *question)).await?;
+                self.write_downlinks(wire, session);
+                continue;
             }
             // After the answers, so that a SUBACK comes before what it lets through, and after the reading,
             // so that a PUBACK makes room at once.

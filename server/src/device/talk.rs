@@ -48,6 +48,8 @@ pub struct Talk<'a> {
     pub subs: Option<&'a mut Subs>,
     /// Whether one of those had the last block.
     subs_had_last: bool,
+    /// A gateway's question that is not answered yet; nothing is heard meanwhile.
+    pub question: Option<Box<gateway::serve::Heard>>,
     /// Whether the log knows already that this device sends what is dropped.
     noted: bool,
 }
@@ -69,6 +71,7 @@ impl<'a> Talk<'a> {
             room: None,
             subs,
             subs_had_last: false,
+            question: None,
             noted: false,
         }
     }

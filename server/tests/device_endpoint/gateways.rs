@@ -432,6 +432,22 @@ async fn blocks_go_to_the_devices_in_turn() {
 }
 
 #[tokio::test]
+async fn a_logout_comes_after_the_blocks_that_were_asked_for_before_it() {
+    let world = World::new().await;
+    let mut gateway = world.login(&Connect::gateway()).await;
+    log_in(&mut gateway, "sub01", "").await;
+    let wanted =
+        r#"{"id":"9","params":{"fileInfo":{"streamId":101,"fileId":1},"fileBlock":{"size":1,"offset":0}}}"#;
+    let burst = [
+        publish("/sys/a1SubPk0001/sub01/thing/file/download", None, wanted),
+        publish(LOGOUT, None, &question(&entry("sub01", ""))),
+    ];
+    gateway.send(&burst.concat()).await;
+    assert_eq!(gateway.message_of_bytes().await.0, "/sys/a1SubPk0001/sub01/thing/file/download_reply");
+    assert_eq!(gateway.message().await.0, format!("{LOGOUT}_reply"));
+}
+
+#[tokio::test]
 async fn a_flood_of_questions_is_answered_one_by_one() {
     let world = World::with(limited(subs::Limits::default()), None).await;
     let mut gateway = world.login(&Connect::gateway()).await;
