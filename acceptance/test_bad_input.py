@@ -1,5 +1,6 @@
 """Whatever is sent, the answer is a proper refusal, nothing has changed, and the server goes on."""
 
+import contextlib
 import pathlib
 import re
 
@@ -226,7 +227,6 @@ def test_spoilt_parameters_are_refused(call, world, nothing_changes, action, spo
 @pytest.mark.parametrize(
     "action, name, value",
     [
-        ("CreateProduct", "AuthType", "x509"),
         ("CreateProduct", "Id2", "true"),
         ("RegisterDevice", "PinCode", "1234"),
     ],
@@ -428,7 +428,9 @@ def test_bytes_that_are_no_protocol_end_the_connection_and_nothing_else(server, 
     with connect(getattr(server, port)) as connection:
         try:
             connection.sendall(garbage)
-            connection.shutdown(1)
+            # It may have been ended at the first byte already.
+            with contextlib.suppress(OSError):
+                connection.shutdown(1)
             wait_for(lambda: connection.recv(65_536), lambda data: data == b"", timeout=15)
         except ConnectionError:
             pass  # reset: ended as well

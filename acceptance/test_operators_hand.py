@@ -62,7 +62,7 @@ def test_a_fleet_is_listed_shown_and_exported(world):
     assert json.loads(server.admin("task", "show", first, "--json"))["DeviceName"] == names[0]
     (born,) = lines(server.admin("task", "history", first, "--json"))
     assert (born["Event"], born["Cause"], born["ToStatus"]) == ("CREATED", "BATCH", "QUEUED")
-    assert server.admin("task", "history", first).splitlines()[1].split()[1:4] == ["CREATED", "BATCH", "QUEUED"]
+    assert server.admin("task", "history", first).splitlines()[1].split()[1:5] == ["CREATED", "BATCH", "-", "QUEUED"]
     as_json = lines(server.admin("task", "export", job, "--format", "json"))
     assert [row["TaskId"] for row in as_json] == [row["TaskId"] for row in exported]
 

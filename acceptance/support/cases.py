@@ -707,9 +707,17 @@ def _(world):
     return PAGE | {"JobId": world.job}
 
 
-@case("ListOTATaskHistory", ({"TaskId": "unknown"}, "iot.ota.TaskNotFound"), BAD_PAGE, page_of(100))
+@case(
+    "ListOTATaskHistory",
+    ({"TaskId": "unknown"}, "iot.ota.TaskNotFound"),
+    BAD_PAGE,
+    page_of(100),
+    empty=("Data.Refusals.TaskRefusal[]",),
+)
 def _(world):
-    return PAGE | {"TaskId": world.new_job()[1][0]}
+    _, task, _ = world.new_job(need_confirm=True)
+    world.ok("ConfirmOTATask", TaskId=[task])
+    return PAGE | {"TaskId": task}
 
 
 @case("ListOTAUnfinishedTaskByDevice", NO_PRODUCT, NO_DEVICE, ({"TaskStatus": "FAILED"}, "iot.ota.InvalidTaskStatus"))

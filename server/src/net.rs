@@ -160,6 +160,8 @@ where
                     let stopped = async move { stopping.wait_for(|stop| *stop).await.map(|_| ()) };
                     // A connection that has not said a word yet does not hold up the stop.
                     let ready = tokio::select! {
+                        // Who has said a word is served, also if the stop comes at the same moment.
+                        biased;
                         ready = Box::pin(prepare(stream, remote, &port, pass)) => ready,
                         _ = Box::pin(stopped) => None,
                     };
