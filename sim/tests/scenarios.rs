@@ -279,7 +279,7 @@ fn another_rate_holds_at_once() {
     compare("another_rate_holds_at_once", tell());
 }
 
-/// Batches that say so go on beside one another, a module each; the device takes one update after the other.
+/// Batches that say so go on beside one another, a module each; the device is told of one at a time.
 #[test]
 fn modules_side_by_side() {
     fn tell() -> Told {
