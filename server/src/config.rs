@@ -295,6 +295,9 @@ config! {
     register_by_tls_only: bool = false;
     /// Messages that one device may send in a second; more are dropped. 0: no limit.
     mqtt_uplink_per_second: u32 = 30;
+    /// Longest payload of a message that a device sends by MQTT, in bytes; a longer one ends its connection. Questions
+    /// of gateways about many devices at a time are the longest that are of use.
+    mqtt_payload_bytes_max: u32 = 262_144;
     /// Blocks that one device may download by MQTT in a second; further ones wait. 0: no limit.
     mqtt_blocks_per_second: u32 = 100;
     /// Bytes of blocks that all devices together have not taken yet; further blocks wait, and are refused after

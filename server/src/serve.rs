@@ -171,6 +171,7 @@ impl Server {
             registered_within: Duration::from_secs(config.mqtt_register_seconds.into()),
             register_by_tls_only: config.register_by_tls_only,
             uplinks_per_second: config.mqtt_uplink_per_second,
+            payload_bytes: config.mqtt_payload_bytes_max as usize,
             blocks_per_second: config.mqtt_blocks_per_second,
             block_bytes: usize::try_from(config.mqtt_block_bytes_max).unwrap_or(0),
             gateway: gateway_limits(config),

@@ -1,7 +1,7 @@
 //! Who is let in: from a connection's first byte to its session, or to a refusal.
 
 use super::certificate::Shown;
-use super::connection::{End, Endpoint, WELCOME_PACKET_BYTES};
+use super::connection::{End, Endpoint};
 use super::link::{Backend, Named, Unavailable};
 use super::login::{Login, Refusal};
 use super::newcomer::Newcomer;
@@ -150,7 +150,7 @@ impl<B: Backend> Endpoint<B> {
             session_present,
             session_seconds: (kept_for != connect.session_seconds).then_some(kept_for),
             keepalive: (keepalive != connect.keepalive).then_some(keepalive),
-            packet_max: WELCOME_PACKET_BYTES,
+            packet_max: self.limits.packet_bytes_told(),
         };
         Ok((session, welcome, who.nameless))
     }

@@ -30,15 +30,12 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use updraft_core::limits::{MQTT_BLOCK_BYTES_MAX, MQTT_PAYLOAD_BYTES_MAX, MQTT_TOPIC_BYTES_MAX};
 
-/// Longest packet of a device: topic, payload, and the fields around them.
-const PACKET_BYTES_MAX: usize = MQTT_PAYLOAD_BYTES_MAX + MQTT_TOPIC_BYTES_MAX + 4;
+/// What a packet may have beside its payload: the topic, and the fields around both.
+const AROUND_BYTES_MAX: usize = MQTT_TOPIC_BYTES_MAX + 4;
 /// Longest properties of MQTT 5 beside the longest payload.
 const PROPERTIES_BYTES_MAX: usize = 1024;
 /// Longest fixed header.
 const HEADER_BYTES_MAX: usize = 5;
-/// What a device with MQTT 5 is told of that.
-pub(super) const WELCOME_PACKET_BYTES: u32 =
-    (HEADER_BYTES_MAX + PACKET_BYTES_MAX + PROPERTIES_BYTES_MAX) as u32;
 /// A block that waits is looked at again after this time.
 const FETCH_WAIT_MAX: Duration = Duration::from_secs(5);
 /// No more messages are rendered while this many bytes wait to be written.
@@ -55,6 +52,8 @@ pub struct Limits {
     pub register_by_tls_only: bool,
     /// Messages per second that a device may send; further ones are acknowledged and dropped. 0: no limit.
     pub uplinks_per_second: u32,
+    /// Longest payload of a message of a device; a longer one ends its connection.
+    pub payload_bytes: usize,
     /// Blocks per second that a device may download; further ones wait. 0: no limit.
     pub blocks_per_second: u32,
     /// Bytes of blocks that all devices together have not taken yet; further ones wait. One block at least.
@@ -65,6 +64,19 @@ pub struct Limits {
     pub gateway: gateway::subs::Limits,
 }
 
+impl Limits {
+    /// Longest packet of a device, without its fixed header.
+    fn packet_bytes(&self, version: Version) -> usize {
+        let properties = if version == Version::V5 { PROPERTIES_BYTES_MAX } else { 0 };
+        self.payload_bytes + AROUND_BYTES_MAX + properties
+    }
+
+    /// What a device with MQTT 5 is told of that.
+    pub(super) fn packet_bytes_told(&self) -> u32 {
+        u32::try_from(HEADER_BYTES_MAX + self.packet_bytes(Version::V5)).unwrap_or(u32::MAX)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -72,6 +84,7 @@ impl Default for Limits {
             registered_within: Duration::from_secs(15),
             register_by_tls_only: false,
             uplinks_per_second: 30,
+            payload_bytes: MQTT_PAYLOAD_BYTES_MAX,
             blocks_per_second: 100,
             block_bytes: 256 << 20,
             room_within: Duration::from_secs(5),
@@ -208,10 +221,7 @@ impl<B: Backend> Endpoint<B> {
             // It was disabled or deleted while it logged in.
             Ok(()) if session.ending() == Some(Ending::Kicked) => Refusal::Disabled,
             Ok(()) => {
-                wire.set_limit(match wire.version() {
-                    Version::V3 => PACKET_BYTES_MAX,
-                    Version::V5 => PACKET_BYTES_MAX + PROPERTIES_BYTES_MAX,
-                });
+                wire.set_limit(self.limits.packet_bytes(wire.version()));
                 wire.put(Outbound::Welcome(welcome))
                     .map_err(|unsent| End::Broken(io::Error::other(unsent)))?;
                 if nameless {

@@ -80,3 +80,14 @@ async fn an_idle_connection_is_small() {
     let connection = world.endpoint.handle(stream, peer, pass);
     assert!(size_of_val(&connection) <= 1_000, "{}", size_of_val(&connection));
 }
+
+#[tokio::test]
+async fn the_longest_payload_is_a_setting() {
+    let world = World::with(Limits { payload_bytes: 1_000, ..Limits::default() }, None).await;
+    let mut device = world.login(&Connect::python()).await;
+    device.send(&publish(INFORM, Some(1), &"x".repeat(1_000))).await;
+    assert_eq!(device.receive().await, (0x40, vec![0, 1]));
+    // The topic's room is for topics up to 128 bytes, so a longer payload beside a short topic may pass.
+    device.send(&publish(INFORM, Some(2), &"x".repeat(1_140))).await;
+    assert_eq!(device.rest().await, [0; 0], "cut off");
+}
