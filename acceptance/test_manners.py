@@ -249,6 +249,8 @@ def test_a_stop_lets_a_download_and_an_upload_end(own_server):
     with ask(url) as loading, concurrent.futures.ThreadPoolExecutor() as pool:
         uploading = pool.submit(stream_upload, server, ticket, slowly())
         assert sent.wait(20)
+        # The server has begun with it, too.
+        wait_for(lambda: list((server.data_dir / "blobs/incoming").iterdir()), lambda files: files)
         process = server.process
         process.send_signal(signal.SIGTERM)
         wait_for(lambda: refused(server), lambda gone: gone)

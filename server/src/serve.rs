@@ -411,6 +411,8 @@ async fn serve_http(
     let mut connection = std::pin::pin!(connection);
     let stopping = async move { closing.wait_for(|stop| *stop).await.map(|_| ()) };
     let outcome = tokio::select! {
+        // A request that has come is answered, also if the stop comes at the same moment.
+        biased;
         outcome = connection.as_mut() => outcome,
         _ = stopping => {
             connection.as_mut().graceful_shutdown();
