@@ -2,6 +2,8 @@
 
 #[path = "device_endpoint/blocks.rs"]
 mod blocks;
+#[path = "device_endpoint/bytes.rs"]
+mod bytes;
 #[path = "device_endpoint/five.rs"]
 mod five;
 #[path = "device_endpoint/gateways.rs"]
