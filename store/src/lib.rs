@@ -55,6 +55,7 @@ mod sts_key;
 mod task;
 mod task_history;
 mod topo;
+mod trouble;
 mod tx;
 mod value;
 mod writer;
@@ -92,10 +93,12 @@ pub use sts_key::{StsHolder, StsKey};
 pub use task::{ListedTask, OpenTask, TaskFilter};
 pub use task_history::Refusals;
 pub use topo::{Gateway, SubDevice};
+pub use trouble::Trouble;
 pub use tx::Tx;
 pub use writer::Lane;
 
 use crate::engine::{postgres::PgConn, sqlite};
+use crate::trouble::Fuse;
 use crate::writer::{Connect, Database, Queue, Typed, run_group, work};
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -118,7 +121,7 @@ enum Mode {
     /// A file: one writer thread, readers in the caller's thread (a point read takes microseconds).
     Sqlite { path: PathBuf, queue: Arc<Queue>, readers: Mutex<Vec<Database>> },
     /// One connection in memory, used in the caller's thread: for the simulation.
-    Inline { database: Mutex<Database> },
+    Inline { database: Mutex<Database>, fuse: Arc<Mutex<Fuse>> },
     /// A server: clients on threads of their own.
     Postgres { queue: Arc<Queue>, readers: Arc<Queue> },
 }
@@ -168,7 +171,7 @@ impl Store {
                 let mut database = Database::Sqlite(sqlite::open_memory()?);
                 prepare(&mut database)?;
                 Ok(Self {
-                    mode: Mode::Inline { database: Mutex::new(database) },
+                    mode: Mode::Inline { database: Mutex::new(database), fuse: Arc::default() },
                     threads: Mutex::new(Vec::new()),
                 })
             }
@@ -226,7 +229,10 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let job: Box<dyn writer::Job> = Box::new(Typed { run, after: Some(after), outcome: None, reply });
         match &self.mode {
-            Mode::Inline { database } => run_here(&mut database.lock(), Database::begin_write, job),
+            Mode::Inline { database, fuse } => {
+                fuse.lock().begin();
+                run_here(&mut database.lock(), Database::begin_write, job);
+            }
             Mode::Sqlite { queue, .. } | Mode::Postgres { queue, .. } => {
                 queue.push(lane, job).map_err(|_| E::from(closed()))?;
             }
@@ -244,7 +250,10 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let job: Box<dyn writer::Job> = Box::new(Typed { run, after: None::<fn(&T)>, outcome: None, reply });
         match &self.mode {
-            Mode::Inline { database } => run_here(&mut database.lock(), Database::begin_read, job),
+            Mode::Inline { database, fuse } => {
+                fuse.lock().begin();
+                run_here(&mut database.lock(), Database::begin_read, job);
+            }
             Mode::Sqlite { path, queue, readers } => {
                 if queue.is_closed() {
                     return Err(E::from(closed()));

@@ -278,6 +278,8 @@ fn try_group(
 
 fn run_alone(database: &mut Database, begin: fn(&Database) -> &'static str, job: &mut dyn Job) {
     if let Err(error) = database.batch(begin(database)) {
+        // It may have begun all the same; then nothing else could begin any more.
+        let _ = database.batch("ROLLBACK");
         job.fail(error);
         return;
     }

@@ -104,11 +104,19 @@ pub(crate) fn error(error: rusqlite::Error) -> StoreError {
             | ErrorCode::DatabaseLocked
             | ErrorCode::CannotOpen
             | ErrorCode::SystemIoFailure
-            | ErrorCode::OutOfMemory,
+            | ErrorCode::OutOfMemory
+            | ErrorCode::OperationInterrupted,
         ) => StoreError::Unavailable(error.to_string()),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             StoreError::Corrupt { place: "the database file", detail: error.to_string() }
         }
+        Some(ErrorCode::ConstraintViolation) if is_refused_commit(&error) => {
+            StoreError::Unavailable(error.to_string())
+        }
         _ => StoreError::Internal(error.to_string()),
     }
+}
+
+fn is_refused_commit(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|of| of.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_COMMITHOOK)
 }

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use updraft_core::id::{AccountNo, InstanceNo};
-use updraft_store::{Lane, Location, Store, StoreError, Tx};
+use updraft_store::{Lane, Location, Store, StoreError, Trouble, Tx};
 
 cases! {
     Store:
@@ -38,6 +38,9 @@ cases! {
         a_connection_lost_in_a_write_takes_the_write_back;
     Once:
         a_store_in_memory_works_and_shares_nothing,
+        a_failure_at_any_moment_changes_nothing_or_is_none,
+        a_refused_commit_and_a_full_disk_change_nothing,
+        what_stays_broken_refuses_everything_until_it_is_whole,
         locations_are_read_from_urls;
 }
 
@@ -453,6 +456,58 @@ fn a_store_in_memory_works_and_shares_nothing() {
     }));
     assert!(matches!(panicked, Ok(Err(StoreError::Panicked(_)))));
     assert!(exists(&first, "more"));
+}
+
+/// Two rows that belong together.
+fn ensure_both(tx: &mut Tx<'_>, name: &str) -> Result<(), StoreError> {
+    ensure(tx, name)?;
+    ensure(tx, &format!("{name}'s twin")).map(drop)
+}
+
+fn a_failure_at_any_moment_changes_nothing_or_is_none() {
+    let store = Store::open(&Location::Inline).expect("memory opens");
+    let mut failed = 0;
+    for after in 0.. {
+        let name = format!("after {after}");
+        let given = name.clone();
+        let write = || try_write(&store, move |tx| ensure_both(tx, &given));
+        let (outcome, struck) =
+            store.in_trouble(Trouble::Interrupt { after, stays: false }, write).expect("it is in memory");
+        let stored = (exists(&store, &name), exists(&store, &format!("{name}'s twin")));
+        assert_eq!(stored, (outcome.is_ok(), outcome.is_ok()), "{outcome:?}");
+        assert!(outcome.is_ok() || struck && outcome.is_err_and(|error| error.is_retryable()));
+        if !struck {
+            break;
+        }
+        failed += 1;
+    }
+    assert!(failed > 10, "{failed}");
+}
+
+fn a_refused_commit_and_a_full_disk_change_nothing() {
+    let store = Store::open(&Location::Inline).expect("memory opens");
+    let commit = store.in_trouble(Trouble::Commit { after: 0 }, || try_write(&store, |tx| ensure_both(tx, "a")));
+    let (outcome, struck) = commit.expect("it is in memory");
+    assert!(struck && matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+    let fill = || (0..10_000).find_map(|n| try_write(&store, move |tx| ensure_both(tx, &n.to_string())).err());
+    let (full, _) = store.in_trouble(Trouble::Full { pages: 3 }, fill).expect("it is in memory");
+    assert!(matches!(full, Some(StoreError::Full(_))), "{full:?}");
+    assert!(!exists(&store, "a"));
+    write(&store, |tx| ensure_both(tx, "a"));
+    assert!(exists(&store, "a"));
+}
+
+fn what_stays_broken_refuses_everything_until_it_is_whole() {
+    let store = Store::open(&Location::Inline).expect("memory opens");
+    let work = || {
+        let write = try_write(&store, |tx| ensure_both(tx, "a"));
+        let read = try_read(&store, |tx| tx.account_find("a"));
+        (write.is_err_and(|error| error.is_retryable()), read.is_err_and(|error| error.is_retryable()))
+    };
+    let broken = store.in_trouble(Trouble::Interrupt { after: 0, stays: true }, work);
+    assert_eq!(broken.expect("it is in memory"), ((true, true), true));
+    write(&store, |tx| ensure_both(tx, "a"));
+    assert!(exists(&store, "a"));
 }
 
 fn locations_are_read_from_urls() {
