@@ -2,7 +2,9 @@
 //!
 //! The checker remembers every task and batch as it last saw them, so it knows not only states but moves.
 
+use crate::invariant::Invariant;
 use crate::shot::{Camera, JobShot, Shot};
+use crate::stats::Stats;
 use crate::takeover;
 use crate::turns::Turns;
 use crate::{Violation, ensure};
@@ -119,6 +121,7 @@ impl Checker {
         shot: Shot,
         decided: &[(DeviceNo, Downlink)],
         now: Timestamp,
+        stats: &mut Stats,
     ) -> Result<Vec<String>, Violation> {
         let mut lines = Vec::new();
         self.before.clear();
@@ -128,7 +131,12 @@ impl Checker {
             .filter_map(|shot| shot.rows.as_ref())
             .flat_map(|(_, tasks)| tasks.iter().map(|task| (task.no, task)))
             .collect();
+        let mut looked = |invariant, times| stats.looked(invariant, times);
+        looked(Invariant::Allowed, decided.len());
         let sent = self.sent_is_open(decided, &seen, &shot, now)?;
+        looked(Invariant::Counts, shot.jobs.iter().filter(|of| of.rows.is_some()).count());
+        looked(Invariant::BatchEnds, shot.jobs.len());
+        looked(Invariant::Forward, seen.len());
         for of in &shot.jobs {
             let gone = shot.firmware(of.job.no).is_some_and(|firmware| firmware.deleted_at.is_some());
             self.job_fits(of, gone)?;
@@ -136,7 +144,9 @@ impl Checker {
                 lines.extend(self.task_moves_forward(task, sent.contains_key(&task.no))?);
             }
         }
+        looked(Invariant::Pace, sent.len());
         self.pace_is_kept(&sent, &shot, now)?;
+        looked(Invariant::Turns, sent.len());
         self.turns.check(decided, &self.tasks, &seen, now)?;
         let step = takeover::Step {
             before: &self.tasks,
@@ -144,7 +154,9 @@ impl Checker {
             jobs: shot.jobs.iter().map(|of| (of.job.no, &of.job)).collect(),
             modules: shot.firmwares.iter().map(|of| (of.no, of.module.as_str())).collect(),
         };
+        looked(Invariant::Takeover, seen.len());
         step.check()?;
+        looked(Invariant::Verified, shot.firmwares.len());
         for firmware in &shot.firmwares {
             firmware_fits(firmware, &shot.jobs)?;
         }
@@ -163,6 +175,7 @@ impl Checker {
             self.jobs.insert(job.no, job);
             self.tasks.extend(rows.into_iter().flat_map(|(_, tasks)| tasks).map(|task| (task.no, task)));
         }
+        looked(Invariant::OneOpenTask, self.tasks.len());
         self.open_tasks_get_along()?;
         self.asked.clear();
         Ok(lines)

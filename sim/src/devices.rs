@@ -2,6 +2,7 @@
 
 use crate::api::HOST;
 use crate::net::{ConnNo, Down, Up};
+use crate::stats::Of;
 use crate::world::{Event, World};
 use std::collections::BTreeMap;
 use updraft_core::device::DEFAULT_MODULE;
@@ -213,6 +214,7 @@ impl World {
             if broken || self.nodes[node].away_until > self.now { None } else { self.fetched(&fetch) };
         let Some(digest) = digest else {
             self.note(format!("{}: its download breaks off", self.nodes[node].name));
+            self.stats.count(Of::Fault, "a download that breaks off");
             self.nodes[node].fetch = None;
             self.drive(node, Input::DownloadFailed);
             return;

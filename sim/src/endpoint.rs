@@ -2,6 +2,7 @@
 //! what devices say, groups of it for the engine, and what is written back once that is durable.
 
 use crate::api::HOST;
+use crate::invariant::Invariant;
 use crate::link::Kicked;
 use crate::net::{ConnNo, Down, Up};
 use crate::server::Worked;
@@ -262,6 +263,7 @@ impl World {
         ensure(stored.is_empty(), || format!("acknowledged versions are not stored: {stored:?}"))?;
         let taken: Vec<Happened> =
             events.iter().filter(|of| !self.barred.contains(&of.device)).cloned().collect();
+        self.stats.looked(Invariant::Durable, taken.len());
         self.checker.progress_is_stored(&taken)
     }
 
@@ -293,6 +295,7 @@ impl World {
     }
 
     fn write(&mut self, node: usize, conn: ConnNo, downlink: &Downlink) {
+        self.stats.looked(Invariant::NotCancelled, 1);
         if let Err(violation) = self.checker.may_be_written(downlink) {
             self.broken.get_or_insert(violation);
         }

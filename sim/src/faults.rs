@@ -4,6 +4,7 @@ use crate::Violation;
 use crate::chance::Chance;
 use crate::net::{ConnNo, Up};
 use crate::server::Death;
+use crate::stats::Of;
 use crate::world::{Event, World};
 use updraft_core::time::{HOUR_MS, MINUTE_MS, SECOND_MS};
 use updraft_fleet::message::{self, Topic};
@@ -63,6 +64,18 @@ impl Fault {
     /// Every kind.
     pub(crate) const ALL: [Self; 6] =
         [Self::Cut, Self::Power, Self::Away, Self::Lie, Self::Crash, Self::Jump];
+
+    /// What breaks, in words.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cut => "a connection that breaks",
+            Self::Power => "a device that loses its power",
+            Self::Away => "a device that is out of reach",
+            Self::Lie => "a device that lies",
+            Self::Crash => "a server that is to die",
+            Self::Jump => "a clock that jumps",
+        }
+    }
 }
 
 /// Which faults a world has, and how far apart they are.
@@ -184,6 +197,7 @@ impl World {
             return;
         }
         self.note(format!("the server dies ({how})"));
+        self.stats.count(Of::Crash, how.to_owned());
         self.death = None;
         self.inbox.clear();
         let down_ms = if self.rates.calm { 10 * SECOND_MS } else { self.faults.range(SECOND_MS, MINUTE_MS) };

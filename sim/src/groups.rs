@@ -1,6 +1,7 @@
 //! Groups of devices that batches are for, and whose members change.
 
 use crate::api::{Answer, pairs};
+use crate::invariant::Invariant;
 use crate::operator::text;
 use crate::world::World;
 use crate::{Violation, ensure};
@@ -71,6 +72,7 @@ impl World {
 
     /// QueryDeviceGroupInfo counts the devices that QueryDeviceListByDeviceGroup shows.
     pub(crate) fn group_is_right(&mut self, group: usize) -> Result<(), Violation> {
+        self.stats.looked(Invariant::Shown, 1);
         let id = self.groups[group].clone();
         let (info, list) = (
             self.call("QueryDeviceGroupInfo", &pairs(&[("GroupId", &id)]))?,

@@ -12,6 +12,7 @@
 //! Replay a failure: `cargo xtask sim <seed>`.
 
 mod api;
+mod campaign;
 mod chance;
 mod check;
 mod clock;
@@ -19,8 +20,10 @@ mod devices;
 mod endpoint;
 mod faults;
 mod groups;
+mod invariant;
 mod link;
 mod lives;
+mod machine;
 mod net;
 mod operator;
 mod packages;
@@ -28,14 +31,19 @@ mod quiet;
 mod rules;
 mod server;
 mod shot;
+mod stats;
 pub mod story;
 mod takeover;
 mod transcript;
 mod turns;
 mod world;
 
+pub use crate::campaign::Campaign;
+pub use crate::stats::{Of, Stats};
+
 use crate::chance::Chance;
 use crate::faults::{FaultPlan, Rates};
+use crate::machine::Machine;
 use crate::world::{Event, START, World};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -89,6 +97,8 @@ pub struct Report {
     pub lines: u64,
     /// SHA-256 of the transcript.
     pub hash: String,
+    /// What happened in it, counted.
+    pub stats: Stats,
 }
 
 impl fmt::Display for Report {
@@ -148,11 +158,21 @@ pub fn run_kept(seed: u64, steps: u64, keep_all: bool) -> Result<(Report, String
     let chunk_rows = Chance::new(seed, "chunk").pick(&[1, 2, 3, 7, 2_000]);
     let mut world =
         World::new(seed, chunk_rows, keep_all).map_err(|violation| failure(0, violation, String::new()))?;
-    let lived = std::panic::catch_unwind(AssertUnwindSafe(|| live(&mut world, seed, steps)))
-        .unwrap_or_else(|_| Err(Violation("a panic, see above".to_owned())));
+    let machine = Machine::default();
+    let lived = tracing::dispatcher::with_default(&machine.dispatch(), || {
+        std::panic::catch_unwind(AssertUnwindSafe(|| live(&mut world, seed, steps)))
+            .unwrap_or_else(|_| Err(Violation("a panic, see above".to_owned())))
+    });
     lived.map_err(|violation| failure(world.steps, violation, world.transcript.text()))?;
     let ended = [TaskStatus::Succeeded, TaskStatus::Failed, TaskStatus::Canceled]
         .map(|status| world.checker.tasks().filter(|task| task.status == status).count());
+    let mut stats = std::mem::take(&mut world.stats);
+    (stats.worlds, stats.steps) = (1, world.steps);
+    stats.ms = world.now.since_ms(START).unsigned_abs();
+    for task in world.checker.tasks() {
+        stats.count(Of::Task, task.status.name());
+    }
+    machine.tell(&mut stats);
     let report = Report {
         seed,
         steps: world.steps,
@@ -162,6 +182,7 @@ pub fn run_kept(seed: u64, steps: u64, keep_all: bool) -> Result<(Report, String
         ended,
         lines: world.transcript.lines(),
         hash: world.transcript.hash(),
+        stats,
     };
     Ok((report, world.transcript.text()))
 }

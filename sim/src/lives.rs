@@ -1,6 +1,7 @@
 //! Operators who disable, enable, delete and replace devices at bad moments.
 
 use crate::api::{Answer, pairs};
+use crate::invariant::Invariant;
 use crate::operator::text;
 use crate::packages::{MODULE, fit_module};
 use crate::world::{Event, World};
@@ -114,6 +115,7 @@ impl World {
 
     /// QueryDevice counts the devices that it shows: all that are not deleted, each name once.
     pub(crate) fn devices_are_counted(&mut self, product: usize) -> Result<(), Violation> {
+        self.stats.looked(Invariant::Shown, 1);
         let key = self.products[product].key.clone();
         let (mut names, mut total, mut page) = (Vec::new(), 0, 1);
         loop {

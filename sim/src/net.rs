@@ -1,6 +1,7 @@
 //! The network: one connection per login. Messages of a connection keep their order; connections break at any
 //! moment, each side notices at its own time, and what was under way may still arrive or not.
 
+use crate::stats::Of;
 use crate::world::{Event, World};
 use updraft_core::time::{SECOND_MS, Timestamp};
 use updraft_fleet::ConnectInfo;
@@ -51,6 +52,18 @@ pub(crate) enum Up {
     Bye,
 }
 
+impl Up {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Dial(_) => "CONNECT",
+            Self::Subscribe(_) => "SUBSCRIBE",
+            Self::Publish(..) => "PUBLISH of a device",
+            Self::Acknowledge => "PUBACK of a device",
+            Self::Bye => "DISCONNECT",
+        }
+    }
+}
+
 /// From the server to a device.
 #[derive(Debug, Clone)]
 pub(crate) enum Down {
@@ -60,6 +73,17 @@ pub(crate) enum Down {
     Acknowledge,
     /// PUBLISH; `true`: a push, of QoS 1.
     Publish(String, Vec<u8>, bool),
+}
+
+impl Down {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Welcome => "CONNACK",
+            Self::Acknowledge => "PUBACK of the server",
+            Self::Publish(_, _, true) => "PUBLISH of the server: a push",
+            Self::Publish(_, _, false) => "PUBLISH of the server: an answer",
+        }
+    }
 }
 
 impl World {
@@ -92,6 +116,7 @@ impl World {
         if rates.calm {
             10
         } else if self.net.percent(rates.late) {
+            self.stats.count(Of::Fault, "a message that is late");
             self.net.range(500, 5 * SECOND_MS)
         } else {
             self.net.range(5, 80)
@@ -109,7 +134,9 @@ impl World {
         };
         conn.up_last = conn.up_last.max(now.plus_ms(delay_ms));
         let at = conn.up_last;
+        self.stats.count(Of::Message, message.name());
         if twice {
+            self.stats.count(Of::Fault, "a message that is said twice");
             // A device that missed the PUBACK says it again, maybe after something else.
             self.queue_at(at.plus_ms(again_ms), Event::Up(no, message.clone()));
         }
@@ -125,6 +152,7 @@ impl World {
         };
         conn.down_last = conn.down_last.max(now.plus_ms(delay_ms));
         let at = conn.down_last;
+        self.stats.count(Of::Message, message.name());
         self.queue_at(at, Event::Down(no, message));
     }
 

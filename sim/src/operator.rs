@@ -4,6 +4,7 @@ use crate::api::{Answer, Pairs, pairs};
 use crate::devices::Node;
 use crate::packages::{Draft, MODULE, Package, fit_module};
 use crate::server::answer;
+use crate::stats::Of;
 use crate::world::{Event, World};
 use crate::{Violation, ensure};
 use serde_json::Value;
@@ -24,6 +25,17 @@ pub(crate) struct Product {
 impl World {
     /// Calls an operation.
     pub(crate) fn call(&mut self, action: &str, params: &Pairs) -> Result<Answer, Violation> {
+        let answer = self.answer_of(action, params)?;
+        let outcome = match &answer {
+            Answer::Done(_) => "done",
+            Answer::Refused(code) => code,
+            Answer::Lost => "no answer",
+        };
+        self.stats.count(Of::Call, format!("{action}: {outcome}"));
+        Ok(answer)
+    }
+
+    fn answer_of(&mut self, action: &str, params: &Pairs) -> Result<Answer, Violation> {
         let request = self.server.request(action, params);
         let worked = self.operate(|running| answer(running.http.clone(), request))?;
         let Some((status, body)) = worked.value.filter(|_| !worked.died) else { return Ok(Answer::Lost) };

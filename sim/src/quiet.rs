@@ -2,6 +2,7 @@
 
 use crate::api::{Answer, pairs};
 use crate::faults::Rates;
+use crate::invariant::Invariant;
 use crate::operator::text;
 use crate::packages::MODULE;
 use crate::world::World;
@@ -45,6 +46,7 @@ impl World {
             }
         }
         let late = self.unfinished();
+        self.stats.looked(Invariant::Ends, self.checker.tasks().count());
         ensure(late.is_empty(), || format!("these tasks do not end: {}", late.join("; ")))?;
         self.rules_are_carried_out()?;
         self.cancel_the_rest()?;
@@ -155,7 +157,7 @@ impl World {
     }
 
     /// Presence in the database is the link's, once everything was taken.
-    pub(crate) fn presence_is_true(&self) -> Result<(), Violation> {
+    pub(crate) fn presence_is_true(&mut self) -> Result<(), Violation> {
         let mut wanted: Vec<(String, String)> = Vec::new();
         for node in &self.nodes {
             wanted.push((self.products[node.product].key.clone(), node.name.clone()));
@@ -170,6 +172,7 @@ impl World {
             }
             Ok(found)
         })?;
+        self.stats.looked(Invariant::Presence, found.len());
         for (no, status) in found.into_iter().flatten() {
             let truth = self.presence(no);
             ensure(status == truth, || format!("device {no} is {status:?} in the database, but {truth:?}"))?;
@@ -193,6 +196,7 @@ impl World {
 
     /// QueryDeviceDetail tells presence and version as they are.
     fn detail_is_right(&mut self, node: usize) -> Result<(), Violation> {
+        self.stats.looked(Invariant::Shown, 1);
         let (key, name) =
             (self.products[self.nodes[node].product].key.clone(), self.nodes[node].name.clone());
         let (no, product) = (self.nodes[node].no, self.nodes[node].product);
@@ -227,6 +231,7 @@ impl World {
 
     /// ListOTAModuleVersionsByDevice tells the versions of a device's modules as they are.
     fn modules_are_right(&mut self, node: usize) -> Result<(), Violation> {
+        self.stats.looked(Invariant::Shown, 1);
         if self.deleted.contains(&self.nodes[node].no) {
             return Ok(());
         }
@@ -253,6 +258,7 @@ impl World {
 
     /// ListOTAJobByFirmware shows every batch once, newest first, with the right totals.
     pub(crate) fn list_is_right(&mut self, package: usize) -> Result<(), Violation> {
+        self.stats.looked(Invariant::Shown, 1);
         let package = self.packages[package].clone();
         let gone = self.checker.is_gone(package.no);
         let mut expected: Vec<(String, &str)> = self
@@ -290,6 +296,7 @@ impl World {
 
     /// ListOTAUnfinishedTaskByDevice shows what a device still has to do.
     pub(crate) fn unfinished_is_right(&mut self) -> Result<(), Violation> {
+        self.stats.looked(Invariant::Shown, 1);
         let node = self.operator.below(self.nodes.len());
         // Its name may be another device's by now.
         if self.deleted.contains(&self.nodes[node].no) {
@@ -309,6 +316,7 @@ impl World {
 
     /// ListOTATaskByJob shows every task with its status.
     pub(crate) fn task_list_is_right(&mut self, job: JobNo) -> Result<(), Violation> {
+        self.stats.looked(Invariant::Shown, 1);
         let id = self.checker.job(job).map(|job| job.job_id.clone()).unwrap_or_default();
         for page in 1.. {
             // A dynamic batch may have several tasks of each device.

@@ -1,6 +1,7 @@
 //! Operators who make dynamic batches, change batches while they run, and end the rules.
 
 use crate::api::{Answer, pairs};
+use crate::invariant::Invariant;
 use crate::packages::{MODULE, MODULE_VERSION, Package};
 use crate::world::World;
 use crate::{Violation, ensure};
@@ -83,6 +84,7 @@ impl World {
     pub(crate) fn rules_are_carried_out(&mut self) -> Result<(), Violation> {
         self.let_engine_work()?;
         let before = self.checker.tasks().count();
+        self.stats.looked(Invariant::Rules, self.nodes.len());
         let devices: Vec<DeviceNo> = self.nodes.iter().map(|node| node.no).collect();
         self.operate(|running| {
             let app = running.app.clone();

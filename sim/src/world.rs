@@ -5,10 +5,12 @@ use crate::check::Checker;
 use crate::devices::{Image, Node};
 use crate::endpoint::Delivery;
 use crate::faults::{Fault, FaultPlan, Rates};
+use crate::invariant::Invariant;
 use crate::net::{Conn, ConnNo, Down, Up};
 use crate::operator::Product;
 use crate::packages::Package;
 use crate::server::{Death, Running, Server, Worked};
+use crate::stats::{Of, Stats};
 use crate::transcript::Transcript;
 use crate::{Violation, ensure};
 use futures_util::FutureExt as _;
@@ -106,6 +108,7 @@ pub(crate) struct World {
     pub(crate) lives: Chance,
     pub(crate) grouper: Chance,
     pub(crate) transcript: Transcript,
+    pub(crate) stats: Stats,
     /// A violation found where none can be returned.
     pub(crate) broken: Option<Violation>,
 }
@@ -149,6 +152,7 @@ impl World {
             lives: Chance::new(seed, "lives"),
             grouper: Chance::new(seed, "groups"),
             transcript: Transcript::new(START, keep_all),
+            stats: Stats::default(),
             broken: None,
         };
         world.round_in(0);
@@ -193,7 +197,10 @@ impl World {
             Event::Life => self.change_a_life()?,
             Event::Keep => self.keep()?,
             Event::Regret(job) => self.regret(job)?,
-            Event::Break(fault) => self.break_something(fault),
+            Event::Break(fault) => {
+                self.stats.count(Of::Fault, fault.name());
+                self.break_something(fault);
+            }
             Event::ServerUp => self.server_up()?,
         }
         if self.steps.is_multiple_of(64) {
@@ -239,8 +246,12 @@ impl World {
             // The permit is used up, as by the waiting engine.
             running.app.wake.notified().now_or_never().is_some()
         });
-        if woken && !self.net.percent(self.rates.lost_wakes) {
-            self.round_in(1);
+        if woken {
+            if self.net.percent(self.rates.lost_wakes) {
+                self.stats.count(Of::Fault, "a wake-up of the engine that is lost");
+            } else {
+                self.round_in(1);
+            }
         }
         self.pump();
         Ok(worked)
@@ -257,10 +268,11 @@ impl World {
         self.deleted = deleted.into_iter().collect();
         let shot = self.checker.shot(&decided);
         let shot = self.server.read(move |tx| shot.take(tx))?;
-        let lines = self.checker.check(shot, &decided, self.server.clock.peek())?;
+        let lines = self.checker.check(shot, &decided, self.server.clock.peek(), &mut self.stats)?;
         for line in lines {
             self.note(line);
         }
+        self.stats.looked(Invariant::Gone, decided.len() + self.deleted.len());
         self.the_gone_are_left_alone(&decided)
     }
 
@@ -312,7 +324,12 @@ impl World {
             }
         };
         // A busy machine is late; a very busy one misses slots.
-        let late_ms = if self.net.percent(self.rates.late) { self.net.range(0, 3_000) } else { 1 };
+        let late_ms = if self.net.percent(self.rates.late) {
+            self.stats.count(Of::Fault, "a round of the engine that is late");
+            self.net.range(0, 3_000)
+        } else {
+            1
+        };
         self.round_in(wait_ms + late_ms);
         Ok(())
     }

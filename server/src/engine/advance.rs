@@ -167,7 +167,9 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let (Some(held), Some(batch)) = (self.tasks.get_mut(&no), self.batches.get_mut(&no.job)) else {
             return Ok(false);
         };
-        match step(&held.task, &terms(batch, no, held.task.status, self.app), event, self.now) {
+        let outcome = step(&held.task, &terms(batch, no, held.task.status, self.app), event, self.now);
+        trace(&held.task, event, &outcome);
+        match outcome {
             Ok(Step::Same) => Ok(true),
             Ok(Step::Next(after)) => {
                 // A difference that waits to be written must not reach a device that left its source.
@@ -368,6 +370,20 @@ impl<'a, 'tx> Door<'a, 'tx> {
         self.effects.wake |= self.tx.reviews_add_for_policies(&freed.into_iter().collect::<Vec<_>>())?;
         Ok(self.effects)
     }
+}
+
+/// Says what an event did to a task: for whoever follows one, and for the simulation, which counts it.
+fn trace(task: &Task, event: &Event<'_>, outcome: &Result<Step, Refused>) {
+    tracing::trace!(
+        task = %task.no,
+        status = task.status.name(),
+        event = event.name(),
+        outcome = match outcome {
+            Ok(Step::Same) => "same".to_owned(),
+            Ok(Step::Next(after)) => format!("-> {}", after.status.name()),
+            Err(refused) => format!("refused: {}", refused.why),
+        }
+    );
 }
 
 /// An ended batch in which a task was put back in line runs again, and so does a package's verification.

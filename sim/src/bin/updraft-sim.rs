@@ -1,58 +1,99 @@
 //! `updraft-sim <seed>`, `updraft-sim --seeds A..B`: lives worlds and says what was wrong.
-//! `--steps N`: so much trouble; `--transcript`: tells all that happened.
 
+use indicatif::{ProgressBar, ProgressStyle};
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use updraft_sim::{STEPS_DEFAULT, run_kept};
+use updraft_sim::{Campaign, STEPS_DEFAULT, run_kept};
+
+const USAGE: &str = "usage: updraft-sim SEED [--transcript] | --seeds A..B [--jobs N] [--json FILE]  [--steps N]
+  --transcript  tells all that happened in a world, not only the end of one that broke
+  --jobs N      so many worlds at a time; as many as there are processors, unless told
+  --json FILE   writes what was counted, for programs
+  --steps N     so many steps of trouble in each world";
 
 struct Wanted {
     seeds: std::ops::Range<u64>,
+    /// Whether it is one world that somebody wants to see.
+    one: bool,
     steps: u64,
     transcript: bool,
+    jobs: usize,
+    json: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    if let Some(wanted) = parse(std::env::args().skip(1)) {
-        return live(&wanted);
-    }
-    // A closed pipe is no reason to stop: the exit code still tells.
-    let _ = writeln!(std::io::stderr(), "usage: updraft-sim SEED | --seeds A..B  [--steps N] [--transcript]");
-    ExitCode::from(2)
+    let Some(wanted) = parse(std::env::args().skip(1)) else {
+        // A closed pipe is no reason to stop: the exit code still tells.
+        let _ = writeln!(std::io::stderr(), "{USAGE}");
+        return ExitCode::from(2);
+    };
+    if wanted.one { live_one(&wanted) } else { live_all(&wanted) }
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Option<Wanted> {
-    let (mut seeds, mut steps, mut transcript) = (None, STEPS_DEFAULT, false);
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut wanted =
+        Wanted { seeds: 0..0, one: false, steps: STEPS_DEFAULT, transcript: false, jobs, json: None };
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--transcript" => transcript = true,
-            "--steps" => steps = args.next()?.parse().ok()?,
+            "--transcript" => wanted.transcript = true,
+            "--steps" => wanted.steps = args.next()?.parse().ok()?,
+            "--jobs" => wanted.jobs = args.next()?.parse().ok().filter(|jobs| *jobs > 0)?,
+            "--json" => wanted.json = Some(args.next()?.into()),
             "--seeds" => {
                 let range = args.next()?;
                 let (first, end) = range.split_once("..")?;
-                seeds = Some(first.parse().ok()?..end.parse().ok()?);
+                wanted.seeds = first.parse().ok()?..end.parse().ok()?;
             }
             seed => {
                 let seed: u64 = seed.parse().ok()?;
-                seeds = Some(seed..seed.checked_add(1)?);
+                (wanted.seeds, wanted.one) = (seed..seed.checked_add(1)?, true);
             }
         }
     }
-    Some(Wanted { seeds: seeds?, steps, transcript })
+    (!wanted.seeds.is_empty()).then_some(wanted)
 }
 
-fn live(wanted: &Wanted) -> ExitCode {
+fn live_one(wanted: &Wanted) -> ExitCode {
     let mut out = std::io::stdout();
-    let mut broken = Vec::new();
-    for seed in wanted.seeds.clone() {
-        // A closed pipe is no reason to stop: the exit code still tells.
-        let _ = match run_kept(seed, wanted.steps, wanted.transcript) {
-            Ok((report, transcript)) if wanted.transcript => writeln!(out, "{transcript}{report}"),
-            Ok((report, _)) => writeln!(out, "{report}"),
-            Err(failure) => {
-                broken.push(seed);
-                writeln!(out, "{failure}")
-            }
-        };
+    match run_kept(wanted.seeds.start, wanted.steps, wanted.transcript) {
+        Ok((report, transcript)) => {
+            let story = if wanted.transcript { transcript } else { String::new() };
+            let _ = writeln!(out, "{story}{report}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            let _ = writeln!(out, "{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn live_all(wanted: &Wanted) -> ExitCode {
+    let style = ProgressStyle::with_template("[{elapsed}] {pos}/{len} worlds, {per_sec}, {eta} to go {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(wanted.seeds.end - wanted.seeds.start).with_style(style);
+    let campaign = Campaign { seeds: wanted.seeds.clone(), steps: wanted.steps, jobs: wanted.jobs };
+    let mut failed = 0;
+    let (stats, broken) = campaign.live(|lived| {
+        bar.inc(1);
+        if let Err(failure) = lived {
+            failed += 1;
+            bar.set_message(format!("({failed} broken)"));
+            bar.suspend(|| {
+                let _ = writeln!(std::io::stdout(), "{failure}");
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{stats}");
+    if let Some(path) = &wanted.json
+        && let Err(error) = std::fs::write(path, format!("{:#}\n", stats.json()))
+    {
+        let _ = writeln!(std::io::stderr(), "{} cannot be written: {error}", path.display());
+        return ExitCode::FAILURE;
     }
     if broken.is_empty() {
         return ExitCode::SUCCESS;
