@@ -1,7 +1,7 @@
 //! One device in one batch: its states, and what each event does to it.
 //!
 //! [`step`] is total: every (state, event) pair has an outcome, and `tests/transitions.golden` prints
-//! them all. It is called by the engine's door only (`server/src/engine/advance.rs`).
+//! them all, with the reasons of those that surprise. It is called by the engine's door only (`server/src/engine/advance.rs`).
 
 mod step;
 
