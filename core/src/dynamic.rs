@@ -31,15 +31,49 @@ pub struct Reported<'a> {
     pub at: Timestamp,
 }
 
+/// Why a device does not fit a dynamic batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misfit {
+    /// It is for none that runs this version, or that never told one ([`is_for`]).
+    Version,
+    /// The device is not in the batch's group.
+    Group,
+    /// The device has reported no version since the batch was made.
+    NotReportedSince,
+}
+
 impl Policy<'_> {
     /// Whether a device fits that last reported this of the package's module and is in the groups for which
     /// `is_member` says so. Whether it gets a task is another question ([`is_due`]).
     pub fn fits(&self, reported: Option<Reported<'_>>, is_member: impl Fn(GroupNo) -> bool) -> bool {
-        let told_since = reported.is_some_and(|reported| reported.at >= self.since);
-        is_for(reported.map(|reported| reported.version), self.src_versions, self.dest_version)
-            && self.conduct.group.is_none_or(is_member)
-            && (self.conduct.dynamic != Some(DynamicMode::Later) || told_since)
+        self.misfit(reported, is_member).is_none()
     }
+
+    /// The first reason why it does not.
+    pub fn misfit(
+        &self,
+        reported: Option<Reported<'_>>,
+        is_member: impl Fn(GroupNo) -> bool,
+    ) -> Option<Misfit> {
+        let told_since = reported.is_some_and(|reported| reported.at >= self.since);
+        if !is_for(reported.map(|reported| reported.version), self.src_versions, self.dest_version) {
+            return Some(Misfit::Version);
+        }
+        if !self.conduct.group.is_none_or(is_member) {
+            return Some(Misfit::Group);
+        }
+        (self.conduct.dynamic == Some(DynamicMode::Later) && !told_since).then_some(Misfit::NotReportedSince)
+    }
+}
+
+/// Which of the dynamic batches for a module, newest first, a device follows: the first that it fits. Its place among
+/// them.
+pub fn followed<'p>(
+    policies: impl IntoIterator<Item = Policy<'p>>,
+    reported: Option<Reported<'_>>,
+    is_member: impl Fn(GroupNo) -> bool,
+) -> Option<usize> {
+    policies.into_iter().position(|policy| policy.fits(reported, &is_member))
 }
 
 /// A task that a device had or has in a dynamic batch.
@@ -55,12 +89,36 @@ pub struct Earlier {
 /// order): not while one is open, not after a cancelled one, and again only if it reported its version since the
 /// last one ended, [`DYNAMIC_MATCHES_MAX`] times in all.
 pub fn is_due(earlier: &[Earlier], reported: Option<Reported<'_>>) -> bool {
-    if earlier.iter().any(|task| task.status.is_open()) || earlier.len() >= DYNAMIC_MATCHES_MAX {
-        return false;
+    not_due(earlier, reported).is_none()
+}
+
+/// Why a device that fits a dynamic batch gets no task of it now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotDue {
+    /// It has one that is open.
+    Open,
+    /// It had as many as there may be.
+    TooOften,
+    /// The last one was cancelled at this moment: that decision stands.
+    Canceled(Timestamp),
+    /// It has reported no version since the last one ended, at this moment.
+    NotReportedSince(Timestamp),
+}
+
+/// The first reason why [`is_due`] says no.
+pub fn not_due(earlier: &[Earlier], reported: Option<Reported<'_>>) -> Option<NotDue> {
+    if earlier.iter().any(|task| task.status.is_open()) {
+        return Some(NotDue::Open);
     }
-    earlier.iter().max_by_key(|task| task.changed_at).is_none_or(|last| {
-        last.status != TaskStatus::Canceled && reported.is_some_and(|reported| reported.at > last.changed_at)
-    })
+    if earlier.len() >= DYNAMIC_MATCHES_MAX {
+        return Some(NotDue::TooOften);
+    }
+    let last = earlier.iter().max_by_key(|task| task.changed_at)?;
+    if last.status == TaskStatus::Canceled {
+        return Some(NotDue::Canceled(last.changed_at));
+    }
+    let again = reported.is_some_and(|reported| reported.at > last.changed_at);
+    (!again).then_some(NotDue::NotReportedSince(last.changed_at))
 }
 
 #[cfg(test)]

@@ -89,6 +89,18 @@ pub fn judge(candidate: &Candidate<'_>, demand: &Demand<'_>) -> Verdict {
     verdict
 }
 
+/// The verdict once it is known which batches the tasks in the way are of: those that are there to stay
+/// ([`yields_to`]), and all of them if the new task is `unwanted` (about to be cancelled), keep the device busy.
+pub fn unless_they_stay(
+    verdict: Verdict,
+    job: JobNo,
+    unwanted: bool,
+    in_the_way: impl IntoIterator<Item = JobNo>,
+) -> Verdict {
+    let stays = unwanted || in_the_way.into_iter().any(|other| yields_to(job, other));
+    if verdict == Verdict::Replace && stays { Verdict::Busy } else { verdict }
+}
+
 /// A share of devices, in thousandths of a percent: GrayPercent has three decimals at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrayPercent(i64);
@@ -177,6 +189,17 @@ mod tests {
     fn an_older_batch_does_not_undo_what_a_newer_one_decided() {
         assert!(yields_to(JobNo(1), JobNo(2)) && yields_to(JobNo(1), JobNo(1)));
         assert!(!yields_to(JobNo(2), JobNo(1)));
+    }
+
+    #[test]
+    fn nothing_is_replaced_that_is_there_to_stay_or_for_a_task_that_is_about_to_end() {
+        let of = |verdict, unwanted, others: &[i64]| {
+            unless_they_stay(verdict, JobNo(5), unwanted, others.iter().copied().map(JobNo))
+        };
+        assert_eq!(of(Verdict::Replace, false, &[3, 4]), Verdict::Replace);
+        assert_eq!(of(Verdict::Replace, false, &[3, 6]), Verdict::Busy);
+        assert_eq!(of(Verdict::Replace, true, &[3]), Verdict::Busy);
+        assert_eq!(of(Verdict::Queue, true, &[6]), Verdict::Queue);
     }
 
     #[test]

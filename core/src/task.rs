@@ -4,8 +4,10 @@
 //! them all, with the reasons of those that surprise. It is called by the engine's door only (`server/src/engine/advance.rs`).
 
 mod step;
+mod telling;
 
 pub use step::{PushNeed, push_need, step};
+pub use telling::{Condition, Hindrance, Obstacle, Way, obstacle};
 
 use crate::id::{DeviceNo, TaskNo};
 use crate::time::Timestamp;

@@ -3,6 +3,7 @@
 //! A device may have an unfinished task for each of its modules (MultiModuleMode). One of them has the turn, and the
 //! others wait until it ends, waits for its next attempt, or has said nothing for too long.
 
+use crate::id::TaskNo;
 use crate::task::{Task, TaskStatus};
 use crate::time::Timestamp;
 
@@ -17,14 +18,37 @@ pub fn wait<'t>(
     now: Timestamp,
     turn_ms: i64,
 ) -> Option<Timestamp> {
+    holder(task, all, now, turn_ms).map(|holder| holder.until)
+}
+
+/// The task that another one waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Which.
+    pub task: TaskNo,
+    /// Whether its device reports progress on it: then its end is what is really waited for.
+    pub works: bool,
+    /// When the one that waits is looked at again.
+    pub until: Timestamp,
+}
+
+/// Which of the device's tasks has the turn, if it is another one than `task`; see [`wait`].
+pub fn holder<'t>(
+    task: &Task,
+    all: impl IntoIterator<Item = &'t Task>,
+    now: Timestamp,
+    turn_ms: i64,
+) -> Option<Holder> {
     let holder = all
         .into_iter()
         .filter_map(|of| claim(of, now, turn_ms).map(|claim| (claim, of)))
         .max_by(|(a, first), (b, second)| a.strength().cmp(&b.strength()).then(second.no.cmp(&first.no)));
     let (claim, holder) = holder.filter(|(_, holder)| holder.no != task.no)?;
     Some(match claim {
-        Claim::Works => now.plus_ms(turn_ms),
-        Claim::Told(_) => turn_end(holder, turn_ms).unwrap_or(now),
+        Claim::Works => Holder { task: holder.no, works: true, until: now.plus_ms(turn_ms) },
+        Claim::Told(_) => {
+            Holder { task: holder.no, works: false, until: turn_end(holder, turn_ms).unwrap_or(now) }
+        }
     })
 }
 
@@ -79,7 +103,7 @@ pub fn order(task: &Task) -> impl Ord + use<> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{DeviceNo, JobNo, TaskNo};
+    use crate::id::{DeviceNo, JobNo};
 
     const NOW: Timestamp = Timestamp(1_000_000);
     const TURN_MS: i64 = 60_000;

@@ -95,11 +95,6 @@ impl Job {
     pub fn is_over(&self) -> bool {
         self.status.is_ended() && self.conduct.dynamic.is_none()
     }
-
-    /// Whether its devices may be told: it has started, and it goes on, or its tasks do without it.
-    pub fn is_running(&self) -> bool {
-        self.status == JobStatus::InProgress || self.conduct.dynamic.is_some()
-    }
 }
 
 /// A batch as lists show it: what ListOTAJobByFirmware answers, and no more.

@@ -1,5 +1,6 @@
 //! What each event does to a task: the one table, state by state.
 
+use super::telling::{Way, obstacle};
 use super::{
     DESC_OVERWRITTEN, DESC_SOURCE_CHANGED, DESC_TIMEOUT, DESC_WRONG_VERSION, Event, FailedStep, Refused,
     Step, Task, TaskStatus, Terms,
@@ -150,22 +151,19 @@ pub fn step(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -
 
 /// The package information goes out to a device with an open task, pushed or asked for.
 fn told(task: &Task, terms: &Terms<'_>, event: &Event<'_>, now: Timestamp) -> Outcome {
+    let way = if matches!(event, Event::Push) { Way::Push } else { Way::Pull };
+    if let Some(obstacle) = obstacle(task, terms, way, now) {
+        return refuse(task, event, obstacle.why());
+    }
     match task.status {
-        TaskStatus::Confirm => refuse(task, event, "the task waits for confirmation"),
-        TaskStatus::Queued if matches!(event, Event::Push) && !terms.need_push => {
-            refuse(task, event, "the batch leaves it to the device to ask")
-        }
-        _ if !terms.started => refuse(task, event, "the batch does not tell devices now"),
-        TaskStatus::Queued if terms.is_finished(now) => refuse(task, event, "the batch's time is over"),
         TaskStatus::Queued => next(task, now, |t| {
             t.status = TaskStatus::Notified;
             t.slot_at = None;
             t.hold_until = None;
             t.told_at = Some(now);
         }),
-        _ if task.retry_at.is_some() => refuse(task, event, "the next attempt's time has not come"),
         // It asked for it before its turn came.
-        _ if matches!(event, Event::Pull) && task.hold_until.is_some() => next(task, now, |t| {
+        _ if way == Way::Pull && task.hold_until.is_some() => next(task, now, |t| {
             t.hold_until = None;
             t.told_at = Some(now);
         }),

@@ -11,19 +11,16 @@ pub use effects::Effects;
 
 use crate::app::App;
 use crate::device::link::{Asked, Downlink, Package};
-use crate::engine::package;
+use crate::engine::{package, terms};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use updraft_core::firmware::FirmwareStatus;
 use updraft_core::history::{self, Line};
 use updraft_core::id::{DeviceNo, FirmwareNo, JobNo, TaskNo};
-use updraft_core::job::{self, Counts, JobStatus, JobType};
+use updraft_core::job::{self, Counts, JobType};
 use updraft_core::pace;
 use updraft_core::target::Standing;
-use updraft_core::task::{
-    Cancel, Event, FINISH_GRACE_MINUTES, PushNeed, Refused, Retry, Step, Task, TaskStatus, Terms, push_need,
-    step,
-};
+use updraft_core::task::{Event, PushNeed, Refused, Step, Task, TaskStatus, push_need, step};
 use updraft_core::time::Timestamp;
 use updraft_store::{Firmware, Job, StoreError, Tx};
 
@@ -167,7 +164,8 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let (Some(held), Some(batch)) = (self.tasks.get_mut(&no), self.batches.get_mut(&no.job)) else {
             return Ok(false);
         };
-        let outcome = step(&held.task, &terms(batch, no, held.task.status, self.app), event, self.now);
+        let terms = terms::of(&batch.job, &batch.firmware, no, held.task.status, &self.app.config);
+        let outcome = step(&held.task, &terms, event, self.now);
         trace(&held.task, event, &outcome);
         match outcome {
             Ok(Step::Same) => Ok(true),
@@ -220,12 +218,12 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let (Some(held), Some(batch)) = (self.tasks.get(&no), self.batches.get_mut(&no.job)) else {
             return Ok(());
         };
-        if held_up(batch, held.task.status) {
+        if terms::condition(&batch.job, &batch.firmware).holds_up(held.task.status, batch.job.need_push) {
             // It waits for the end of the cancellation, which does not reach it.
             let slot = reserve(batch, self.now.plus_ms(HOLD_MS));
             return self.apply(no, &Event::Slot(slot)).map(|_| ());
         }
-        let terms = terms(batch, no, held.task.status, self.app);
+        let terms = terms::of(&batch.job, &batch.firmware, no, held.task.status, &self.app.config);
         let started = terms.started;
         match push_need(&held.task, &terms, self.now) {
             PushNeed::Nothing | PushNeed::WaitForSlot => Ok(()),
@@ -254,7 +252,8 @@ impl<'a, 'tx> Door<'a, 'tx> {
             TaskStatus::Queued => {
                 let listening = self.app.link.listening(device);
                 let started = self.batches.get(&no.job).is_some_and(|batch| {
-                    terms(batch, no, task.status, self.app).started && !batch.job.slot_is_void(no.ordinal)
+                    terms::of(&batch.job, &batch.firmware, no, task.status, &self.app.config).started
+                        && !batch.job.slot_is_void(no.ordinal)
                 });
                 if listening && started && slot.is_some_and(|slot| pace::is_usable(slot, self.now)) {
                     return self.push_in_turn(no);
@@ -444,36 +443,5 @@ fn reserve(batch: &mut Batch, earliest: Timestamp) -> Timestamp {
             batch.pace_changed = true;
             batch.job.pace.reserve(per_minute, earliest)
         }
-    }
-}
-
-/// Whether a task waits for the end of a cancellation that does not reach it.
-fn held_up(batch: &Batch, status: TaskStatus) -> bool {
-    status == TaskStatus::Queued
-        && batch.job.need_push
-        && batch.job.cancel != Cancel::default()
-        && !batch.job.cancel.reaches(status)
-}
-
-fn terms<'b>(batch: &'b Batch, no: TaskNo, status: TaskStatus, app: &App) -> Terms<'b> {
-    let job = &batch.job;
-    let ms = |minutes: i64| minutes.saturating_mul(app.config.minute_ms);
-    let canceling = job.cancel != Cancel::default();
-    Terms {
-        dest_version: &batch.firmware.dest_version,
-        src_versions: batch.firmware.sources_of(job, no.ordinal),
-        differential: batch.firmware.differs_from().is_some(),
-        need_push: job.need_push,
-        need_confirm: job.need_confirm,
-        timeout_ms: job.timeout_minutes_of(no.ordinal).map(ms),
-        retry: job.retry.map(|rule| Retry { interval_ms: ms(rule.interval_minutes), count: rule.count }),
-        planned_at: job.schedule.start.filter(|_| job.status == JobStatus::Planned && !canceling),
-        finish_at: job.schedule.finish,
-        finish_grace_ms: ms(FINISH_GRACE_MINUTES),
-        // While a cancellation is carried out no further device is told; see `held_up`.
-        // Of a deleted package nobody is told anything.
-        started: job.is_running()
-            && batch.firmware.deleted_at.is_none()
-            && if status == TaskStatus::Queued { !canceling } else { !job.cancel.reaches(status) },
     }
 }

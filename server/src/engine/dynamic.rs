@@ -21,13 +21,18 @@ struct Rule {
 
 impl Rule {
     fn policy(&self) -> Policy<'_> {
-        Policy {
-            job: self.job.no,
-            conduct: self.job.conduct,
-            since: self.job.created_at,
-            src_versions: self.firmware.sources(&self.job),
-            dest_version: &self.firmware.dest_version,
-        }
+        policy(&self.job, &self.firmware)
+    }
+}
+
+/// What a dynamic batch asks of devices.
+pub fn policy<'a>(job: &'a Job, firmware: &'a Firmware) -> Policy<'a> {
+    Policy {
+        job: job.no,
+        conduct: job.conduct,
+        since: job.created_at,
+        src_versions: firmware.sources(job),
+        dest_version: &firmware.dest_version,
     }
 }
 
@@ -91,12 +96,12 @@ fn choose(
     for module in modules {
         for seen in tx.candidates_reported(devices, module)? {
             let device = seen.0.device;
-            let fits = |rule: &&Rule| {
-                rule.firmware.module == module
-                    && rule.policy().fits(reported(&seen), |group| members.contains(&(group, device)))
-            };
+            let mut of_module = rules.iter().filter(|rule| rule.firmware.module == module);
+            let is_member = |group| members.contains(&(group, device));
+            let followed = dynamic::followed(of_module.clone().map(Rule::policy), reported(&seen), is_member);
+            let rule = followed.and_then(|place| of_module.nth(place));
             // A package that may not be rolled out now keeps its devices waiting.
-            if let Some(rule) = rules.iter().find(fits).filter(|rule| rule.firmware.status.may_upgrade()) {
+            if let Some(rule) = rule.filter(|rule| rule.firmware.status.may_upgrade()) {
                 following.insert((rule.job.no, device), seen);
             }
         }

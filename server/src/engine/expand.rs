@@ -121,6 +121,22 @@ fn born(job: &Job) -> TaskStatus {
     if job.need_confirm { TaskStatus::Confirm } else { TaskStatus::Queued }
 }
 
+/// What a batch asks of devices that it has no task for yet.
+pub fn demand<'a>(job: &'a Job, firmware: &'a Firmware) -> Demand<'a> {
+    Demand {
+        src_versions: firmware.sources(job),
+        dest_version: &firmware.dest_version,
+        module: &firmware.module,
+        conduct: job.conduct,
+    }
+}
+
+/// Whether the next tasks of a batch are about to be cancelled: they take nobody's place. A rule goes on, and may find
+/// its device again.
+pub fn is_unwanted(job: &Job) -> bool {
+    job.conduct.dynamic.is_none() && job.cancel.reaches(born(job))
+}
+
 /// Decides for each candidate; what stands in the way of the batch and may be replaced goes through the door.
 fn judge(
     tx: &mut Tx<'_>,
@@ -130,16 +146,10 @@ fn judge(
     candidates: &[Candidate],
     now: Timestamp,
 ) -> Result<(Vec<Verdict>, Effects), StoreError> {
-    let demand = Demand {
-        src_versions: firmware.sources(job),
-        dest_version: &firmware.dest_version,
-        module: &firmware.module,
-        conduct: job.conduct,
-    };
+    let demand = demand(job, firmware);
     let busy: Vec<DeviceNo> =
         candidates.iter().filter(|candidate| candidate.busy).map(|candidate| candidate.device).collect();
-    // What is about to be cancelled takes nobody's place. A rule goes on, and may find its device again.
-    let unwanted = job.conduct.dynamic.is_none() && job.cancel.reaches(born(job));
+    let unwanted = is_unwanted(job);
     let mut door = Door::open(tx, app, now);
     door.load_devices(&busy)?;
     let mut verdicts = Vec::with_capacity(candidates.len());
@@ -147,16 +157,13 @@ fn judge(
         let open = door.open_tasks_of(candidate.device);
         let standing: Vec<Standing<'_>> = open.iter().map(|(_, standing)| *standing).collect();
         let known = target::Candidate { version: candidate.version.as_deref(), standing: &standing };
-        let mut verdict = target::judge(&known, &demand);
+        let verdict = target::judge(&known, &demand);
         let in_the_way: Vec<TaskNo> = open
             .iter()
             .filter(|(_, other)| target::in_the_way(&job.conduct, &firmware.module, other.module))
             .map(|(no, _)| *no)
             .collect();
-        let stays = unwanted || in_the_way.iter().any(|no| target::yields_to(job.no, no.job));
-        if verdict == Verdict::Replace && stays {
-            verdict = Verdict::Busy;
-        }
+        let verdict = target::unless_they_stay(verdict, job.no, unwanted, in_the_way.iter().map(|no| no.job));
         if verdict == Verdict::Replace {
             for no in in_the_way {
                 door.apply(no, &Event::Overwritten)?;

@@ -6,7 +6,7 @@
 
 pub mod advance;
 mod applies;
-mod dynamic;
+pub mod dynamic;
 pub mod expand;
 pub mod gateway;
 pub mod groups;
@@ -15,6 +15,7 @@ mod package;
 mod repace;
 pub mod review;
 pub mod select;
+pub mod terms;
 
 use crate::app::App;
 use crate::engine::advance::{Door, Effects};

@@ -4,6 +4,7 @@
 //! same transaction.
 
 use super::{Door, Downlink};
+use crate::engine::terms;
 use std::collections::BTreeSet;
 use updraft_core::id::{DeviceNo, TaskNo};
 use updraft_core::task::{Event, Task, TaskStatus};
@@ -64,8 +65,7 @@ impl Door<'_, '_> {
     }
 
     fn turn_ms(&self) -> i64 {
-        let config = &self.app.config;
-        config.module_turn_minutes.saturating_mul(config.minute_ms)
+        terms::turn_ms(&self.app.config)
     }
 
     fn open_of(&self, device: DeviceNo) -> Vec<&Task> {
