@@ -8,6 +8,8 @@ use std::fmt;
 /// An unfinished task that a device has already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing<'a> {
+    /// Its batch.
+    pub job: JobNo,
     /// The module that it is for.
     pub module: &'a str,
     /// Where it stands.
@@ -26,6 +28,8 @@ pub struct Candidate<'a> {
 /// What a batch wants of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand<'a> {
+    /// The batch. One that is yet to be made is newer than all.
+    pub job: JobNo,
     /// The versions that it may come from; empty: any.
     pub src_versions: &'a [String],
     /// The version that it leads to.
@@ -34,6 +38,8 @@ pub struct Demand<'a> {
     pub module: &'a str,
     /// How it treats what it meets.
     pub conduct: Conduct,
+    /// Whether its tasks are about to be cancelled: then they take nobody's place.
+    pub unwanted: bool,
 }
 
 /// What a candidate gets.
@@ -77,28 +83,16 @@ pub fn judge(candidate: &Candidate<'_>, demand: &Demand<'_>) -> Verdict {
         return Verdict::SkipOtherSource;
     }
     let conduct = &demand.conduct;
-    let replaces = conduct.multi_module || conduct.overwrite == OverwriteMode::Replace;
+    let replaces = (conduct.multi_module || conduct.overwrite == OverwriteMode::Replace) && !demand.unwanted;
     let mut verdict = Verdict::Queue;
     for task in candidate.standing.iter().filter(|task| in_the_way(conduct, demand.module, task.module)) {
         // Who has begun is never interrupted, and then nothing is replaced at all.
-        if !replaces || task.status == TaskStatus::InProgress {
+        if !replaces || task.status == TaskStatus::InProgress || yields_to(demand.job, task.job) {
             return Verdict::Busy;
         }
         verdict = Verdict::Replace;
     }
     verdict
-}
-
-/// The verdict once it is known which batches the tasks in the way are of: those that are there to stay
-/// ([`yields_to`]), and all of them if the new task is `unwanted` (about to be cancelled), keep the device busy.
-pub fn unless_they_stay(
-    verdict: Verdict,
-    job: JobNo,
-    unwanted: bool,
-    in_the_way: impl IntoIterator<Item = JobNo>,
-) -> Verdict {
-    let stays = unwanted || in_the_way.into_iter().any(|other| yields_to(job, other));
-    if verdict == Verdict::Replace && stays { Verdict::Busy } else { verdict }
 }
 
 /// A share of devices, in thousandths of a percent: GrayPercent has three decimals at most.
@@ -174,32 +168,49 @@ pub fn gray_choice(job: JobNo, mut candidates: Vec<DeviceNo>, percent: GrayPerce
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::DownloadProtocol;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    const QUEUED: Standing<'static> = Standing { module: "default", status: TaskStatus::Queued };
+    const QUEUED: Standing<'static> =
+        Standing { job: JobNo(1), module: "default", status: TaskStatus::Queued };
+
+    const DEMAND: Demand<'static> = Demand {
+        job: JobNo(2),
+        src_versions: &[],
+        dest_version: "2.0",
+        module: "default",
+        conduct: Conduct {
+            overwrite: OverwriteMode::Keep,
+            multi_module: false,
+            dynamic: None,
+            group: None,
+            download: DownloadProtocol::Https,
+        },
+        unwanted: false,
+    };
 
     fn judge(version: Option<&str>, standing: &[Standing<'_>], src_versions: &[String]) -> Verdict {
-        let conduct = Conduct::default();
-        let demand = Demand { src_versions, dest_version: "2.0", module: "default", conduct };
-        super::judge(&Candidate { version, standing }, &demand)
+        super::judge(&Candidate { version, standing }, &Demand { src_versions, ..DEMAND })
     }
 
     #[test]
     fn an_older_batch_does_not_undo_what_a_newer_one_decided() {
         assert!(yields_to(JobNo(1), JobNo(2)) && yields_to(JobNo(1), JobNo(1)));
         assert!(!yields_to(JobNo(2), JobNo(1)));
-    }
-
-    #[test]
-    fn nothing_is_replaced_that_is_there_to_stay_or_for_a_task_that_is_about_to_end() {
-        let of = |verdict, unwanted, others: &[i64]| {
-            unless_they_stay(verdict, JobNo(5), unwanted, others.iter().copied().map(JobNo))
+        let conduct = Conduct { overwrite: OverwriteMode::Replace, ..Conduct::default() };
+        let meets = |job: i64, others: &[i64], unwanted| {
+            let standing: Vec<Standing<'_>> =
+                others.iter().map(|other| Standing { job: JobNo(*other), ..QUEUED }).collect();
+            let candidate = Candidate { version: None, standing: &standing };
+            super::judge(&candidate, &Demand { job: JobNo(job), conduct, unwanted, ..DEMAND })
         };
-        assert_eq!(of(Verdict::Replace, false, &[3, 4]), Verdict::Replace);
-        assert_eq!(of(Verdict::Replace, false, &[3, 6]), Verdict::Busy);
-        assert_eq!(of(Verdict::Replace, true, &[3]), Verdict::Busy);
-        assert_eq!(of(Verdict::Queue, true, &[6]), Verdict::Queue);
+        assert_eq!(meets(5, &[3, 4], false), Verdict::Replace);
+        assert_eq!(meets(5, &[3, 6], false), Verdict::Busy, "nor then what is older");
+        assert_eq!(meets(5, &[5], false), Verdict::Busy);
+        // Nor does one whose tasks are about to be cancelled take a place.
+        assert_eq!(meets(5, &[3], true), Verdict::Busy);
+        assert_eq!(meets(5, &[], true), Verdict::Queue);
     }
 
     #[test]
@@ -230,11 +241,11 @@ mod tests {
         use TaskStatus::{Confirm, InProgress, Notified, Queued};
         let met = |multi_module, overwrite, standing: &[Standing<'_>]| {
             let conduct = Conduct { overwrite, multi_module, ..Conduct::default() };
-            let demand = Demand { src_versions: &[], dest_version: "2.0", module: "radio", conduct };
+            let demand = Demand { module: "radio", conduct, ..DEMAND };
             super::judge(&Candidate { version: Some("1.0"), standing }, &demand)
         };
-        let same = |status| Standing { module: "radio", status };
-        let other = |status| Standing { module: "default", status };
+        let same = |status| Standing { job: JobNo(1), module: "radio", status };
+        let other = |status| Standing { job: JobNo(1), module: "default", status };
         for status in [Confirm, Queued, Notified, InProgress] {
             let replaced = if status == InProgress { Verdict::Busy } else { Verdict::Replace };
             for standing in [same(status), other(status)] {

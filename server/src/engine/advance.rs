@@ -149,7 +149,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let standing = |no: &TaskNo| {
             let status = self.status(*no).filter(|status| status.is_open())?;
             let module = self.batches.get(&no.job)?.firmware.module.as_str();
-            Some((*no, Standing { module, status }))
+            Some((*no, Standing { job: no.job, module, status }))
         };
         self.by_device.get(&device).into_iter().flatten().filter_map(standing).collect()
     }

@@ -124,17 +124,14 @@ fn born(job: &Job) -> TaskStatus {
 /// What a batch asks of devices that it has no task for yet.
 pub fn demand<'a>(job: &'a Job, firmware: &'a Firmware) -> Demand<'a> {
     Demand {
+        job: job.no,
         src_versions: firmware.sources(job),
         dest_version: &firmware.dest_version,
         module: &firmware.module,
         conduct: job.conduct,
+        // A rule goes on after a cancellation, and may find its device again.
+        unwanted: job.conduct.dynamic.is_none() && job.cancel.reaches(born(job)),
     }
-}
-
-/// Whether the next tasks of a batch are about to be cancelled: they take nobody's place. A rule goes on, and may find
-/// its device again.
-pub fn is_unwanted(job: &Job) -> bool {
-    job.conduct.dynamic.is_none() && job.cancel.reaches(born(job))
 }
 
 /// Decides for each candidate; what stands in the way of the batch and may be replaced goes through the door.
@@ -149,7 +146,6 @@ fn judge(
     let demand = demand(job, firmware);
     let busy: Vec<DeviceNo> =
         candidates.iter().filter(|candidate| candidate.busy).map(|candidate| candidate.device).collect();
-    let unwanted = is_unwanted(job);
     let mut door = Door::open(tx, app, now);
     door.load_devices(&busy)?;
     let mut verdicts = Vec::with_capacity(candidates.len());
@@ -158,13 +154,12 @@ fn judge(
         let standing: Vec<Standing<'_>> = open.iter().map(|(_, standing)| *standing).collect();
         let known = target::Candidate { version: candidate.version.as_deref(), standing: &standing };
         let verdict = target::judge(&known, &demand);
-        let in_the_way: Vec<TaskNo> = open
-            .iter()
-            .filter(|(_, other)| target::in_the_way(&job.conduct, &firmware.module, other.module))
-            .map(|(no, _)| *no)
-            .collect();
-        let verdict = target::unless_they_stay(verdict, job.no, unwanted, in_the_way.iter().map(|no| no.job));
         if verdict == Verdict::Replace {
+            let in_the_way: Vec<TaskNo> = open
+                .iter()
+                .filter(|(_, other)| target::in_the_way(&job.conduct, &firmware.module, other.module))
+                .map(|(no, _)| *no)
+                .collect();
             for no in in_the_way {
                 door.apply(no, &Event::Overwritten)?;
             }
