@@ -88,7 +88,7 @@ pub fn blobs(eye: &Connection, folder: &Path) -> Result<(), Broken> {
     for file in statement.query_map([], row).map_err(unreadable)? {
         let (name, size, md5) = file.map_err(unreadable)?;
         let mut bytes = Vec::new();
-        kept.read(&name)
+        kept.read(&name, size)
             .and_then(|mut file| file.read_to_end(&mut bytes))
             .map_err(|error| Broken::new("a file is gone", format!("{name}: {error}")))?;
         if bytes.len() as i64 != size || hex::encode(Md5::digest(&bytes)) != md5 {

@@ -115,6 +115,8 @@ pub fn take(config: &Config, to: &Path, progress: Progress<'_>) -> anyhow::Resul
         );
     };
     ensure!(database.exists(), "there is no database at {}", database.display());
+    // SQLite would mend what it cannot know to be damage: delete the log beside an empty file.
+    setup::look_first(config, setup::LOOK_BESIDE)?;
     make_empty(to)?;
     let taken_at = utc(SystemClock.now());
     let mut backup = Backup { to, files: BTreeMap::new(), damaged: BTreeSet::new() };

@@ -9,6 +9,7 @@ use crate::channel::auth::AUTH_PATH;
 use crate::channel::register::REGISTER_PATH;
 use crate::channel::topic::TOPIC_PREFIX;
 use crate::files::{download, upload};
+use crate::vigil;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
@@ -71,8 +72,7 @@ impl Http {
         match path {
             "/" => self.root(caller, request).await,
             "/healthz" => plain_reply(StatusCode::OK, "alive\n"),
-            "/readyz" if self.ready.load(Ordering::Relaxed) => plain_reply(StatusCode::OK, "ready\n"),
-            "/readyz" => plain_reply(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/readyz" => self.readiness(),
             "/metrics" if self.app.config.metrics_addr.is_none() => self.metrics(),
             "/openapi.json" => json_reply(openapi::text()),
             AUTH_PATH => channel::auth::answer(&self.app, caller, request).await,
@@ -85,6 +85,16 @@ impl Http {
                 let base = self.base(caller, &host);
                 whole(rpc::refuse(&self.app, &host, &base, &ApiError::new(Code::PathNotFound)))
             }
+        }
+    }
+
+    fn readiness(&self) -> Reply {
+        if !self.ready.load(Ordering::Relaxed) {
+            return plain_reply(StatusCode::SERVICE_UNAVAILABLE, "not ready\n");
+        }
+        match vigil::why_not_ready(&self.app) {
+            Some(why) => plain_reply(StatusCode::SERVICE_UNAVAILABLE, &why),
+            None => plain_reply(StatusCode::OK, "ready\n"),
         }
     }
 

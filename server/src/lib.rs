@@ -34,4 +34,5 @@ pub mod setup;
 pub mod stall;
 pub mod tls;
 pub mod turnstile;
+pub mod vigil;
 pub mod websocket;

@@ -19,6 +19,7 @@ use crate::random::Random;
 use crate::retention;
 use crate::setup;
 use crate::stall::Patient;
+use crate::vigil;
 use anyhow::Context as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -41,6 +42,8 @@ use updraft_store::{Claim, Lane, Store, StoreError};
 const KEEPALIVE_SWEEP: Duration = Duration::from_secs(5);
 /// How long the engine and the like get to finish their round at a stop.
 const WORKER_STOP: Duration = Duration::from_secs(5);
+/// How long a start looks at the database before it opens it: all of a small one, the beginning of a large one.
+const LOOK_AT_DATABASE: Duration = Duration::from_millis(500);
 /// What hyper buffers of a connection's input and output, at most.
 const HTTP_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -76,7 +79,10 @@ impl Server {
     /// Starts a server. Returns when it serves.
     pub async fn start(mut config: Config, metrics: Option<PrometheusHandle>) -> anyhow::Result<Self> {
         config.data_dir = setup::data_dir(&config)?;
+        setup::writable(&config.data_dir)?;
         let lock = setup::lock(&config.data_dir)?;
+        let looked = config.clone();
+        tokio::task::spawn_blocking(move || setup::look_before_start(&looked, LOOK_AT_DATABASE)).await??;
         let clock = Arc::new(SystemClock);
         let random = Random::from_system().context("the operating system gives no randomness")?;
         let location = config.database()?;
@@ -193,6 +199,7 @@ impl Server {
         self.workers.push(tokio::spawn(engine::run(Arc::clone(&self.app), engine_stopped)));
         self.workers.push(tokio::spawn(purge::run(Arc::clone(&self.app), stopped.clone())));
         self.workers.push(tokio::spawn(retention::run(Arc::clone(&self.app), stopped.clone())));
+        self.workers.push(tokio::spawn(vigil::run(Arc::clone(&self.app), stopped.clone())));
         let (sessions, stopped) = (Arc::clone(&self.sessions), stopped.clone());
         self.workers.push(tokio::spawn(async move {
             sessions.watch_keepalive(KEEPALIVE_SWEEP, stopped).await;

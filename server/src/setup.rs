@@ -7,13 +7,21 @@ use crate::seal::{MasterKey, write_private};
 use anyhow::{Context as _, bail};
 use serde_json::json;
 use std::fs::File;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use updraft_core::id::{self, AccountNo};
 use updraft_core::time::Timestamp;
-use updraft_store::{AccessKey, Lane, Store};
+use updraft_store::{AccessKey, Health, Integrity, Lane, Location, Store, examine};
 
 /// The name of the account that exists from the first start on.
 pub const ROOT_ACCOUNT: &str = "root";
+
+/// A start writes more than this, and a disk without so much serves nobody.
+const PROBE_BYTES: usize = 256 * 1024;
+
+/// How long a command looks at a database before it opens it.
+pub const LOOK_BESIDE: Duration = Duration::from_millis(100);
 
 /// An access key as it is shown to its holder.
 pub struct NewKey {
@@ -50,6 +58,76 @@ pub fn lock(data_dir: &Path) -> anyhow::Result<File> {
 pub fn is_locked(data_dir: &Path) -> bool {
     File::open(data_dir.join("lock"))
         .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
+/// Refuses a disk that takes no writes: before anything is opened, and in words that name it.
+pub fn writable(folder: &Path) -> anyhow::Result<()> {
+    // The file never has a name, so nothing is left behind.
+    let tried = tempfile::tempfile_in(folder).and_then(|mut file| {
+        file.write_all(&[0; PROBE_BYTES])?;
+        file.sync_all()
+    });
+    let Err(error) = tried else { return Ok(()) };
+    let advice = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "the disk is full: make room on it, then start again"
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            "the disk is mounted read-only, as Linux does with one that failed: look into the system's log, then \
+             mount it for writing"
+        }
+        ErrorKind::PermissionDenied => "give the folder to the user that runs this",
+        _ => "look whether the disk is sound",
+    };
+    Err(error).with_context(|| format!("nothing can be written to {}: {advice}", folder.display()))
+}
+
+/// Looks at the database before it is opened for writing, for at most about `patience`: one that is damaged, missing
+/// though the data folder has been used, or another one than its folder's and key's is refused as it is, with nothing
+/// of its log applied. Blocks; must not run inside async code.
+pub fn look_first(config: &Config, patience: Duration) -> anyhow::Result<Option<Health>> {
+    let location = config.database()?;
+    // A database server looks after its files itself.
+    let Location::Sqlite(path) = &location else { return Ok(None) };
+    let health = examine(&location, patience)
+        .with_context(|| format!("cannot look at the database {}", path.display()))?;
+    let Some(health) = health else {
+        if folder_name(config)?.is_some() {
+            bail!(
+                "the database {} is missing or empty, and the data folder {} has been used with one; put it back, \
+                 give the right --database-url, or restore a backup into a new folder (`updraft restore FOLDER \
+                 --data-dir NEW`)",
+                path.display(),
+                config.data_dir.display()
+            );
+        }
+        return Ok(None);
+    };
+    if let Integrity::Damaged(words) = &health.integrity {
+        bail!(
+            "the database is damaged: {words}. Nothing was changed. Keep a copy of it and of the files beside it, \
+             and restore the last backup into a new folder (`updraft restore FOLDER --data-dir NEW`)"
+        );
+    }
+    // A log of another database would make another one of it. Many commands need no key, which may be elsewhere.
+    if let Some(sealed) = &health.installation
+        && key_path(config).exists()
+    {
+        belongs(config, sealed)?;
+    }
+    Ok(Some(health))
+}
+
+/// What a start looks at before it opens the database; the key of one that has secrets must be there.
+pub fn look_before_start(config: &Config, patience: Duration) -> anyhow::Result<()> {
+    let health = look_first(config, patience)?;
+    health.and_then(|health| health.installation).map_or(Ok(()), |sealed| belongs(config, &sealed))
+}
+
+/// Refuses a database that is not that of this key and folder.
+fn belongs(config: &Config, sealed: &[u8]) -> anyhow::Result<()> {
+    let (_, name) = open_name(config, sealed)?;
+    folder_name(config)?.map_or(Ok(()), |folder| same_folder(config, &folder, &name))
 }
 
 /// Makes the data folder if it is absent, for its owner only.
@@ -133,6 +211,13 @@ fn write_name(config: &Config, name: &str) -> anyhow::Result<()> {
 }
 
 fn same_folder(config: &Config, folder: &str, name: &str) -> anyhow::Result<()> {
+    if folder.len() != name.len() || !folder.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        bail!(
+            "{} is damaged: it names no installation; restore it from a backup, or remove it if you are sure that the \
+             folder and the database belong together",
+            config.data_dir.join(INSTALLATION_FILE).display()
+        );
+    }
     if folder != name {
         bail!(
             "the data folder {} belongs to another database; give the right --data-dir or --database-url",

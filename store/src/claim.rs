@@ -3,7 +3,8 @@
 use crate::Location;
 use crate::engine::postgres::PgConn;
 use crate::error::StoreError;
-use std::fs::File;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -24,8 +25,7 @@ impl Claim {
         let kind = match location {
             Location::Inline => Kind::Nothing,
             Location::Sqlite(path) => {
-                let mut lock = path.clone().into_os_string();
-                lock.push(".lock");
+                let lock = lock_of(path);
                 let file = File::create(&lock).map_err(|error| {
                     StoreError::Unavailable(format!("cannot write {}: {error}", lock.display()))
                 })?;
@@ -36,6 +36,20 @@ impl Claim {
         };
         Ok(Self { kind })
     }
+}
+
+impl Claim {
+    /// Whether somebody serves the database in this file. The lock is tried for an instant and let go again.
+    pub(crate) fn is_taken(path: &Path) -> bool {
+        File::open(lock_of(path))
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+}
+
+fn lock_of(path: &Path) -> PathBuf {
+    let mut lock = path.as_os_str().to_owned();
+    lock.push(".lock");
+    PathBuf::from(lock)
 }
 
 fn taken() -> StoreError {

@@ -328,6 +328,11 @@ impl Tx<'_> {
         starts.ok_or_else(|| StoreError::Internal("a start could not be counted".to_owned()))
     }
 
+    /// Writes this node's row anew, as it is.
+    pub(crate) fn node_touch(&mut self) -> Result<(), StoreError> {
+        self.exec("UPDATE node SET starts = starts WHERE id = ?1", &[crate::count::NODE.into()]).map(drop)
+    }
+
     /// Marks every device offline: after a start, no connection of before exists. Answers how many.
     pub fn devices_all_offline(&mut self, now: Timestamp) -> Result<usize, StoreError> {
         self.exec("UPDATE device SET status = 2, status_at = ?1 WHERE status = 1", &[now.0.into()])

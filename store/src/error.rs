@@ -9,6 +9,9 @@ pub enum StoreError {
     /// The disk or the database's quota is full; nothing was changed.
     #[error("the disk is full: {0}")]
     Full(String),
+    /// The database file, or its log, is not what was written to it. Nothing more is written there.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
     /// A row was changed by somebody else in between; decide again.
     #[error("a row changed in between: {0}")]
     Conflict(&'static str),
@@ -50,10 +53,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it came from outside (disk, file, server) and not from what was asked: it is the same for everybody.
+    pub(crate) fn is_the_worlds(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::Damaged(_))
+    }
+
     /// Whether the same call may succeed later without anybody changing it.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unavailable(_) | Self::Full(_) | Self::Conflict(_) => true,
+            // Once a backup is restored, the call may succeed.
+            Self::Unavailable(_) | Self::Full(_) | Self::Damaged(_) | Self::Conflict(_) => true,
             Self::Corrupt { .. }
             | Self::NewerSchema { .. }
             | Self::OlderSchema { .. }

@@ -1,15 +1,17 @@
 //! What can be told of a database from outside, without changing it: for `updraft doctor`.
 
-use crate::Location;
 use crate::engine::{postgres::PgConn, sqlite};
 use crate::error::StoreError;
-use crate::migrate;
 use crate::writer::Database;
+use crate::{Claim, Location, migrate, sound};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
+
+/// Small tables that every start needs: of a file too large to be looked at as a whole, these are.
+const VITAL_TABLES: [&str; 6] = ["migration", "installation", "node", "account", "access_key", "instance"];
 
 /// What a look at a database found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,24 +53,17 @@ pub enum Integrity {
 pub fn examine(location: &Location, patience: Duration) -> Result<Option<Health>, StoreError> {
     match location {
         Location::Inline => Ok(None),
-        Location::Sqlite(path) if !path.exists() => Ok(None),
         Location::Sqlite(path) => {
-            let conn = open(path)?;
-            let integrity = quick_check(&conn, patience)?;
-            let engine = format!("SQLite {}", rusqlite::version());
-            if matches!(integrity, Integrity::Damaged(_)) {
-                let known = migrate::known();
-                return Ok(Some(Health {
-                    engine,
-                    postgres_major: None,
-                    schema: 0,
-                    known,
-                    installation: None,
-                    newest_ms: None,
-                    integrity,
-                }));
+            // Beside a server, which changes the file and its log, only SQLite can read them.
+            if !Claim::is_taken(path)
+                && let Some(words) = unreadable(path, sound::damage(path))?
+            {
+                return Ok(Some(damaged(words)));
             }
-            look(&mut Database::Sqlite(conn), engine, None, integrity).map(Some)
+            if std::fs::metadata(path).map_or(0, |meta| meta.len()) == 0 {
+                return Ok(None);
+            }
+            examine_file(path, patience).map(Some)
         }
         Location::Postgres(url) => {
             // A server that accepts and then says nothing, or a lock, must not hold the look up for ever: its
@@ -80,6 +75,40 @@ pub fn examine(location: &Location, patience: Duration) -> Result<Option<Health>
                 Err(StoreError::Unavailable(format!("it does not answer within {} s", patience.as_secs())))
             })
         }
+    }
+}
+
+fn examine_file(path: &Path, patience: Duration) -> Result<Health, StoreError> {
+    let conn = match open(path) {
+        Err(StoreError::Damaged(words)) => return Ok(damaged(words)),
+        opened => opened?,
+    };
+    match quick_check(&conn, patience)? {
+        Integrity::Damaged(words) => Ok(damaged(words)),
+        integrity => {
+            let engine = format!("SQLite {}", rusqlite::version());
+            match look(&mut Database::Sqlite(conn), engine, None, integrity) {
+                Err(StoreError::Damaged(words)) => Ok(damaged(words)),
+                health => health,
+            }
+        }
+    }
+}
+
+fn unreadable<T>(path: &Path, outcome: std::io::Result<T>) -> Result<T, StoreError> {
+    outcome.map_err(|error| StoreError::Unavailable(format!("cannot read {}: {error}", path.display())))
+}
+
+/// Nothing else can be told of a damaged file.
+fn damaged(words: String) -> Health {
+    Health {
+        engine: format!("SQLite {}", rusqlite::version()),
+        postgres_major: None,
+        schema: 0,
+        known: migrate::known(),
+        installation: None,
+        newest_ms: None,
+        integrity: Integrity::Damaged(words),
     }
 }
 
@@ -99,9 +128,7 @@ fn look_at_postgres(url: &str) -> Result<Option<Health>, StoreError> {
 /// Opens a file without making others beside it. Without a write-ahead log the file is all there is and nobody
 /// uses it; SQLite would make a new log just to read.
 fn open(path: &Path) -> Result<Connection, StoreError> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    if PathBuf::from(log).exists() {
+    if sound::log_of(path).exists() {
         return sqlite::open_reader(path);
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
@@ -117,6 +144,7 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     Connection::open_with_flags(uri, flags).map_err(sqlite::error)
 }
 
+/// Looks at the tables without which nothing works, then at all of the file, for at most about `patience`.
 fn quick_check(conn: &Connection, patience: Duration) -> Result<Integrity, StoreError> {
     let interrupt = conn.get_interrupt_handle();
     let (done, over) = mpsc::channel::<()>();
@@ -126,21 +154,40 @@ fn quick_check(conn: &Connection, patience: Duration) -> Result<Integrity, Store
                 interrupt.interrupt();
             }
         });
-        let outcome = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        let outcome = check_all(conn);
         drop(done);
         outcome
     });
     match outcome {
-        Ok(word) if word == "ok" => Ok(Integrity::Sound),
-        Ok(words) => Ok(Integrity::Damaged(words)),
-        Err(error) => match error.sqlite_error_code() {
-            Some(ErrorCode::OperationInterrupted) => Ok(Integrity::Unfinished),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Ok(Integrity::Damaged(error.to_string()))
-            }
-            _ => Err(sqlite::error(error)),
+        Ok(None) => Ok(Integrity::Sound),
+        Ok(Some(words)) => Ok(Integrity::Damaged(words)),
+        Err(error) => match (error.sqlite_error_code(), sqlite::error(error)) {
+            (Some(ErrorCode::OperationInterrupted), _) => Ok(Integrity::Unfinished),
+            (_, StoreError::Damaged(words)) => Ok(Integrity::Damaged(words)),
+            (_, error) => Err(error),
         },
     }
+}
+
+/// What is wrong, if anything is.
+fn check_all(conn: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut there = conn.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?;
+    for table in VITAL_TABLES {
+        if there.exists([table])? {
+            let words: String =
+                conn.query_row(&format!("PRAGMA quick_check('{table}')"), [], |row| row.get(0))?;
+            if words != "ok" {
+                return Ok(Some(one_line(&words)));
+            }
+        }
+    }
+    let words: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    Ok((words != "ok").then(|| one_line(&words)))
+}
+
+/// SQLite's report as one line, without its headline.
+fn one_line(words: &str) -> String {
+    words.lines().filter(|line| !line.starts_with("***")).collect::<Vec<_>>().join("; ")
 }
 
 fn look(

@@ -51,6 +51,7 @@ mod product_tag;
 mod ram_user;
 mod registration;
 mod review;
+mod sound;
 mod sts_key;
 mod task;
 mod task_history;
@@ -58,6 +59,7 @@ mod topo;
 mod trouble;
 mod tx;
 mod value;
+mod vital;
 mod writer;
 
 pub use access_key::{AccessKey, KeyHolder, ListedKey};
@@ -99,7 +101,8 @@ pub use writer::Lane;
 
 use crate::engine::{postgres::PgConn, sqlite};
 use crate::trouble::Fuse;
-use crate::writer::{Connect, Database, Queue, Typed, run_group, work};
+use crate::vital::Vital;
+use crate::writer::{Connect, Database, Queue, READS, Typed, WRITES, Work, run_group};
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -114,6 +117,7 @@ const SQLITE_READERS_MAX: usize = 8;
 /// The database, whichever it is.
 pub struct Store {
     mode: Mode,
+    vital: Arc<Vital>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -172,6 +176,7 @@ impl Store {
                 prepare(&mut database)?;
                 Ok(Self {
                     mode: Mode::Inline { database: Mutex::new(database), fuse: Arc::default() },
+                    vital: Arc::default(),
                     threads: Mutex::new(Vec::new()),
                 })
             }
@@ -180,10 +185,11 @@ impl Store {
                 let connect: Connect =
                     Arc::new(move || Ok(Database::Sqlite(sqlite::open_writer(&writer_path)?)));
                 prepare(&mut connect()?)?;
-                let queue = Arc::new(Queue::default());
-                let writer = spawn("store-writer", &queue, &connect, Database::begin_write, usize::MAX)?;
+                let (queue, vital) = (Arc::new(Queue::default()), Arc::default());
+                let writer = spawn("store-writer", &queue, &connect, WRITES, &vital)?;
                 Ok(Self {
                     mode: Mode::Sqlite { path: path.clone(), queue, readers: Mutex::new(Vec::new()) },
+                    vital,
                     threads: Mutex::new(vec![writer]),
                 })
             }
@@ -201,11 +207,28 @@ impl Store {
             .map_err(|_| StoreError::Internal("opening the database panicked".to_owned()))??;
         let queue = Arc::new(Queue::default());
         let readers = Arc::new(Queue::default());
-        let mut threads = vec![spawn("store-writer", &queue, &connect, Database::begin_write, usize::MAX)?];
+        let vital = Arc::default();
+        let mut threads = vec![spawn("store-writer", &queue, &connect, WRITES, &vital)?];
         for _ in 0..POSTGRES_READERS {
-            threads.push(spawn("store-reader", &readers, &connect, Database::begin_read, 1)?);
+            threads.push(spawn("store-reader", &readers, &connect, READS, &vital)?);
         }
-        Ok(Self { mode: Mode::Postgres { queue, readers }, threads: Mutex::new(threads) })
+        Ok(Self { mode: Mode::Postgres { queue, readers }, vital, threads: Mutex::new(threads) })
+    }
+
+    /// Why nothing can be written, as far as writes of before tell; `None`: nothing is known to be wrong. Damage
+    /// stays until the end, the rest until [`Store::probe`] succeeds.
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.vital.trouble()
+    }
+
+    /// Writes a little, to learn whether that is possible again.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.write(Lane::Interactive, |tx| tx.node_touch()).await?;
+        self.vital.recovered();
+        Ok(())
     }
 
     /// Runs `run` in a transaction and returns its answer once it is durable.
@@ -226,12 +249,15 @@ impl Store {
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
+        if let Some(damage) = self.vital.damage() {
+            return Err(E::from(damage));
+        }
         let (reply, answer) = oneshot::channel();
         let job: Box<dyn writer::Job> = Box::new(Typed { run, after: Some(after), outcome: None, reply });
         match &self.mode {
             Mode::Inline { database, fuse } => {
                 fuse.lock().begin();
-                run_here(&mut database.lock(), Database::begin_write, job);
+                self.run_here(&mut database.lock(), WRITES, job);
             }
             Mode::Sqlite { queue, .. } | Mode::Postgres { queue, .. } => {
                 queue.push(lane, job).map_err(|_| E::from(closed()))?;
@@ -252,7 +278,7 @@ impl Store {
         match &self.mode {
             Mode::Inline { database, fuse } => {
                 fuse.lock().begin();
-                run_here(&mut database.lock(), Database::begin_read, job);
+                self.run_here(&mut database.lock(), READS, job);
             }
             Mode::Sqlite { path, queue, readers } => {
                 if queue.is_closed() {
@@ -263,7 +289,7 @@ impl Store {
                     Some(database) => database,
                     None => Database::Sqlite(sqlite::open_reader(path)?),
                 };
-                run_here(&mut database, Database::begin_read, job);
+                self.run_here(&mut database, READS, job);
                 let mut readers = readers.lock();
                 // A reader that could not end its transaction is dropped, not kept.
                 if !database.in_transaction() && readers.len() < SQLITE_READERS_MAX {
@@ -275,6 +301,16 @@ impl Store {
             }
         }
         answer.await.map_err(|_| E::from(closed()))?
+    }
+
+    /// Runs one job in the caller's thread and answers it.
+    fn run_here(&self, database: &mut Database, work: Work, job: Box<dyn writer::Job>) {
+        let mut group = [job];
+        if let Some(error) = run_group(database, work.begin, &mut group) {
+            (work.note)(&self.vital, &error);
+        }
+        let [job] = group;
+        job.answer();
     }
 
     /// Lets queued writes finish and closes the database. Blocks.
@@ -308,14 +344,6 @@ fn closed() -> StoreError {
     StoreError::Unavailable("the store is closed".to_owned())
 }
 
-/// Runs one job in the caller's thread and answers it.
-fn run_here(database: &mut Database, begin: fn(&Database) -> &'static str, job: Box<dyn writer::Job>) {
-    let mut group = [job];
-    run_group(database, begin, &mut group);
-    let [job] = group;
-    job.answer();
-}
-
 /// What is done with a database before it is used.
 type Prepare = fn(&mut Database) -> Result<(), StoreError>;
 
@@ -335,13 +363,12 @@ fn spawn(
     name: &str,
     queue: &Arc<Queue>,
     connect: &Connect,
-    begin: fn(&Database) -> &'static str,
-    group_max: usize,
+    work: Work,
+    vital: &Arc<Vital>,
 ) -> Result<JoinHandle<()>, StoreError> {
-    let queue = Arc::clone(queue);
-    let connect = Arc::clone(connect);
+    let (queue, connect, vital) = (Arc::clone(queue), Arc::clone(connect), Arc::clone(vital));
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || work(&queue, &connect, begin, group_max))
+        .spawn(move || work.run(&queue, &connect, &vital))
         .map_err(|error| StoreError::Unavailable(format!("cannot start a thread: {error}")))
 }

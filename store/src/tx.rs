@@ -9,6 +9,8 @@ use crate::value::{Row, Value};
 /// The methods that name rows (`job_insert`, `tasks_load`, …) live in the files of their tables.
 pub struct Tx<'a> {
     pub(crate) conn: Conn<'a>,
+    /// What a statement met that the world is to blame for, whatever the closure made of it.
+    pub(crate) hurt: Option<StoreError>,
 }
 
 pub(crate) enum Conn<'a> {
@@ -35,12 +37,23 @@ pub(crate) enum Column {
 }
 
 impl Tx<'_> {
+    /// Hands an outcome on, and keeps an error that the world is to blame for.
+    fn noted<T>(&mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &outcome
+            && error.is_the_worlds()
+        {
+            self.hurt = Some(error.clone());
+        }
+        outcome
+    }
+
     /// Runs one statement; answers how many rows it changed.
     pub(crate) fn exec(&mut self, sql: &'static str, params: &[Value<'_>]) -> Result<usize, StoreError> {
-        match &mut self.conn {
+        let outcome = match &mut self.conn {
             Conn::Sqlite(conn) => crate::engine::sqlite::exec(conn, sql, params),
             Conn::Postgres(conn) => conn.exec(sql, params),
-        }
+        };
+        self.noted(outcome)
     }
 
     /// Runs one query; maps each row.
@@ -55,10 +68,11 @@ impl Tx<'_> {
             out.push(map(row)?);
             Ok(())
         };
-        match &mut self.conn {
-            Conn::Sqlite(conn) => crate::engine::sqlite::query(conn, sql, params, &mut push)?,
-            Conn::Postgres(conn) => conn.query(sql, params, &mut push)?,
-        }
+        let outcome = match &mut self.conn {
+            Conn::Sqlite(conn) => crate::engine::sqlite::query(conn, sql, params, &mut push),
+            Conn::Postgres(conn) => conn.query(sql, params, &mut push),
+        };
+        self.noted(outcome)?;
         Ok(out)
     }
 
@@ -77,16 +91,13 @@ impl Tx<'_> {
         if rows.is_empty() {
             return Ok(0);
         }
-        match &mut self.conn {
-            Conn::Sqlite(conn) => {
-                let mut changed = 0;
-                for row in rows {
-                    changed += crate::engine::sqlite::exec(conn, hot.row, row)?;
-                }
-                Ok(changed)
-            }
+        let outcome = match &mut self.conn {
+            Conn::Sqlite(conn) => rows
+                .iter()
+                .try_fold(0, |changed, row| Ok(changed + crate::engine::sqlite::exec(conn, hot.row, row)?)),
             Conn::Postgres(conn) => conn.exec_set(hot, rows),
-        }
+        };
+        self.noted(outcome)
     }
 
     /// Runs a query for each of `keys`; maps all rows found.
@@ -104,14 +115,13 @@ impl Tx<'_> {
             out.push(map(row)?);
             Ok(())
         };
-        match &mut self.conn {
+        let outcome = match &mut self.conn {
             Conn::Sqlite(conn) => {
-                for key in keys {
-                    crate::engine::sqlite::query(conn, hot.row, key, &mut push)?;
-                }
+                keys.iter().try_for_each(|key| crate::engine::sqlite::query(conn, hot.row, key, &mut push))
             }
-            Conn::Postgres(conn) => conn.query_set(hot, keys, &mut push)?,
-        }
+            Conn::Postgres(conn) => conn.query_set(hot, keys, &mut push),
+        };
+        self.noted(outcome)?;
         Ok(out)
     }
 }

@@ -11,6 +11,7 @@
 use crate::engine::{postgres::PgConn, sqlite};
 use crate::error::StoreError;
 use crate::tx::{Conn, Tx};
+use crate::vital::Vital;
 use parking_lot::{Condvar, Mutex};
 use std::any::Any;
 use std::collections::VecDeque;
@@ -206,6 +207,7 @@ impl Database {
                 Self::Sqlite(conn) => Conn::Sqlite(conn),
                 Self::Postgres(conn) => Conn::Postgres(conn),
             },
+            hurt: None,
         }
     }
 }
@@ -213,47 +215,87 @@ impl Database {
 /// How a worker gets its connection (again).
 pub(crate) type Connect = Arc<dyn Fn() -> Result<Database, StoreError> + Send + Sync>;
 
-/// Runs a queue's jobs until it is closed: the body of a writer or reader thread.
-pub(crate) fn work(queue: &Queue, connect: &Connect, begin: fn(&Database) -> &'static str, group_max: usize) {
-    let mut database: Option<Database> = None;
-    while let Some(mut group) = queue.next_group(group_max.min(GROUP_MAX)) {
-        // A lost PostgreSQL connection is replaced at the next job.
-        if let Some(Database::Postgres(conn)) = &database
-            && conn.is_closed()
-        {
-            database = None;
-        }
-        match &mut database {
-            Some(open) => run_group(open, begin, &mut group),
-            none => match connect() {
-                Ok(open) => run_group(none.insert(open), begin, &mut group),
-                Err(error) => group.iter_mut().for_each(|job| job.fail(error.clone())),
-            },
-        }
-        for job in group {
-            job.answer();
+/// How a kind of transaction is run.
+#[derive(Clone, Copy)]
+pub(crate) struct Work {
+    /// What begins it.
+    pub begin: fn(&Database) -> &'static str,
+    /// Members of a group at most.
+    pub group_max: usize,
+    /// Whether it goes on when damage was found.
+    pub despite_damage: bool,
+    /// What is done with what the world did to it.
+    pub note: fn(&Vital, &StoreError),
+}
+
+/// Transactions that write.
+pub(crate) const WRITES: Work =
+    Work { begin: Database::begin_write, group_max: GROUP_MAX, despite_damage: false, note: Vital::hurt };
+/// Transactions that only read, each by itself.
+pub(crate) const READS: Work =
+    Work { begin: Database::begin_read, group_max: 1, despite_damage: true, note: Vital::misread };
+
+impl Work {
+    /// Runs a queue's jobs until it is closed: the body of a writer or reader thread.
+    pub(crate) fn run(self, queue: &Queue, connect: &Connect, vital: &Vital) {
+        let mut database: Option<Database> = None;
+        while let Some(mut group) = queue.next_group(self.group_max) {
+            // A lost PostgreSQL connection is replaced at the next job.
+            if let Some(Database::Postgres(conn)) = &database
+                && conn.is_closed()
+            {
+                database = None;
+            }
+            let hurt = match (vital.damage(), &mut database) {
+                // Found while these waited.
+                (Some(damage), _) if !self.despite_damage => fail_all(&mut group, damage),
+                (_, Some(open)) => run_group(open, self.begin, &mut group),
+                (_, none) => match connect() {
+                    Ok(open) => run_group(none.insert(open), self.begin, &mut group),
+                    Err(error) => fail_all(&mut group, error),
+                },
+            };
+            // Before anybody is answered: who was refused may look why.
+            if let Some(error) = &hurt {
+                (self.note)(vital, error);
+            }
+            for job in group {
+                job.answer();
+            }
         }
     }
 }
 
-/// Runs a group in one transaction; if the world takes it back, each member alone.
+fn fail_all(group: &mut [Box<dyn Job>], error: StoreError) -> Option<StoreError> {
+    group.iter_mut().for_each(|job| job.fail(error.clone()));
+    Some(error)
+}
+
+/// Runs a group in one transaction; if the world takes it back, each member alone. Answers what the world
+/// did to the last transaction, or the damage that any of them met.
 pub(crate) fn run_group(
     database: &mut Database,
     begin: fn(&Database) -> &'static str,
     group: &mut [Box<dyn Job>],
-) {
+) -> Option<StoreError> {
     if let [only] = group {
-        run_alone(database, begin, only.as_mut());
-        return;
+        return run_alone(database, begin, only.as_mut());
     }
-    if let Err(error) = try_group(database, begin, group) {
-        tracing::warn!(%error, members = group.len(), "a group of writes was taken back; each runs alone");
-        // It may be open, gone, or unusable; whichever, nothing of it stays.
-        let _ = database.batch("ROLLBACK");
-        for job in group {
-            run_alone(database, begin, job.as_mut());
+    let error = try_group(database, begin, group).err()?;
+    // It may be open, gone, or unusable; whichever, nothing of it stays.
+    let _ = database.batch("ROLLBACK");
+    if let StoreError::Damaged(_) = error {
+        return fail_all(group, error);
+    }
+    tracing::debug!(%error, members = group.len(), "a group of writes was taken back; each runs alone");
+    let mut worst = None;
+    for job in group {
+        let hurt = run_alone(database, begin, job.as_mut());
+        if !matches!(worst, Some(StoreError::Damaged(_))) {
+            worst = hurt;
         }
     }
+    worst
 }
 
 fn try_group(
@@ -264,7 +306,12 @@ fn try_group(
     database.batch(begin(database))?;
     for job in group {
         database.batch("SAVEPOINT member")?;
-        let outcome = job.run(&mut database.tx());
+        let mut tx = database.tx();
+        let outcome = job.run(&mut tx);
+        // Nothing that stands beside damage is acknowledged, whatever the closure made of it.
+        if let Some(damage @ StoreError::Damaged(_)) = tx.hurt {
+            return Err(damage);
+        }
         if !database.in_transaction() {
             return Err(StoreError::Full("the transaction was rolled back as a whole".to_owned()));
         }
@@ -276,19 +323,33 @@ fn try_group(
     database.commit()
 }
 
-fn run_alone(database: &mut Database, begin: fn(&Database) -> &'static str, job: &mut dyn Job) {
+fn run_alone(
+    database: &mut Database,
+    begin: fn(&Database) -> &'static str,
+    job: &mut dyn Job,
+) -> Option<StoreError> {
     if let Err(error) = database.batch(begin(database)) {
         // It may have begun all the same; then nothing else could begin any more.
         let _ = database.batch("ROLLBACK");
-        job.fail(error);
-        return;
+        job.fail(error.clone());
+        return Some(error);
     }
-    if job.run(&mut database.tx()).is_err() {
+    let mut tx = database.tx();
+    let outcome = job.run(&mut tx);
+    let hurt = tx.hurt;
+    if let Some(damage @ StoreError::Damaged(_)) = hurt {
         let _ = database.batch("ROLLBACK");
-    } else if let Err(error) = database.commit() {
-        let _ = database.batch("ROLLBACK");
-        job.fail(error);
+        job.fail(damage.clone());
+        return Some(damage);
     }
+    if outcome.is_err() {
+        let _ = database.batch("ROLLBACK");
+        return hurt;
+    }
+    let error = database.commit().err()?;
+    let _ = database.batch("ROLLBACK");
+    job.fail(error.clone());
+    Some(error)
 }
 
 #[cfg(test)]
@@ -348,7 +409,7 @@ mod tests {
     /// Runs the members as one group and answers what each was told.
     fn run(database: &mut Database, members: Vec<(Box<dyn Job>, Answer)>) -> Vec<Result<(), StoreError>> {
         let (mut group, answers): (Vec<_>, Vec<_>) = members.into_iter().unzip();
-        run_group(database, Database::begin_write, &mut group);
+        let _ = run_group(database, Database::begin_write, &mut group);
         group.into_iter().for_each(Job::answer);
         answers.into_iter().map(|mut answer| answer.try_recv().expect("everybody is answered")).collect()
     }

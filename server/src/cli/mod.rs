@@ -175,6 +175,7 @@ impl Beside {
     /// Opens the database that the arguments name.
     pub fn open(args: &ArgMatches) -> anyhow::Result<Self> {
         let config = config_of(args)?;
+        setup::look_first(&config, setup::LOOK_BESIDE)?;
         let store = Store::open_beside(&config.database()?)
             .context("give the --data-dir or --database-url of a server that has run at least once")?;
         Ok(Self { config, store: Arc::new(store), random: Random::from_system()?, runtime: runtime()? })

@@ -58,9 +58,15 @@ impl Blobs {
         Ok((Incoming { blobs: self.clone(), name, path, kept: false }, file))
     }
 
-    /// Opens a blob for reading.
-    pub fn read(&self, name: &str) -> io::Result<File> {
-        File::open(self.path(name))
+    /// Opens a blob of `size` bytes for reading. One of another size is damaged, and nobody is served a part of it.
+    pub fn read(&self, name: &str, size: i64) -> io::Result<File> {
+        let file = File::open(self.path(name))?;
+        let found = file.metadata()?.len();
+        if found != size.unsigned_abs() {
+            let words = format!("it is damaged: it has {found} bytes and had {size}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+        }
+        Ok(file)
     }
 
     /// Removes a blob.

@@ -27,7 +27,7 @@ pub async fn read(app: &App, device: DeviceNo, wanted: Wanted) -> Result<Block, 
     let (blobs, name) = (app.blobs.clone(), blob.clone());
     let read = tokio::task::spawn_blocking(move || {
         let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        blobs.read(&name)?.read_exact_at(&mut bytes, offset.unsigned_abs())?;
+        blobs.read(&name, file_bytes)?.read_exact_at(&mut bytes, offset.unsigned_abs())?;
         io::Result::Ok(Block { crc: crc16(&bytes), bytes, file_bytes })
     });
     let block = read.await.map_err(io::Error::other).flatten().map_err(|error| {

@@ -80,10 +80,10 @@ pub async fn answer(app: &App, method: &Method, address: Address<'_>, headers: &
             return later(app, "Try again later.\n");
         }
     };
-    let opened = app.blobs.read(&file.blob);
-    let Ok(opened) =
-        opened.inspect_err(|error| tracing::error!(%error, blob = file.blob, "a blob is missing"))
-    else {
+    let Ok(opened) = app.blobs.read(&file.blob, file.size).inspect_err(|error| {
+        metrics::counter!("updraft_downloads_damaged_total").increment(1);
+        tracing::error!(%error, blob = file.blob, key = file.object_key, "a package's file is missing or damaged");
+    }) else {
         return plain_reply(StatusCode::NOT_FOUND, "The file is gone.\n");
     };
     let total = file.size.unsigned_abs();

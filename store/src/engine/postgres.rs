@@ -142,9 +142,13 @@ pub(crate) fn error(error: postgres::Error) -> StoreError {
     let text = describe(&error);
     match error.code().map(postgres::error::SqlState::code) {
         None => StoreError::Unavailable(text),
-        Some(code) if code.starts_with("53") => StoreError::Full(text),
-        // Connection lost, operator shut the server down, serialization or deadlock: try again.
-        Some(code) if code.starts_with("08") || code.starts_with("57") || code.starts_with("40") => {
+        Some("53100") => StoreError::Full(text),
+        Some("XX001" | "XX002") => StoreError::Damaged(text),
+        // Writes are switched off for now, as on a standby.
+        Some("25006") => StoreError::Unavailable(text),
+        // Connection lost, too many of them, operator shut the server down, its disk failed, serialization or
+        // deadlock: try again.
+        Some(code) if ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
             StoreError::Unavailable(text)
         }
         Some(_) => StoreError::Internal(text),

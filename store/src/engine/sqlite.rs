@@ -9,6 +9,10 @@ use std::path::Path;
 /// Opens the one connection that writes.
 pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let conn = Connection::open(path).map_err(error)?;
+    // SQLite falls back to reading, and would stay there when the disk takes writes again.
+    if conn.is_readonly("main").map_err(error)? {
+        return Err(StoreError::Unavailable(format!("{} cannot be written to", path.display())));
+    }
     // WAL lets readers go on during a write; FULL makes every commit durable before it is answered.
     conn.execute_batch(
         "PRAGMA journal_mode = WAL;
@@ -104,12 +108,13 @@ pub(crate) fn error(error: rusqlite::Error) -> StoreError {
             | ErrorCode::DatabaseLocked
             | ErrorCode::CannotOpen
             | ErrorCode::SystemIoFailure
+            | ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::FileLockingProtocolFailed
             | ErrorCode::OutOfMemory
             | ErrorCode::OperationInterrupted,
         ) => StoreError::Unavailable(error.to_string()),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            StoreError::Corrupt { place: "the database file", detail: error.to_string() }
-        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged(error.to_string()),
         Some(ErrorCode::ConstraintViolation) if is_refused_commit(&error) => {
             StoreError::Unavailable(error.to_string())
         }

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use updraft_core::id::{DeviceNo, InstanceNo, ProductNo};
 use updraft_core::list_file::{Faults, ListReader, ListRefused, Listed};
-use updraft_store::StoreError;
+use updraft_store::{StoreError, UploadedFile};
 
 /// Lists that are read at a time; a million names take 50 MB meanwhile. Further calls wait.
 static READING: Semaphore = Semaphore::const_new(2);
@@ -61,7 +61,7 @@ pub async fn devices(
     let (app, here) = (Arc::clone(app), Handle::current());
     let size = usize::try_from(product.device_count).unwrap_or_default();
     tokio::task::spawn_blocking(move || {
-        let names = read(&app, &file.blob)?;
+        let names = read(&app, &file)?;
         let find = Find { app: &app, here: &here, product: product.no };
         find.all(&names, size)
     })
@@ -70,12 +70,12 @@ pub async fn devices(
 }
 
 /// The list's names, sorted. Blocks.
-fn read(app: &App, blob: &str) -> Result<Vec<Listed>, ApiError> {
+fn read(app: &App, list: &UploadedFile) -> Result<Vec<Listed>, ApiError> {
     let gone = |error: std::io::Error| {
-        tracing::error!(%error, blob, "a list file cannot be read");
+        tracing::error!(%error, blob = list.blob, "a list file cannot be read");
         ApiError::with(Code::InvalidListFile, "The list of DnListFileUrl cannot be read: upload it again.")
     };
-    let mut file = app.blobs.read(blob).map_err(gone)?;
+    let mut file = app.blobs.read(&list.blob, list.size).map_err(gone)?;
     let names_max = usize::try_from(app.config.list_names_max).unwrap_or(usize::MAX);
     let mut reader = ListReader::new(names_max);
     let mut piece = vec![0; PIECE_BYTES];

@@ -1,0 +1,89 @@
+"""The world around a server: a disk that takes no writes and a wrong clock (world.c), and small real disks."""
+
+import contextlib
+import errno
+import os
+import pathlib
+import struct
+import subprocess
+import tempfile
+
+_SOURCE = pathlib.Path(__file__).with_name("world.c")
+
+
+def _library():
+    """world.c, compiled once for each of its states."""
+    made = pathlib.Path(tempfile.gettempdir()) / f"updraft-test-world-{os.getuid()}-{_SOURCE.stat().st_mtime_ns}.so"
+    if not made.exists():
+        fresh = made.with_suffix(f".{os.getpid()}")
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", fresh, _SOURCE, "-ldl"], check=True)
+        fresh.rename(made)
+    return made
+
+
+class World:
+    """What one server's processes are made to believe. Put `environment` into the server's."""
+
+    def __init__(self, folder):
+        self._file = pathlib.Path(folder) / "world"
+        self._errno, self._ahead_ms = 0, 0
+        self._file.write_bytes(bytes(16))
+        self.environment = {"LD_PRELOAD": str(_library()), "UPDRAFT_TEST_WORLD": str(self._file)}
+
+    def _tell(self):
+        with self._file.open("r+b") as file:
+            file.write(struct.pack("=qq", self._errno, self._ahead_ms))
+
+    @contextlib.contextmanager
+    def writes_fail(self, error=errno.ENOSPC):
+        """Writes to files fail meanwhile: ENOSPC, EROFS, EIO."""
+        self._errno = error
+        self._tell()
+        try:
+            yield
+        finally:
+            self._errno = 0
+            self._tell()
+
+    def set_clock(self, seconds):
+        """The wall clock is so many seconds ahead (negative: behind) from now on."""
+        self._ahead_ms = round(seconds * 1_000)
+        self._tell()
+
+
+def may_mount():
+    """Whether this process may mount file systems."""
+    if os.getuid() != 0:
+        return False
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(subprocess.CalledProcessError, FileNotFoundError):
+        with small_disk(folder, 1):
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def small_disk(folder, mebibytes):
+    """A file system of this size in memory at `folder`, which must exist."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=700", "tmpfs", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    try:
+        yield pathlib.Path(folder)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def filled(folder):
+    """The disk of `folder` has no byte left meanwhile."""
+    ballast = pathlib.Path(folder) / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(64 * 1024)):
+            pass
+    # The last bytes.
+    with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"x" * 512):
+            pass
+    try:
+        yield
+    finally:
+        ballast.unlink()
