@@ -226,7 +226,7 @@ impl Store {
     /// # Errors
     /// When it is not.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        self.write(Lane::Interactive, |tx| tx.node_touch()).await?;
+        self.write(Lane::Interactive, |tx| tx.node_probe()).await?;
         self.vital.recovered();
         Ok(())
     }
