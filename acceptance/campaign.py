@@ -1,329 +1,203 @@
 """SIGKILL again and again under load: what was acknowledged is there, and everything ends.
 
 `./test campaign -- --minutes 60 --seed 7`; a short form runs with the acceptance tests (test_campaign.py).
-The load: operators on the official SDK make products, devices, packages and batches and cancel some; devices
-on paho take every update. After each kill the database is read as the dead server left it (from a copy, so
-that the server does its own recovery), then the server starts again and is asked.
+The load: operators on the official SDK make products, devices, packages and batches of all kinds, and confirm,
+cancel, change, put back in line and delete; devices on paho take every update, and sometimes fail
+(crashes/load.py). After each kill the database is read as the dead server left it (from a copy, so that the server
+does its own recovery), then the server starts again and is asked. Between kills there is other trouble
+(crashes/episodes.py).
 """
 
 import argparse
+import collections
 import contextlib
 import hashlib
-import hmac
 import json
 import pathlib
-import queue
 import random
 import shutil
+import signal
 import sqlite3
 import sys
 import tempfile
 import threading
 import time
 
-import paho.mqtt.client as mqtt
 import requests
 
-from support.backend import Backend, unique
+from crashes import episodes
+from crashes.checks import Checker
+from crashes.load import Device, Ledger, Operator
+from support.backend import Backend
+from support.postgres import Postgres
 from support.server import Server
 from support.waiting import wait_for
+from support.world import World, may_mount, small_disk
 
 # No limits of rates and counts, which have tests of their own; small chunks, so that kills fall between them.
-SETTINGS = {"engine_chunk_rows": 20, "mqtt_uplink_per_second": 0, "firmware_max": 1_000_000}
-OPEN_STATES = 4  # storage numbers of task states: below are the open ones
-# Queries that must find nothing, and what it would mean.
-MUST_BE_EMPTY = {
-    "counts differ from rows": """
-        SELECT job, status, SUM(n) FROM job_count GROUP BY job, status HAVING SUM(n) <> 0
-        EXCEPT SELECT job, status, COUNT(*) FROM task GROUP BY job, status""",
-    "rows differ from counts": """
-        SELECT job, status, COUNT(*) FROM task GROUP BY job, status
-        EXCEPT SELECT job, status, SUM(n) FROM job_count GROUP BY job, status""",
-    "a device has two open tasks": """
-        SELECT device FROM task WHERE status < 4 GROUP BY device HAVING COUNT(*) > 1""",
-    "all tasks have ended but the batch has not": """
-        SELECT id FROM job WHERE expanded = 1 AND end_at IS NULL AND task_count > 0
-        AND NOT EXISTS (SELECT 1 FROM task WHERE task.job = job.id AND task.status < 4)""",
-    "an ended batch has open tasks": """
-        SELECT job.id FROM job JOIN task ON task.job = job.id WHERE job.end_at IS NOT NULL AND task.status < 4""",
-    "a product counts its devices wrongly": """
-        SELECT id FROM product
-        WHERE device_count <> (SELECT COUNT(*) FROM device WHERE device.product = product.id AND deleted_at IS NULL)""",
+SETTINGS = {
+    "engine_chunk_rows": 20, "mqtt_uplink_per_second": 0, "firmware_max": 1_000_000, "disk_reserve_bytes": 0,
 }
-
-
-class Ledger:
-    """What was acknowledged, and how many checks it took part in."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.products, self.devices, self.packages, self.jobs = set(), set(), {}, {}
-        self.cancelled = set()
-        self.progress = {}  # (device, version): the highest step acknowledged
-        self.reported = set()  # (device, version): acknowledged version reports
-        self.final = {}  # (job, ordinal): state, once it was a final one
-        self.broken = []  # what devices found wrong
-        self.acknowledged = self.lost = self.checks = 0
-
-    def note(self):
-        self.acknowledged += 1
-
-
-class Device:
-    """A device on paho that takes every update; it lives through the server's deaths."""
-
-    def __init__(self, identity, server, ledger, rng):
-        self.identity, self.ledger, self.rng, self.version = identity, ledger, rng, "1.0.0"
-        self.pushes, self.waiting, self.stopped = queue.Queue(), {}, threading.Event()
-        content = f"clientIdcampaigndeviceName{identity.name}productKey{identity.product_key}"
-        self.client = mqtt.Client("campaign|securemode=3,signmethod=hmacsha1,_ss=1|")
-        password = hmac.new(identity.secret.encode(), content.encode(), hashlib.sha1).hexdigest()
-        self.client.username_pw_set(f"{identity.name}&{identity.product_key}", password)
-        self.client.reconnect_delay_set(1, 1)
-        self.client.on_connect = lambda *_: self.report()
-        self.client.on_message = lambda _client, _data, message: self.pushes.put(json.loads(message.payload))
-        self.client.on_publish = self._acknowledged
-        self.client.connect(server.mqtt_host, server.mqtt_port)
-        self.client.loop_start()
-        threading.Thread(target=self._work, daemon=True).start()
-
-    def _publish(self, kind, params, meaning):
-        topic = f"/ota/device/{kind}/{self.identity.product_key}/{self.identity.name}"
-        # Not under the ledger's lock: paho holds one of its own here, and also when it calls us.
-        info = self.client.publish(topic, json.dumps({"id": "1", "params": params}), qos=1)
-        self._both(info.mid, meaning)
-
-    def _acknowledged(self, _client, _data, mid):
-        self._both(mid, None)
-
-    def _both(self, mid, meaning):
-        """Notes a message once we know both what it means and that it is acknowledged, in either order."""
-        with self.ledger.lock:
-            if mid not in self.waiting:
-                self.waiting[mid] = meaning
-                return
-            kind, version, step = self.waiting.pop(mid) or meaning
-            self.ledger.note()
-            key = (self.identity.name, version)
-            if kind == "progress":
-                self.ledger.progress[key] = max(self.ledger.progress.get(key, 0), step)
-            elif kind == "inform":
-                self.ledger.reported.add(key)
-
-    def report(self):
-        self._publish("inform", {"version": self.version}, ("inform", self.version, 0))
-
-    def _work(self):
-        while not self.stopped.is_set():
-            push = self.pushes.get()
-            if push is not None:
-                self._upgrade(push["data"])
-
-    def _upgrade(self, data):
-        version = data.get("version")
-        if version is None:
-            return
-        if version != self.version:
-            for step in (0, 20, 40, 60, 80, 100):
-                # One at a time: after a reconnection paho may send an unacknowledged one behind a newer one.
-                self._publish("progress", {"step": str(step), "desc": ""}, ("progress", version, step))
-                while self.ledger.progress.get((self.identity.name, version), -1) < step:
-                    if self.stopped.wait(0.02):
-                        return
-                self.stopped.wait(self.rng.uniform(0.01, 0.15))
-                if step == 40:
-                    digest = self._downloaded(data["url"])
-                    if digest is None:
-                        return  # the campaign is over
-                    if digest != data["md5"]:
-                        self.ledger.broken.append(f"{self.identity.name}: {version} is not what was announced")
-            self.version = version
-        self.report()
-
-    def _downloaded(self, url):
-        while not self.stopped.is_set():
-            with contextlib.suppress(requests.RequestException):
-                answer = requests.get(url, timeout=10)
-                if answer.status_code == 200:
-                    return hashlib.md5(answer.content).hexdigest()
-            self.stopped.wait(0.2)
-        return None
-
-    def stop(self):
-        self.stopped.set()
-        self.pushes.put(None)
-        self.client.disconnect()
-        self.client.loop_stop()
+# So often all rows are checked; in between those of the newest batches are.
+ALL_ROWS_EVERY = 20
+NEWEST_BATCHES = 400
+# The disk in memory that is made full, where one may be mounted.
+DISK_MEBIBYTES = 16_384
 
 
 class Campaign:
     """One data folder, its load, its kills."""
 
-    def __init__(self, folder, seed, devices=8, operators=3, say=print):
+    def __init__(self, folder, seed, devices=8, operators=3, postgres=False, trouble=True, say=print):
         self.seed, self.rng, self.say = seed, random.Random(seed), say
         self.folder = pathlib.Path(folder)
-        self.server = Server(self.folder / "data", quota_scale=0, **SETTINGS)
+        self.checker, self.ledger = Checker(seed), Ledger()
+        self.ends = contextlib.ExitStack()
+        self.stopped, self.starts, self.trouble = threading.Event(), [], collections.Counter()
+        self.world = World(self.folder)
+        self.disk = self.postgres = None
+        data, settings = self.folder / "data", dict(SETTINGS)
+        if postgres:
+            self.postgres = Postgres(self.folder / "postgres")
+            self.ends.callback(self._end_postgres)
+            settings["database_url"] = self.postgres.url
+        elif trouble and may_mount():
+            (self.folder / "disk").mkdir()
+            self.disk = self.ends.enter_context(small_disk(self.folder / "disk", DISK_MEBIBYTES))
+            data = self.disk / "data"
+        self.server = Server(data, quota_scale=0, **settings)
+        self.server.log = self.folder / "log"
+        self.server.environment |= self.world.environment
         self.server.start()
-        self.ledger, self.stopped, self.errors = Ledger(), threading.Event(), []
-        self.starts = []
+        self.episodes, self.trouble_in_every_round = episodes.for_campaign(self) if trouble else [], False
         backend = Backend(self.server)
         self.product = backend.product()
-        identities = backend.devices(self.product, devices)
-        self.names = [identity.name for identity in identities]
+        self.identities = backend.devices(self.product, devices)
         self.ledger.products.add(self.product)
-        self.ledger.devices.update(self.names)
+        self.ledger.devices.update(identity.name for identity in self.identities)
         self.devices = [
             Device(identity, self.server, self.ledger, random.Random(f"{seed} {number}"))
-            for number, identity in enumerate(identities)
+            for number, identity in enumerate(self.identities)
         ]
-        backend.wait_online(*identities)
-        self.identities = identities
+        backend.wait_online(*self.identities)
         self.operators = [
-            threading.Thread(target=self._operate, args=(random.Random(f"{seed} operator {number}"),))
+            Operator(
+                self.server, self.ledger, self.product, self.identities,
+                random.Random(f"{seed} operator {number}"), self.stopped,
+            )
             for number in range(operators)
         ]
 
-    # The load
-
-    def _operate(self, rng):
-        backend = Backend(self.server)
-        while not self.stopped.is_set():
-            try:
-                self._operation(backend, rng)
-            except AssertionError as error:
-                self.errors.append(error)  # refused, though it was right
-                return
-            except Exception:  # the server died; the SDK says so in many ways
-                with self.ledger.lock:
-                    self.ledger.lost += 1
-                self.stopped.wait(0.1)
-
-    def _operation(self, backend, rng):
-        choice = rng.randrange(20)
-        ledger = self.ledger
-        if choice == 0:
-            made, into = backend.product(), ledger.products
-        elif choice < 8:
-            made, into = backend.device(self.product).name, ledger.devices
-        elif choice < 15:
-            return self._roll_out(backend, rng)
-        else:
-            with ledger.lock:
-                known = sorted(set(ledger.jobs) - ledger.cancelled)
-            if not known:
-                return None
-            made, into = rng.choice(known[-10:]), ledger.cancelled
-            backend.cancel(made, cancel_queued_task=True, cancel_notified_task=True)
-        with ledger.lock:
-            into.add(made)
-            ledger.note()
-        return None
-
-    def _roll_out(self, backend, rng):
-        """A package of its own for each batch, so that a version tells the batch."""
-        content = rng.randbytes(rng.randrange(1, 60_000))
-        version = unique("2.0").replace("_", ".")
-        firmware = backend.package(self.product, version, content)
-        with self.ledger.lock:
-            self.ledger.packages[firmware] = (version, hashlib.md5(content).hexdigest())
-            self.ledger.note()
-        targets = rng.sample(self.identities, rng.randrange(1, len(self.identities) + 1))
-        job = backend.batch(self.product, firmware, *targets)
-        with self.ledger.lock:
-            self.ledger.jobs[job] = version
-            self.ledger.note()
+    def _end_postgres(self):
+        with contextlib.suppress(AssertionError):  # it has ended already
+            self.postgres.crash()
 
     # The kills
 
     def run(self, minutes=None, kills=None):
         """Kills until the time is over or so many were made, then lets everything end."""
         for operator in self.operators:
-            operator.start()
+            operator.thread.start()
         until = None if minutes is None else time.monotonic() + minutes * 60
         made = 0
         while (kills is None or made < kills) and (until is None or time.monotonic() < until):
             # Some kills come when the server is hardly up.
-            self.stopped.wait(self.rng.uniform(0, 0.3) if self.rng.random() < 0.2 else self.rng.uniform(0.5, 4))
-            self.server.kill()
+            self.pause(self.rng.uniform(0, 0.3) if self.rng.random() < 0.2 else self.rng.uniform(0.5, 4))
+            what = self._trouble()
+            if self.server.process is not None:
+                self.server.kill()
             made += 1
-            self._kill_checks()
+            self._check_rows(everything=made % ALL_ROWS_EVERY == 0)
             began = time.monotonic()
             self.server.start()
             self.starts.append(time.monotonic() - began)
             self._ask()
-            assert not self.errors, self.errors
+            self._no_errors()
             ledger = self.ledger
             self.say(
-                f"kill {made}: ready again after {self.starts[-1]:.2f} s; {ledger.acknowledged} acknowledged, "
-                f"{ledger.lost} lost with the server, {ledger.checks} checks"
+                f"kill {made}{f', {what}' if what else ''}: ready again after {self.starts[-1]:.2f} s; "
+                f"{ledger.acknowledged} acknowledged, {ledger.lost} lost, {ledger.checks} checks",
+                flush=True,
             )
         self._end()
         return made
 
-    def _dead_database(self):
-        """The database as the dead server left it: a copy, since reading it would repair it."""
+    def pause(self, seconds):
+        """Lets the load run."""
+        self.stopped.wait(seconds)
+
+    def _trouble(self):
+        """Makes some other trouble, or none; its name."""
+        if not self.episodes or (not self.trouble_in_every_round and self.rng.random() < 0.5):
+            return None
+        episode = self.rng.choice(self.episodes)
+        episode(self)
+        self.trouble[episode.__doc__] += 1
+        return episode.__doc__
+
+    def wait_ready(self):
+        """Waits until the server, which lives, says that it is ready."""
+        def ready():
+            assert self.server.process.poll() is None, self.server.log_tail()
+            return requests.get(f"http://{self.server.api}/readyz", timeout=10).status_code == 200
+
+        wait_for(ready, timeout=30)
+
+    def _no_errors(self):
+        errors = [error for operator in self.operators for error in operator.errors]
+        assert not errors, f"seed {self.seed}: {errors}"
+
+    # The checks
+
+    @contextlib.contextmanager
+    def dead_database(self):
+        """What asks the database as the dead server left it."""
+        if self.postgres is not None:
+            yield self.postgres.query
+            return
+        # A copy, since reading it would repair it.
         copy = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
         for name in ("updraft.db", "updraft.db-wal"):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy(self.server.data_dir / name, copy / name)
-        return copy
-
-    def _kill_checks(self):
-        copy = self._dead_database()
-        database = sqlite3.connect(copy / "updraft.db")
-        with self.ledger.lock:  # nothing is acknowledged any more: the server is dead
-            self._check_rows(database)
-        database.close()
+        with contextlib.closing(sqlite3.connect(copy / "updraft.db")) as database:
+            yield lambda sql: database.execute(sql).fetchall()
         shutil.rmtree(copy)
 
-    def _check(self, holds, what):
-        assert not self.ledger.broken, f"seed {self.seed}: {self.ledger.broken}"
-        self.ledger.checks += 1
-        assert holds, f"seed {self.seed}: {what}"
-
-    def _check_rows(self, database):
-        ledger = self.ledger
-        (verdict,) = database.execute("PRAGMA integrity_check").fetchone()
-        self._check(verdict == "ok", f"the database is damaged: {verdict}")
-        for meaning, sql in MUST_BE_EMPTY.items():
-            found = database.execute(sql).fetchall()
-            self._check(not found, f"{meaning}: {found[:5]}")
-        for table, column, known in (
-            ("product", "product_key", ledger.products),
-            ("device", "name", ledger.devices),
-            ("firmware", "firmware_id", set(ledger.packages)),
-            ("job", "job_id", set(ledger.jobs)),
-        ):
-            there = {row[0] for row in database.execute(f"SELECT {column} FROM {table}")}
-            ledger.checks += len(known)
-            assert known <= there, f"seed {self.seed}: {table} acknowledged and gone: {known - there}"
-        rows = database.execute(
-            "SELECT task.job, task.ordinal, task.status, task.progress, device.name, firmware.dest_version "
-            "FROM task JOIN device ON device.id = task.device JOIN job ON job.id = task.job "
-            "JOIN firmware ON firmware.id = job.firmware"
-        )
-        for job, ordinal, state, progress, device, version in rows:
-            before = ledger.final.get((job, ordinal))
-            self._check(before in (None, state), f"task {job}-{ordinal} was {before} and is {state}")
-            if state >= OPEN_STATES:
-                ledger.final[job, ordinal] = state
-                continue
-            step = ledger.progress.get((device, version), 0)
-            self._check(progress >= step, f"{device} {version}: {step} was acknowledged, {progress} is there")
-            self._check((device, version) not in ledger.reported, f"{device} reported {version}, its task is open")
+    def _check_rows(self, everything):
+        with self.dead_database() as query, self.ledger.lock:  # nothing is acknowledged any more: the server is dead
+            if self.postgres is None:
+                how = "integrity_check" if everything else "quick_check"
+                ((verdict,),) = query(f"PRAGMA {how}(1)")
+                self.checker.check(self.ledger, verdict == "ok", f"the database is damaged: {verdict}")
+            ((newest,),) = query("SELECT COALESCE(MAX(id), 0) FROM job")
+            self.checker.rows(query, self.ledger, 0 if everything else int(newest) - NEWEST_BATCHES)
 
     def _ask(self):
         """Asks the new server for some of what is acknowledged, and fetches files."""
-        backend, ledger = Backend(self.server), self.ledger
-        with ledger.lock:
-            jobs, packages = sorted(ledger.jobs), sorted(ledger.packages.items())
+        with self.ledger.lock:
+            jobs, packages = self.ledger.askable()
+        self.ask(self.server, jobs, packages)
+
+    def ask(self, server, jobs, packages, key=None):
+        """Asks a server for some of these batches and packages, and fetches files."""
+        backend = Backend(server, key)
         for job in {*jobs[-3:], *self.rng.sample(jobs, min(5, len(jobs)))}:
-            self._check(backend.job(job).job_id == job, f"batch {job} is not told")
+            body = backend.call("QueryOTAJob", job_id=job)
+            gone = self.ledger.package_of.get(job) in self.ledger.deleted
+            self._check(gone or (body.success and body.data.job_id == job), f"batch {job} is not told")
         for firmware, (version, md5) in [*packages[-2:], *self.rng.sample(packages, min(3, len(packages)))]:
-            info = backend.firmware(firmware)
-            self._check(info.dest_version == version, f"package {firmware} has another version")
-            answer = requests.get(info.firmware_url, timeout=30)
-            self._check(hashlib.md5(answer.content).hexdigest() == md5, f"package {firmware} has other bytes")
+            body = backend.call("QueryOTAFirmware", firmware_id=firmware)
+            if firmware in self.ledger.deleted:
+                continue  # meanwhile
+            self._check(body.success, f"package {firmware} is not told: {body.code}")
+            self._check(body.firmware_info.dest_version == version, f"package {firmware} has another version")
+            answer = requests.get(body.firmware_info.firmware_url, timeout=30)
+            good = hashlib.md5(answer.content).hexdigest() == md5 or firmware in self.ledger.deleted
+            self._check(good, f"package {firmware} has other bytes")
+
+    def _check(self, holds, what):
+        self.checker.check(self.ledger, holds, what)
 
     # The end
 
@@ -331,22 +205,55 @@ class Campaign:
         """No more orders: every batch ends, and every device is there."""
         self.stopped.set()
         for operator in self.operators:
-            operator.join(60)
-        assert not self.errors, self.errors
+            operator.thread.join(60)
+        self._no_errors()
         backend = Backend(self.server)
         for identity in self.identities:
             wait_for(lambda: backend.detail(identity).status, lambda status: status == "ONLINE", timeout=60)
             self.ledger.checks += 1
-        for job in sorted(self.ledger.jobs):
-            wait_for(
-                lambda: backend.job(job).job_status,
-                lambda status: status in ("COMPLETED", "CANCELED"),
-                timeout=120,
-                every=0.2,
-            )
+        jobs, _ = self.ledger.askable()
+        for job in jobs:
+            wait_for(lambda: self._ended(backend, job), timeout=180, every=0.2)
+            self.ledger.checks += 1
+        # Whom a dynamic batch took in outlives it.
+        for identity in self.identities:
+            wait_for(lambda: self._unfinished(backend, identity), lambda tasks: not tasks, timeout=120, every=0.2)
             self.ledger.checks += 1
         self.server.kill()
-        self._kill_checks()
+        self._check_rows(everything=True)
+
+    def _unfinished(self, backend, identity):
+        fields = {"product_key": identity.product_key, "device_name": identity.name}
+        return backend.ok("ListOTAUnfinishedTaskByDevice", **fields).data.simple_otatask_info
+
+    def _ended(self, backend, job):
+        """Whether a batch has ended; does what it waits for an operator to do."""
+        if backend.job(job).job_status in ("COMPLETED", "CANCELED"):
+            return True
+        if job in self.ledger.rules:
+            backend.call("CancelOTAStrategyByJob", job_id=job)
+        if job in self.ledger.asking:
+            backend.cancel(job, cancel_unconfirmed_task=True)
+        return False
+
+    def summary(self, kills, seconds):
+        """The figures, for people and programs."""
+        ledger, starts = self.ledger, sorted(self.starts) or [0.0]
+        return {
+            "seed": self.seed,
+            "database": "PostgreSQL" if self.postgres else "SQLite",
+            "minutes": round(seconds / 60, 1),
+            "kills": kills,
+            "other trouble": dict(sorted(self.trouble.items())),
+            "acknowledged calls and messages": ledger.acknowledged,
+            "acknowledged calls": dict(sorted(ledger.calls.items())),
+            "calls lost with the server or its disk": ledger.lost,
+            "calls refused because they came too late": ledger.refused,
+            "ended tasks": len(ledger.final),
+            "checks": ledger.checks,
+            "seconds to ready, median": round(starts[len(starts) // 2], 2),
+            "seconds to ready, most": round(starts[-1], 2),
+        }
 
     def close(self):
         """Ends whatever still runs."""
@@ -354,6 +261,7 @@ class Campaign:
         for device in self.devices:
             device.stop()
         self.server.kill()
+        self.ends.close()
 
 
 def main():
@@ -361,23 +269,33 @@ def main():
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--devices", type=int, default=8)
+    parser.add_argument("--operators", type=int, default=3)
+    parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL of its own, which crashes too")
+    parser.add_argument("--only-kills", action="store_true", help="no other trouble between the kills")
+    parser.add_argument("--json", type=pathlib.Path, help="writes the figures to this file")
     arguments = parser.parse_args()
+    # Whoever ends this early leaves no server and no disk behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended early"))
     folder = tempfile.mkdtemp(prefix="updraft-campaign-")
-    campaign = Campaign(folder, arguments.seed, devices=arguments.devices)
+    campaign = Campaign(
+        folder, arguments.seed, devices=arguments.devices, operators=arguments.operators,
+        postgres=arguments.postgres, trouble=not arguments.only_kills,
+    )
+    began = time.monotonic()
     try:
         kills = campaign.run(minutes=arguments.minutes)
     except BaseException:
+        kept = pathlib.Path(folder) / "kept"
+        if campaign.disk is not None:  # what is in memory would go with it
+            shutil.copytree(campaign.disk, kept)
         print(f"seed {arguments.seed} failed; the data and the log are in {folder}", file=sys.stderr)
         raise
     finally:
         campaign.close()
-    ledger, starts = campaign.ledger, sorted(campaign.starts)
-    print(
-        f"seed {arguments.seed}: {kills} kills, {ledger.acknowledged} acknowledged operations and messages, "
-        f"{ledger.lost} calls lost with the server, {len(ledger.jobs)} batches, {len(ledger.packages)} packages, "
-        f"{len(ledger.final)} ended tasks, {ledger.checks} checks; ready again after "
-        f"{starts[len(starts) // 2]:.2f} s (median), {starts[-1]:.2f} s (most)"
-    )
+    summary = json.dumps(campaign.summary(kills, time.monotonic() - began), indent=2)
+    print(summary)
+    if arguments.json:
+        arguments.json.write_text(summary + "\n")
     shutil.rmtree(folder)
 
 

@@ -1,12 +1,42 @@
-"""A short SIGKILL campaign; `./test campaign -- --minutes 60` is the long one."""
+"""Short SIGKILL campaigns; `./test campaign -- --minutes 60` is the long one."""
+
+import pytest
 
 from campaign import Campaign
+from crashes import episodes
 
 
-def test_a_server_killed_again_and_again_under_load_loses_nothing_and_ends_everything(tmp_path):
-    campaign = Campaign(tmp_path, seed=1, devices=4, operators=2)
-    try:
-        assert campaign.run(kills=4) == 4
-        assert campaign.ledger.jobs and campaign.ledger.progress and campaign.ledger.reported
-    finally:
-        campaign.close()
+@pytest.fixture
+def make(tmp_path):
+    """Makes a campaign that ends with the test."""
+    made = []
+
+    def campaign(**options):
+        made.append(Campaign(tmp_path, devices=4, operators=2, **options))
+        return made[0]
+
+    yield campaign
+    for one in made:
+        one.close()
+
+
+def test_a_server_killed_again_and_again_under_load_loses_nothing_and_ends_everything(make):
+    campaign = make(seed=1, trouble=False)
+    assert campaign.run(kills=4) == 4
+    assert campaign.ledger.jobs and campaign.ledger.progress and campaign.ledger.reported
+
+
+def test_a_backup_taken_under_load_holds_what_was_acknowledged_before(make):
+    campaign = make(seed=2)
+    campaign.episodes = [episodes.backup_restored]
+    campaign.trouble_in_every_round = True
+    assert campaign.run(kills=2) == 2
+    assert campaign.trouble[episodes.backup_restored.__doc__] == 2
+
+
+def test_a_postgresql_that_crashes_loses_nothing_either(make):
+    campaign = make(seed=3, postgres=True)
+    campaign.episodes = [episodes.database_crash, episodes.database_crash_with_the_server]
+    campaign.trouble_in_every_round = True
+    assert campaign.run(kills=3) == 3
+    assert campaign.ledger.jobs and campaign.ledger.progress

@@ -15,7 +15,7 @@ import requests
 from support.backend import Backend, upload
 from support.server import Server, binary
 from support.waiting import wait_for
-from support.world import World, filled, may_mount, small_disk
+from support.world import World, may_mount, small_disk, squeezed
 
 FULL, READ_ONLY, BROKEN = errno.ENOSPC, errno.EROFS, errno.EIO
 
@@ -137,7 +137,7 @@ def test_a_start_on_a_disk_that_takes_no_writes_says_so(started, world, error, w
 @pytest.mark.skipif(not may_mount(), reason="needs to mount a small disk; the tests above do without")
 def test_a_small_disk_that_fills_under_load_loses_nothing(tmp_path, started):
     (tmp_path / "disk").mkdir()
-    with small_disk(tmp_path / "disk", 64) as disk:
+    with small_disk(tmp_path / "disk", 256) as disk:
         server = started(disk / "data", disk_reserve_bytes=2_000_000)
         backend = Backend(server)
         product = backend.product()
@@ -157,7 +157,7 @@ def test_a_small_disk_that_fills_under_load_loses_nothing(tmp_path, started):
         try:
             wait_for(lambda: len(made) > 20)
             ticket = backend.ticket()
-            with filled(disk):
+            with squeezed(disk, 0):
                 assert upload(ticket, bytes(100_000)).status_code == 507
                 wait_for(lambda: refusals and ready(server).status_code == 503)
             wait_for(lambda: ready(server).status_code == 200)
@@ -173,7 +173,7 @@ def test_a_small_disk_that_fills_under_load_loses_nothing(tmp_path, started):
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             there = {name for (name,) in database.execute("SELECT name FROM device")}
         assert set(made) <= there
-        with filled(disk):
+        with squeezed(disk, 0):
             ports = ["--api-addr", server.api, "--mqtt-addr", server.mqtt]
             refused = server.command("serve", *ports)
             assert refused.returncode == 1 and "the disk is full" in refused.stderr

@@ -73,17 +73,21 @@ def small_disk(folder, mebibytes):
 
 
 @contextlib.contextmanager
-def filled(folder):
-    """The disk of `folder` has no byte left meanwhile."""
-    ballast = pathlib.Path(folder) / "ballast"
-    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(bytes(64 * 1024)):
-            pass
-    # The last bytes.
-    with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(b"x" * 512):
-            pass
+def squeezed(disk, kibibytes_left):
+    """Of a disk of small_disk so much is left meanwhile, whatever its size was."""
+    size = os.statvfs(disk)
+    used = (size.f_blocks - size.f_bfree) * size.f_frsize // 1024
+
+    def resize(kibibytes):
+        subprocess.run(["mount", "-o", f"remount,size={kibibytes}k", str(disk)], check=True, capture_output=True)
+
+    # What is written meanwhile makes the first sizes too small to be taken.
+    for left in (kibibytes_left, kibibytes_left + 1024, kibibytes_left + 16 * 1024):
+        with contextlib.suppress(subprocess.CalledProcessError):
+            resize(max(used + left, 1))
+            break
     try:
         yield
     finally:
-        ballast.unlink()
+        resize(size.f_blocks * size.f_frsize // 1024)
+
