@@ -25,7 +25,7 @@ pub(crate) enum Answer {
     Done(Value),
     /// It was refused with this code.
     Refused(String),
-    /// The server died or was down: nobody knows whether it took effect.
+    /// The server died or was down, or its storage failed: nobody knows whether it took effect.
     Lost,
 }
 

@@ -18,7 +18,7 @@ use updraft_server::device::link::{
 use updraft_server::device::login::Login;
 use updraft_server::device::topic::{DownTopic, Owner, Uplink};
 use updraft_server::device::{firmware_get, inform, progress, push};
-use updraft_server::engine::ingest;
+use updraft_server::engine;
 
 /// Messages of one group.
 const GROUP_MAX: usize = 100;
@@ -75,11 +75,12 @@ impl World {
         let login = Login::parse(&info.client_id, &info.username, info.keepalive_s)
             .map_err(|refusal| Violation(format!("an honest login was refused: {refusal}")))?;
         let (key, name) = (login.product_key.to_owned(), login.device_name.to_owned());
-        let found = self.server.work(None, |running| {
+        let found = self.work(None, |running| {
             let door = running.door.clone();
             async move { door.login(&key, &name).await }
         })?;
-        let Some(found) = found.value else {
+        let failed = found.failed;
+        let Some(found) = found.value.filter(|found| !failed || found.is_ok()) else {
             self.turn_away(no);
             return Ok(());
         };
@@ -189,10 +190,9 @@ impl World {
     fn deliver(&mut self, delivery: Delivery) {
         self.inbox.push_back(delivery);
         if !self.ingest_queued {
-            self.ingest_queued = true;
             // While one group is committed the next one gathers.
             let wait_ms = if self.rates.calm { 1 } else { self.net.range(0, 120) };
-            self.at(wait_ms, Event::Ingest);
+            self.ingest_later(wait_ms);
         }
     }
 
@@ -206,17 +206,29 @@ impl World {
             self.at(1, Event::Ingest);
         }
         let events: Vec<Happened> = group.iter().flat_map(|delivery| delivery.events.clone()).collect();
-        if !events.is_empty() {
+        let owes = self.server.running.is_some() && !self.has_taken_all();
+        if !events.is_empty() || owes {
             let given = events.clone();
-            let Worked { value, died } = self.operate(|running| {
-                let app = running.app.clone();
-                async move { ingest::take(&app, given).await }
+            let Worked { value, died, failed } = self.operate(|running| {
+                let taker = running.taker.clone();
+                async move { taker.lock().await.take(given).await }
             })?;
-            if let Some(outcome) = value {
-                outcome.map_err(|error| Violation(format!("a group of messages was not taken: {error}")))?;
-                self.remember(&events)?;
-            }
+            let taken = match value {
+                None => false,
+                Some(Err(_)) if failed => false,
+                Some(Err(error)) => {
+                    return Err(Violation(format!("a group of messages was not taken: {error}")));
+                }
+                Some(Ok(())) => {
+                    self.remember(&events)?;
+                    true
+                }
+            };
             if died {
+                return Ok(());
+            }
+            if !taken {
+                self.give_up(group);
                 return Ok(());
             }
         }
@@ -230,8 +242,38 @@ impl World {
                 self.send_down(delivery.conn, answer);
             }
         }
+        if self.server.running.is_some() && !self.has_taken_all() {
+            self.ingest_later(engine::FAILED_MS);
+        }
         self.pump();
         Ok(())
+    }
+
+    /// A group could not be taken: nothing of it is acknowledged, and the connections that brought it end.
+    fn give_up(&mut self, group: Vec<Delivery>) {
+        self.note("a group of messages is not taken".to_owned());
+        self.ingest_later(engine::FAILED_MS);
+        for Delivery { conn: no, events, answer } in group {
+            if events.is_empty() && let Some(answer) = answer {
+                self.send_down(no, answer);
+            } else if self.conns.get(&no).is_some_and(|conn| conn.server_up) {
+                self.server_gone(no);
+                self.at(100, Event::ClientGone(no));
+            }
+        }
+    }
+
+    /// Whether everything that devices did is in the database: the server runs and owes nothing.
+    pub(crate) fn has_taken_all(&self) -> bool {
+        let running = self.server.running.as_ref();
+        running.is_some_and(|running| running.taker.try_lock().is_ok_and(|taker| !taker.owes()))
+    }
+
+    fn ingest_later(&mut self, wait_ms: i64) {
+        if !self.ingest_queued {
+            self.ingest_queued = true;
+            self.at(wait_ms, Event::Ingest);
+        }
     }
 
     /// What was taken must be in the database: it is acknowledged from now on.

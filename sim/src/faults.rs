@@ -58,12 +58,14 @@ pub(crate) enum Fault {
     Crash,
     /// The server's clock.
     Jump,
+    /// The server's storage.
+    Storage,
 }
 
 impl Fault {
     /// Every kind.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Cut, Self::Power, Self::Away, Self::Lie, Self::Crash, Self::Jump];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Cut, Self::Power, Self::Away, Self::Lie, Self::Crash, Self::Jump, Self::Storage];
 
     /// What breaks, in words.
     pub(crate) fn name(self) -> &'static str {
@@ -74,6 +76,7 @@ impl Fault {
             Self::Lie => "a device that lies",
             Self::Crash => "a server that is to die",
             Self::Jump => "a clock that jumps",
+            Self::Storage => "storage that fails",
         }
     }
 }
@@ -133,6 +136,7 @@ impl World {
                     _ => self.death = Some(Death::BeforeEffects),
                 }
             }
+            Fault::Storage => self.break_storage(),
             Fault::Jump => {
                 let jump_ms = self.faults.pick(&[2 * SECOND_MS, 20 * SECOND_MS, 5 * MINUTE_MS, 3 * HOUR_MS]);
                 self.clock_ahead_ms += jump_ms;

@@ -32,6 +32,7 @@ mod rules;
 mod server;
 mod shot;
 mod stats;
+mod storage;
 pub mod story;
 mod takeover;
 mod transcript;

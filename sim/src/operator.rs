@@ -40,6 +40,11 @@ impl World {
         let worked = self.operate(|running| answer(running.http.clone(), request))?;
         let Some((status, body)) = worked.value.filter(|_| !worked.died) else { return Ok(Answer::Lost) };
         let code = body["Code"].as_str().unwrap_or_default().to_owned();
+        if worked.failed && code == "ServiceUnavailable" {
+            ensure(status == 503, || format!("{action} answered {status} when the storage failed"))?;
+            self.note(format!("{action} is answered that the server cannot do it now"));
+            return Ok(Answer::Lost);
+        }
         let fault = status != 200 || code == "iot.system.SystemException" || code == "ServiceUnavailable";
         ensure(!fault, || format!("{action} answered {status} {body}"))?;
         Ok(if body["Success"] == Value::Bool(true) { Answer::Done(body) } else { Answer::Refused(code) })

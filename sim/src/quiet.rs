@@ -5,6 +5,7 @@ use crate::faults::Rates;
 use crate::invariant::Invariant;
 use crate::operator::text;
 use crate::packages::MODULE;
+use crate::storage::Storage;
 use crate::world::World;
 use crate::{Violation, ensure};
 use serde_json::Value;
@@ -30,6 +31,7 @@ impl World {
         self.plan = None;
         self.rates = Rates::calm();
         self.death = None;
+        self.server.storage = Storage::default();
         self.note("from here on nothing goes wrong".to_owned());
         for node in &mut self.nodes {
             node.away_until = self.now;

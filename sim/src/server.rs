@@ -5,6 +5,7 @@ use crate::api::{self, HOST, Pairs};
 use crate::chance::Chance;
 use crate::clock::{Died, SimClock};
 use crate::link::SimLink;
+use crate::storage::Storage;
 use crate::turns;
 use futures_util::FutureExt as _;
 use http::Request;
@@ -15,19 +16,19 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use updraft_core::id::InstanceNo;
 use updraft_core::time::Timestamp;
 use updraft_server::app::App;
 use updraft_server::clock::Clock as _;
 use updraft_server::config::Config;
-use updraft_server::engine::ingest::{Delivery, Ingest};
+use updraft_server::engine::ingest::{Delivery, Ingest, Taker};
 use updraft_server::files::Blobs;
 use updraft_server::http::{Caller, Http};
 use updraft_server::random::Random;
 use updraft_server::seal::MasterKey;
 use updraft_server::setup;
-use updraft_store::{Lane, Location, Store, StoreError, Tx};
+use updraft_store::{Lane, Location, Store, StoreError, Trouble, Tx};
 
 /// What lives as long as one process of the server.
 pub(crate) struct Running {
@@ -35,6 +36,7 @@ pub(crate) struct Running {
     pub(crate) http: Arc<Http>,
     pub(crate) door: Arc<Ingest>,
     pub(crate) link: Arc<SimLink>,
+    pub(crate) taker: Arc<Mutex<Taker>>,
     /// Kept open: the world takes deliveries itself.
     _deliveries: mpsc::Receiver<Delivery>,
 }
@@ -56,6 +58,8 @@ pub(crate) struct Worked<T> {
     pub(crate) value: Option<T>,
     /// Whether the server died within or right after.
     pub(crate) died: bool,
+    /// Whether the storage failed within, or may have.
+    pub(crate) failed: bool,
 }
 
 /// What outlives the server's process: database, files, clock; and the process, if there is one.
@@ -63,6 +67,8 @@ pub(crate) struct Server {
     pub(crate) clock: Arc<SimClock>,
     pub(crate) running: Option<Running>,
     pub(crate) instance: InstanceNo,
+    /// What is wrong with the storage.
+    pub(crate) storage: Storage,
     runtime: Runtime,
     store: Arc<Store>,
     config: Config,
@@ -82,6 +88,7 @@ impl Server {
             clock: Arc::new(SimClock::new(start)),
             running: None,
             instance: InstanceNo(0),
+            storage: Storage::default(),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .build()
@@ -119,15 +126,19 @@ impl Server {
         let master = MasterKey::new(&self.master).map_err(|error| unusable(&error))?;
         let root = setup::root_account(&self.config, &self.store, &master, &random, now);
         self.runtime.block_on(root).map_err(|error| unusable(&error))?;
-        self.write(move |tx| tx.devices_all_offline(now).map(drop))?;
+        let starts = self.write(move |tx| {
+            tx.devices_all_offline(now)?;
+            tx.node_start()
+        })?;
         let blobs = Blobs::open(&self.folder.path().join("blobs")).map_err(|error| unusable(&error))?;
-        let link = Arc::new(SimLink::new(now.0.saturating_mul(1_000)));
+        let link = Arc::new(SimLink::new(starts << 40));
         let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
         let app = App::new(self.config.clone(), store, clock, random, master, blobs, link.clone());
         let (door, deliveries) = Ingest::new(Arc::clone(&app));
+        let taker = Arc::new(Mutex::new(Taker::new(Arc::clone(&app))));
         let http = Http { app: Arc::clone(&app), metrics: None, ready: AtomicBool::new(true) };
-        self.running =
-            Some(Running { app, http: Arc::new(http), door: Arc::new(door), link, _deliveries: deliveries });
+        let (http, door) = (Arc::new(http), Arc::new(door));
+        self.running = Some(Running { app, http, door, link, taker, _deliveries: deliveries });
         Ok(())
     }
 
@@ -137,25 +148,36 @@ impl Server {
         death: Option<Death>,
         work: impl FnOnce(&Running) -> F,
     ) -> Result<Worked<T>, Violation> {
-        let Some(running) = &self.running else { return Ok(Worked { value: None, died: true }) };
+        let Some(running) = &self.running else { return Ok(Worked { value: None, died: true, failed: false }) };
         match death {
             Some(Death::BeforeEffects | Death::AfterCommit) => running.link.deafen(true),
             Some(Death::AtClock(after)) => self.clock.light(Some(after)),
             None => {}
         }
-        let outcome = self.runtime.block_on(AssertUnwindSafe(work(running)).catch_unwind());
+        let run = || self.runtime.block_on(AssertUnwindSafe(work(running)).catch_unwind());
+        let (outcome, failed) = match self.storage.trouble {
+            None => (run(), false),
+            Some(trouble) => {
+                let (outcome, struck) = self.store.in_trouble(trouble, run)?;
+                (outcome, struck || matches!(trouble, Trouble::Full { .. }))
+            }
+        };
         let killed = self.clock.has_killed();
         self.clock.light(None);
-        match outcome {
-            _ if killed => Ok(Worked { value: None, died: true }),
+        let (value, died) = match outcome {
+            _ if killed => (None, true),
             Ok(value) => {
                 let spared = death == Some(Death::BeforeEffects) && !running.link.has_missed();
                 running.link.deafen(false);
-                Ok(Worked { value: Some(value), died: death.is_some() && !spared })
+                (Some(value), death.is_some() && !spared)
             }
-            Err(panic) if panic.is::<Died>() => Ok(Worked { value: None, died: true }),
-            Err(_) => Err(Violation("the server panicked".to_owned())),
+            Err(panic) if panic.is::<Died>() => (None, true),
+            Err(_) => return Err(Violation("the server panicked".to_owned())),
+        };
+        if failed && !self.storage.lasting {
+            self.storage = Storage::default();
         }
+        Ok(Worked { value, died, failed })
     }
 
     /// Reads the database, beside the server.

@@ -20,7 +20,7 @@ use updraft_core::id::{DeviceNo, JobNo};
 use updraft_core::time::Timestamp;
 use updraft_server::device::link::Downlink;
 use updraft_server::engine::{self, Turn};
-use updraft_store::StoreError;
+use updraft_store::{StoreError, Trouble};
 
 /// When every world begins: 2026-01-01 00:00 UTC.
 pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000);
@@ -60,6 +60,8 @@ pub(crate) enum Event {
     Regret(JobNo),
     /// Something breaks.
     Break(Fault),
+    /// The storage is whole again.
+    Mend,
     /// The server is started again.
     ServerUp,
 }
@@ -107,6 +109,7 @@ pub(crate) struct World {
     pub(crate) faults: Chance,
     pub(crate) lives: Chance,
     pub(crate) grouper: Chance,
+    pub(crate) disk: Chance,
     pub(crate) transcript: Transcript,
     pub(crate) stats: Stats,
     /// A violation found where none can be returned.
@@ -151,6 +154,7 @@ impl World {
             faults: Chance::new(seed, "faults"),
             lives: Chance::new(seed, "lives"),
             grouper: Chance::new(seed, "groups"),
+            disk: Chance::new(seed, "disk"),
             transcript: Transcript::new(START, keep_all),
             stats: Stats::default(),
             broken: None,
@@ -201,6 +205,7 @@ impl World {
                 self.stats.count(Of::Fault, fault.name());
                 self.break_something(fault);
             }
+            Event::Mend => self.mend_storage(),
             Event::ServerUp => self.server_up()?,
         }
         if self.steps.is_multiple_of(64) {
@@ -226,7 +231,7 @@ impl World {
         work: impl FnOnce(&Running) -> F,
     ) -> Result<Worked<T>, Violation> {
         let death = self.death.take();
-        let worked = self.server.work(death, work)?;
+        let worked = self.work(death, work)?;
         self.check()?;
         if worked.died {
             self.crash(match death {
@@ -239,7 +244,7 @@ impl World {
         // Spared: nothing was to be sent. It waits on.
         self.death = death;
         self.end_kicked();
-        if self.inbox.is_empty() && self.checker.is_thorough() && self.server.running.is_some() {
+        if self.inbox.is_empty() && self.checker.is_thorough() && self.has_taken_all() {
             self.presence_is_true()?;
         }
         let woken = self.server.running.as_ref().is_some_and(|running| {
@@ -254,6 +259,23 @@ impl World {
             }
         }
         self.pump();
+        Ok(worked)
+    }
+
+    /// Runs a piece of the server's work, without a look at the world.
+    pub(crate) fn work<T, F: Future<Output = T>>(
+        &mut self,
+        death: Option<Death>,
+        work: impl FnOnce(&Running) -> F,
+    ) -> Result<Worked<T>, Violation> {
+        let trouble = self.server.storage.trouble;
+        let worked = self.server.work(death, work)?;
+        if worked.failed && !self.server.storage.lasting {
+            self.note(format!("the storage fails: {}", match trouble {
+                Some(Trouble::Commit { .. }) => "a commit is refused",
+                _ => "it is interrupted",
+            }));
+        }
         Ok(worked)
     }
 
@@ -312,6 +334,12 @@ impl World {
             async move { engine::turn(&app).await }
         })?;
         let Some(outcome) = worked.value else { return Ok(()) };
+        if worked.failed && outcome.is_err() {
+            if !worked.died {
+                self.round_in(engine::FAILED_MS);
+            }
+            return Ok(());
+        }
         let turn = outcome.map_err(|error| Violation(format!("the engine could not work: {error}")))?;
         if worked.died || self.round != round {
             return Ok(());

@@ -18,7 +18,9 @@ use crate::files::block;
 use crate::files::pace::Pace;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use updraft_core::device::DEFAULT_MODULE;
 use updraft_core::id::{DeviceNo, TaskNo};
 use updraft_core::limits::MODULES_PER_DEVICE_MAX;
@@ -123,18 +125,86 @@ fn unavailable(error: &StoreError) -> Unavailable {
     Unavailable
 }
 
+/// Takes what devices did, and does not forget who left while the database took nothing: their connections are gone,
+/// so nobody tells it again, and they would seem to be connected until they log in the next time.
+pub struct Taker {
+    app: Arc<App>,
+    /// The ended logins that are not written yet, of each device the last.
+    left: BTreeMap<DeviceNo, i64>,
+}
+
+impl Taker {
+    /// One that owes nothing.
+    pub fn new(app: Arc<App>) -> Self {
+        Self { app, left: BTreeMap::new() }
+    }
+
+    /// Whether somebody's end is still to be written, with the next group or, if none comes, after
+    /// [`engine::FAILED_MS`].
+    pub fn owes(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    /// Takes a group, as [`take`] does, after what is owed. An empty one only pays that.
+    pub async fn take(&mut self, events: Vec<Happened>) -> Result<(), StoreError> {
+        self.pay().await;
+        if events.is_empty() {
+            return Ok(());
+        }
+        let ends = events.iter().filter_map(|happened| match happened.event {
+            DeviceEvent::Offline { session } => Some((happened.device, session)),
+            _ => None,
+        });
+        let ends: Vec<(DeviceNo, i64)> = ends.collect();
+        let outcome = take(&self.app, events).await;
+        if outcome.is_err() {
+            self.left.extend(ends);
+        }
+        outcome
+    }
+
+    async fn pay(&mut self) {
+        if self.left.is_empty() {
+            return;
+        }
+        let owed = self.left.iter().map(|(device, session)| Happened {
+            device: *device,
+            event: DeviceEvent::Offline { session: *session },
+        });
+        match take(&self.app, owed.collect()).await {
+            // It will be so the next time: who comes after must not suffer from it.
+            Err(error) if !error.is_retryable() => {
+                tracing::error!(%error, devices = self.left.len(), "the end of devices' logins cannot be written");
+                self.left.clear();
+            }
+            Err(_) => {}
+            Ok(()) => self.left.clear(),
+        }
+    }
+}
+
 /// Takes deliveries in groups until the endpoint is gone.
 pub async fn run(app: Arc<App>, mut deliveries: mpsc::Receiver<Delivery>) {
+    let mut taker = Taker::new(Arc::clone(&app));
     let mut group = Vec::new();
-    while deliveries.recv_many(&mut group, GROUP_MAX).await > 0 {
+    loop {
+        let next = deliveries.recv_many(&mut group, GROUP_MAX);
+        let count = if taker.owes() {
+            timeout(Duration::from_millis(engine::FAILED_MS.unsigned_abs()), next).await.ok()
+        } else {
+            Some(next.await)
+        };
+        if count == Some(0) {
+            return;
+        }
         let events: Vec<Happened> = group.iter().flat_map(|delivery| delivery.events.clone()).collect();
-        let outcome = take(&app, events).await;
+        let outcome = taker.take(events).await;
         match outcome {
             Err(error) if !error.is_retryable() && group.len() > 1 => {
                 // One message that the database cannot stomach must not take its neighbours along.
                 tracing::error!(%error, messages = group.len(), "a group failed; each message is taken alone");
                 for delivery in group.drain(..) {
-                    let alone = take(&app, delivery.events).await.map_err(|error| unavailable(&error));
+                    let alone = taker.take(delivery.events).await.map_err(|error| unavailable(&error));
                     let _ = delivery.done.send(alone);
                 }
             }

@@ -36,7 +36,7 @@ const LOOK_MS: i64 = 1_000;
 /// Starts and finish times that are read at once.
 const JOBS_DUE_MAX: i64 = 100;
 /// How long the engine waits after the database failed.
-const FAILED_MS: i64 = 1_000;
+pub const FAILED_MS: i64 = 1_000;
 /// Chunks of a cancellation that its caller waits for; the engine does the rest.
 const CANCEL_CHUNKS: usize = 100;
 
