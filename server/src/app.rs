@@ -20,6 +20,7 @@ use crate::seal::MasterKey;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use updraft_core::id::TaskNo;
@@ -74,6 +75,8 @@ pub struct App {
     pub device_counts: SharedCounts,
     /// Wakes the engine. It carries no data and may be lost: the engine looks at the rows.
     pub wake: Notify,
+    /// The latest moment that the engine has seen: by it shows that the clock was set back.
+    pub latest_ms: AtomicI64,
 }
 
 impl App {
@@ -110,6 +113,7 @@ impl App {
             busy_keys: Mutex::default(),
             device_counts: SharedCounts::default(),
             wake: Notify::new(),
+            latest_ms: AtomicI64::new(0),
             config,
             store,
             clock,

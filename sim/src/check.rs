@@ -41,6 +41,8 @@ pub(crate) struct Checker {
     /// Which of a device's modules it was told of when.
     turns: Turns,
     rounds: u64,
+    /// The latest time that the server's clock has shown.
+    latest: Timestamp,
 }
 
 impl Checker {
@@ -95,6 +97,11 @@ impl Checker {
         self.rounds.is_multiple_of(THOROUGH_EVERY)
     }
 
+    /// The server's clock was set ahead: minutes by its measure are over that were none.
+    pub(crate) fn clock_set_ahead(&mut self) {
+        self.pushes.clear();
+    }
+
     /// Lets the next round look at everything.
     pub(crate) fn be_thorough(&mut self) {
         self.rounds = self.rounds.next_multiple_of(THOROUGH_EVERY).wrapping_sub(1);
@@ -115,15 +122,18 @@ impl Checker {
         Camera { firmwares: self.firmwares.clone(), settled, told: told.collect() }
     }
 
-    /// Checks the database after a step that decided to send this; answers what changed, in words.
+    /// Checks the database after a step that decided to send this at `now` by the server's clock, which is `truly` by
+    /// the world's; answers what changed, in words.
     pub(crate) fn check(
         &mut self,
         shot: Shot,
         decided: &[(DeviceNo, Downlink)],
         now: Timestamp,
+        truly: Timestamp,
         stats: &mut Stats,
     ) -> Result<Vec<String>, Violation> {
         let mut lines = Vec::new();
+        self.latest = self.latest.max(now);
         self.before.clear();
         let seen: BTreeMap<TaskNo, &Task> = shot
             .jobs
@@ -145,7 +155,7 @@ impl Checker {
             }
         }
         looked(Invariant::Pace, sent.len());
-        self.pace_is_kept(&sent, &shot, now)?;
+        self.pace_is_kept(&sent, &shot, truly)?;
         looked(Invariant::Turns, sent.len());
         self.turns.check(decided, &self.tasks, &seen, now)?;
         let step = takeover::Step {
@@ -220,7 +230,9 @@ impl Checker {
             let fits = firmware.differs_from().is_none_or(|source| runs == Some(source));
             ensure(fits || !after.status.is_open(), || wrong(&format!("as a difference from {runs:?}")).0)?;
             let schedule = of.job.schedule;
-            ensure(schedule.start.is_none_or(|start| start <= now), || wrong("before its batch's time").0)?;
+            // A batch that has started goes on when the clock is set back.
+            let started = schedule.start.is_none_or(|start| start <= self.latest);
+            ensure(started, || wrong("before its batch's time").0)?;
             // The decision is a moment older than the look at it.
             let over = schedule.is_finished(now.plus_ms(-SECOND_MS));
             let begun = matches!(before, TaskStatus::Notified | TaskStatus::InProgress);

@@ -58,14 +58,24 @@ pub(crate) enum Fault {
     Crash,
     /// The server's clock.
     Jump,
+    /// The same, backwards.
+    SetBack,
     /// The server's storage.
     Storage,
 }
 
 impl Fault {
     /// Every kind.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Cut, Self::Power, Self::Away, Self::Lie, Self::Crash, Self::Jump, Self::Storage];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Cut,
+        Self::Power,
+        Self::Away,
+        Self::Lie,
+        Self::Crash,
+        Self::Jump,
+        Self::SetBack,
+        Self::Storage,
+    ];
 
     /// What breaks, in words.
     pub(crate) fn name(self) -> &'static str {
@@ -75,7 +85,8 @@ impl Fault {
             Self::Away => "a device that is out of reach",
             Self::Lie => "a device that lies",
             Self::Crash => "a server that is to die",
-            Self::Jump => "a clock that jumps",
+            Self::Jump => "a clock that is set ahead",
+            Self::SetBack => "a clock that is set back",
             Self::Storage => "storage that fails",
         }
     }
@@ -139,9 +150,27 @@ impl World {
             Fault::Storage => self.break_storage(),
             Fault::Jump => {
                 let jump_ms = self.faults.pick(&[2 * SECOND_MS, 20 * SECOND_MS, 5 * MINUTE_MS, 3 * HOUR_MS]);
-                self.clock_ahead_ms += jump_ms;
-                self.note(format!("the server's clock jumps {} s ahead", jump_ms / SECOND_MS));
+                self.set_clock(jump_ms);
             }
+            Fault::SetBack => {
+                let back_ms =
+                    self.hands.pick(&[500, 2 * SECOND_MS, 20 * SECOND_MS, 5 * MINUTE_MS, 2 * HOUR_MS]);
+                self.set_clock(-back_ms);
+            }
+        }
+    }
+
+    /// Sets the server's clock ahead, or back.
+    pub(crate) fn set_clock(&mut self, by_ms: i64) {
+        self.clock_ahead_ms += by_ms;
+        self.server.clock.set(self.now.plus_ms(self.clock_ahead_ms));
+        let seconds = by_ms.abs() as f64 / 1_000.0;
+        if by_ms > 0 {
+            self.checker.clock_set_ahead();
+            self.note(format!("the server's clock jumps {seconds} s ahead"));
+        } else {
+            self.set_back_ms -= by_ms;
+            self.note(format!("the server's clock is set back by {seconds} s"));
         }
     }
 

@@ -6,6 +6,7 @@ use crate::server::Death;
 use crate::world::World;
 use updraft_core::id::JobNo;
 use updraft_fleet::{Behaviour, DeviceConfig};
+use updraft_store::Trouble;
 
 /// A calm world with one product.
 pub struct Story {
@@ -157,6 +158,26 @@ impl Story {
     /// Lets the server die within its next piece of work: after its commits, before their effects.
     pub fn die_before_effects(&mut self) {
         self.world.death = Some(Death::BeforeEffects);
+    }
+
+    /// Sets the server's clock ahead, or back.
+    pub fn set_clock(&mut self, by_ms: i64) {
+        self.world.set_clock(by_ms);
+    }
+
+    /// Fills the server's disk for a while: nothing can be written that needs more room.
+    pub fn fill_disk(&mut self, ms: i64) {
+        self.world.wreck_storage(Trouble::Full { pages: 0 }, Some(ms));
+    }
+
+    /// Breaks the server's disk for a while: nothing can be read or written.
+    pub fn break_disk(&mut self, ms: i64) {
+        self.world.wreck_storage(Trouble::Interrupt { after: 0, stays: true }, Some(ms));
+    }
+
+    /// Lets the next commit of a change fail.
+    pub fn refuse_commit(&mut self) {
+        self.world.wreck_storage(Trouble::Commit { after: 0 }, None);
     }
 
     /// The transcript, after the checks that a quiet world must pass.

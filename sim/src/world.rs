@@ -73,8 +73,9 @@ pub(crate) struct World {
     queued: u64,
     pub(crate) steps: u64,
     pub(crate) server: Server,
-    /// How far the server's clock is ahead.
+    /// How far the server's clock is ahead, and how far it was set back in all.
     pub(crate) clock_ahead_ms: i64,
+    pub(crate) set_back_ms: i64,
     pub(crate) death: Option<Death>,
     pub(crate) inbox: VecDeque<Delivery>,
     pub(crate) ingest_queued: bool,
@@ -110,6 +111,7 @@ pub(crate) struct World {
     pub(crate) lives: Chance,
     pub(crate) grouper: Chance,
     pub(crate) disk: Chance,
+    pub(crate) hands: Chance,
     pub(crate) transcript: Transcript,
     pub(crate) stats: Stats,
     /// A violation found where none can be returned.
@@ -126,6 +128,7 @@ impl World {
             steps: 0,
             server: Server::new(seed, START, chunk_rows)?,
             clock_ahead_ms: 0,
+            set_back_ms: 0,
             death: None,
             inbox: VecDeque::new(),
             ingest_queued: false,
@@ -155,6 +158,7 @@ impl World {
             lives: Chance::new(seed, "lives"),
             grouper: Chance::new(seed, "groups"),
             disk: Chance::new(seed, "disk"),
+            hands: Chance::new(seed, "hands"),
             transcript: Transcript::new(START, keep_all),
             stats: Stats::default(),
             broken: None,
@@ -290,7 +294,7 @@ impl World {
         self.deleted = deleted.into_iter().collect();
         let shot = self.checker.shot(&decided);
         let shot = self.server.read(move |tx| shot.take(tx))?;
-        let lines = self.checker.check(shot, &decided, self.server.clock.peek(), &mut self.stats)?;
+        let lines = self.checker.check(shot, &decided, self.server.clock.peek(), self.now, &mut self.stats)?;
         for line in lines {
             self.note(line);
         }

@@ -315,3 +315,43 @@ fn a_group_as_it_stands() {
     }
     compare("a_group_as_it_stands", tell());
 }
+
+/// The server's clock is set back by three hours while a batch waits for its slots: it goes on at its rate.
+#[test]
+fn the_clock_is_set_back() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        for number in 1..=6 {
+            story.device(&format!("lamp-{number}"), Behaviour::Good)?;
+        }
+        story.pass(5 * SECOND_MS)?;
+        story.batch(&[("MaximumPerMinute", "10")])?;
+        story.pass(8 * SECOND_MS)?;
+        story.set_clock(-3 * HOUR_MS);
+        story.pass(2 * MINUTE_MS)?;
+        story.end()
+    }
+    compare("the_clock_is_set_back", tell());
+}
+
+/// The server's disk fails while a batch runs: operators and devices are refused, nothing is half done, and who left
+/// meanwhile is found off line.
+#[test]
+fn the_disk_fails() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        story.device("lamp-1", Behaviour::Good)?;
+        story.device("slow-2", Behaviour::Slow { download_ms: 40 * SECOND_MS })?;
+        story.device("barge-3", Behaviour::Silent)?;
+        story.pass(5 * SECOND_MS)?;
+        story.refuse_commit();
+        assert_eq!(story.batch(&[])?, None, "the batch must be refused");
+        story.batch(&[])?;
+        story.pass(3 * SECOND_MS)?;
+        story.break_disk(20 * SECOND_MS);
+        story.send_away("barge-3", HOUR_MS);
+        story.pass(3 * MINUTE_MS)?;
+        story.end()
+    }
+    compare("the_disk_fails", tell());
+}

@@ -6,7 +6,7 @@ use crate::job::{Job, tags_encode, versions_encode};
 use crate::tx::Tx;
 use updraft_core::firmware::FirmwareKind;
 use updraft_core::id::{JobNo, TaskNo};
-use updraft_core::job::Tag;
+use updraft_core::job::{JobStatus, Tag};
 use updraft_core::pace::Pace;
 use updraft_core::task::TaskStatus;
 use updraft_core::time::Timestamp;
@@ -110,6 +110,16 @@ impl Tx<'_> {
         self.query(
             "SELECT id FROM job WHERE repace_after IS NOT NULL ORDER BY id LIMIT ?1",
             &[limit.into()],
+            |row| Ok(JobNo(row.int(0)?)),
+        )
+    }
+
+    /// Running batches whose next free push slot lies after `at`.
+    pub fn jobs_paced_beyond(&mut self, at: Timestamp) -> Result<Vec<JobNo>, StoreError> {
+        self.query(
+            // `status < 2` is the index's condition.
+            "SELECT id FROM job WHERE status < 2 AND status = ?1 AND pace_next_us > ?2 ORDER BY id",
+            &[JobStatus::InProgress.code().into(), at.0.saturating_mul(1_000).into()],
             |row| Ok(JobNo(row.int(0)?)),
         )
     }

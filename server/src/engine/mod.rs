@@ -80,6 +80,7 @@ pub async fn run(app: Arc<App>, mut shutdown: watch::Receiver<bool>) {
 /// not stop all batches; the first error is answered.
 pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
     let done = [
+        repace::notice_set_back(app).await,
         cancel_chunk(app).await,
         select::select_one(app).await,
         expand_chunk(app).await,

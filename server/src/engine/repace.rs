@@ -1,14 +1,44 @@
-//! Gives the waiting tasks of a batch other push slots after its rate was changed (UpdateOTAJob).
+//! Gives the waiting tasks of a batch other push slots after its rate was changed (UpdateOTAJob), or the clock was
+//! set back.
 //!
-//! Slots are handed out far ahead, at the rate of their time. From the change on the old ones are void
-//! (`Job::slot_is_void`), and this walk gives their tasks others, in order.
+//! Slots are handed out far ahead, at the rate and by the clock of their time. From the change on the old ones are
+//! void (`Job::slot_is_void`), and this walk gives their tasks others, in order.
 
 use crate::app::App;
 use crate::engine::advance::{Door, Effects};
 use crate::engine::{chunk_rows, write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use updraft_core::task::Event;
 use updraft_store::{Lane, StoreError};
+
+/// A clock that goes back further than this was set; less is read in another order than it is used.
+const SET_BACK_MS: i64 = 1_000;
+
+/// Looks whether the clock was set back. Then slots lie as much too far ahead, and running batches would stand still
+/// for that long.
+pub async fn notice_set_back(app: &Arc<App>) -> Result<bool, StoreError> {
+    let now = app.now();
+    let back_ms = app.latest_ms.fetch_max(now.0, Ordering::Relaxed).saturating_sub(now.0);
+    if back_ms <= SET_BACK_MS {
+        return Ok(false);
+    }
+    let voided = app.store.write(Lane::Bulk, move |tx| {
+        let jobs = tx.jobs_paced_beyond(now)?;
+        for job in tx.jobs_load(&jobs)? {
+            let Some(per_minute) = job.per_minute else { continue };
+            let mut pace = job.pace;
+            pace.give_back(per_minute, now);
+            tx.job_pace_set(job.no, pace)?;
+            tx.job_repace_set(job.no, Some(0))?;
+        }
+        Ok::<_, StoreError>(jobs.len())
+    });
+    let batches = voided.await?;
+    tracing::warn!(back_ms, batches, "the clock was set back: running batches get other push slots");
+    app.latest_ms.store(now.0, Ordering::Relaxed);
+    Ok(batches > 0)
+}
 
 /// Goes on with one batch; answers whether there was one.
 pub async fn repace_chunk(app: &Arc<App>) -> Result<bool, StoreError> {

@@ -4,7 +4,7 @@ use crate::harness::cases;
 use crate::help::{NOW, read, write};
 use crate::shop::{Shop, insert, queued, task};
 use updraft_core::id::TaskNo;
-use updraft_core::job::Tag;
+use updraft_core::job::{JobStatus, Tag};
 use updraft_core::pace::Pace;
 use updraft_core::task::TaskStatus;
 use updraft_core::time::Timestamp;
@@ -13,7 +13,8 @@ use updraft_store::{FormerTerms, Job, JobUpdate, Store};
 cases! {
     Store:
         a_change_comes_back_and_earlier_tasks_keep_their_terms,
-        a_batch_whose_rate_changed_is_found_until_its_slots_are_given_anew;
+        a_batch_whose_rate_changed_is_found_until_its_slots_are_given_anew,
+        running_batches_are_found_whose_slots_lie_far_ahead;
 }
 
 fn update(job: &Job, repace: bool) -> JobUpdate {
@@ -57,6 +58,19 @@ fn a_change_comes_back_and_earlier_tasks_keep_their_terms(store: &Store) {
     assert_eq!(package.sources_of(&after, 2), ["0.9"]);
     assert!(package.sources_of(&after, 3).is_empty());
     assert_eq!(package.sources_of(&after, 6), package.sources(&after));
+}
+
+fn running_batches_are_found_whose_slots_lie_far_ahead(store: &Store) {
+    let shop = Shop::open(store);
+    let (no, _) = shop.batch(store, 3);
+    let (soon, late) = (NOW.plus_ms(1_000), NOW.plus_ms(1_001));
+    write(store, move |tx| tx.job_pace_set(no, Pace { next_us: late.0 * 1_000 }));
+    assert_eq!(read(store, move |tx| tx.jobs_paced_beyond(soon)), [no]);
+    assert!(read(store, move |tx| tx.jobs_paced_beyond(late)).is_empty());
+    for status in [JobStatus::Planned, JobStatus::Completed, JobStatus::Canceled] {
+        write(store, move |tx| tx.job_open(no, status, None, NOW));
+        assert!(read(store, move |tx| tx.jobs_paced_beyond(soon)).is_empty(), "{status:?}");
+    }
 }
 
 fn a_batch_whose_rate_changed_is_found_until_its_slots_are_given_anew(store: &Store) {
