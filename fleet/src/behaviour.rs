@@ -49,11 +49,24 @@ pub enum Behaviour {
     },
     /// Loses its connection and the download once in each update, and comes back.
     Flaky,
+    /// Loses its power in the middle of its first flashing: it knows of no update then, and runs what it boots.
+    LosesPower {
+        /// Whether the new image was whole already.
+        new_image: bool,
+    },
+    /// Runs the first new version for this long, then its old one again.
+    RollsBack {
+        /// Time until it boots the old image.
+        after_ms: i64,
+    },
+    /// Forgets with every other connection which update it is at, though not how far it was, and tells no version;
+    /// it asks each time.
+    Forgetful,
 }
 
 impl Behaviour {
     /// The names that [`Mix`] reads, with usual parameters.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 15] = [
         "good",
         "fails-upgrade",
         "fails-download",
@@ -66,6 +79,9 @@ impl Behaviour {
         "silent",
         "puller",
         "flaky",
+        "loses-power",
+        "rolls-back",
+        "forgetful",
     ];
 
     /// The behaviour of this name, with usual parameters.
@@ -84,13 +100,19 @@ impl Behaviour {
             "silent" => Self::Silent,
             "puller" => Self::Puller { every_ms: MINUTE_MS },
             "flaky" => Self::Flaky,
+            "loses-power" => Self::LosesPower { new_image: false },
+            "rolls-back" => Self::RollsBack { after_ms: 30 * MINUTE_MS },
+            "forgetful" => Self::Forgetful,
             _ => return None,
         })
     }
 
     /// Whether a device of this behaviour ends on the new version by itself.
     pub fn succeeds(&self) -> bool {
-        !matches!(self, Self::Fails { .. } | Self::WrongVersion { .. } | Self::Silent)
+        !matches!(
+            self,
+            Self::Fails { .. } | Self::WrongVersion { .. } | Self::Silent | Self::RollsBack { .. }
+        )
     }
 }
 

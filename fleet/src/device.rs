@@ -168,6 +168,10 @@ pub struct Device {
     /// Updates that still have to fail.
     pub(crate) failures_left: u32,
     pub(crate) reverted: bool,
+    /// When to boot an old image again: the module, and what it ran.
+    pub(crate) undo: Option<(Timestamp, String, String)>,
+    /// It has told no version since it is connected.
+    untold: bool,
     pub(crate) stats: Stats,
 }
 
@@ -193,6 +197,8 @@ impl Device {
             owed: None,
             failures_left,
             reverted: false,
+            undo: None,
+            untold: false,
             stats: Stats::default(),
             config,
         }
@@ -218,9 +224,10 @@ impl Device {
         self.link == Link::Up
     }
 
-    /// Whether it is connected, has no update at hand, and everything that it said was acknowledged.
+    /// Whether it is connected, has told its versions, has no update at hand, and everything that it said was
+    /// acknowledged.
     pub fn is_settled(&self) -> bool {
-        self.is_connected() && self.job.is_none() && self.unacknowledged == 0
+        self.is_connected() && self.job.is_none() && self.unacknowledged == 0 && !self.untold
     }
 
     /// What it is doing.
@@ -257,7 +264,8 @@ impl Device {
     fn next_due(&self) -> Option<Timestamp> {
         let link = self.link_due.filter(|_| self.link == Link::Down);
         let poll = self.poll_due.filter(|_| self.link == Link::Up);
-        [link, self.job_due, poll].into_iter().flatten().min()
+        let undo = self.undo.as_ref().map(|(at, ..)| *at);
+        [link, self.job_due, poll, undo].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Timestamp, out: &mut Vec<Output>) {
@@ -273,13 +281,16 @@ impl Device {
         }
         if self.link == Link::Down && is_due(self.link_due) {
             self.link_due = None;
-            self.boot();
+            self.boot(now);
             self.link = Link::Connecting;
             out.push(Output::Connect(self.connect_info()));
         }
         if is_due(self.job_due) {
             self.job_due = None;
             self.job_tick(now, out);
+        }
+        if is_due(self.undo.as_ref().map(|(at, ..)| *at)) {
+            self.boot_old(now, out);
         }
         if self.link == Link::Up && is_due(self.poll_due) {
             self.poll(now, out);
@@ -307,15 +318,20 @@ impl Device {
             let topics = [Topic::Upgrade, Topic::GetReply].map(|topic| topic.of(&self.config.identity));
             out.push(Output::Subscribe(topics.to_vec()));
         }
-        for index in 0..self.versions.len() {
+        self.untold = self.config.behaviour == Behaviour::Forgetful && self.draw_below(2) == 0;
+        let told = if self.untold { 0 } else { self.versions.len() };
+        for index in 0..told {
             let (module, version) = &self.versions[index];
             let payload = message::inform(self.next_id, module, version);
             self.publish(Topic::Inform, payload, out);
         }
         self.report_again(out);
+        if self.untold {
+            self.forget(out);
+        }
         if let Behaviour::Puller { .. } = self.config.behaviour {
             self.poll(now, out);
-        } else if self.config.delivery == Delivery::Ask {
+        } else if self.config.delivery == Delivery::Ask || self.config.behaviour == Behaviour::Forgetful {
             self.ask(out);
         }
     }

@@ -237,6 +237,7 @@ impl Device {
                 if let Some(job) = &mut self.job {
                     job.stage = Stage::Rebooting;
                 }
+                self.lose_power();
                 self.leave(now, self.config.timing.reboot_ms, out);
             }
             _ => {}
@@ -244,7 +245,7 @@ impl Device {
     }
 
     /// The device comes up: after an update, with the image that its behaviour chooses.
-    pub(crate) fn boot(&mut self) {
+    pub(crate) fn boot(&mut self, now: Timestamp) {
         let Some(job) = self.job.take_if(|job| job.stage == Stage::Rebooting) else { return };
         let version = match &self.config.behaviour {
             Behaviour::RevertsToOld if !self.reverted => {
@@ -260,9 +261,53 @@ impl Device {
                 job.version
             }
         };
-        match self.versions.iter_mut().find(|(module, _)| *module == job.module) {
+        if let Behaviour::RollsBack { after_ms } = self.config.behaviour
+            && !self.reverted
+            && let Some(old) = self.version(&job.module)
+        {
+            self.undo = Some((now.plus_ms(after_ms), job.module.clone(), old.to_owned()));
+            self.reverted = true;
+        }
+        self.runs(job.module, version);
+    }
+
+    fn runs(&mut self, module: String, version: String) {
+        match self.versions.iter_mut().find(|(name, _)| *name == module) {
             Some((_, current)) => *current = version,
-            None => self.versions.push((job.module, version)),
+            None => self.versions.push((module, version)),
+        }
+    }
+
+    /// The new image proves bad: the device reboots into the old one, whatever it is at.
+    pub(crate) fn boot_old(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        let Some((_, module, version)) = self.undo.take() else { return };
+        self.drop_job(out);
+        self.runs(module, version);
+        self.leave(now, self.config.timing.reboot_ms, out);
+    }
+
+    /// A device that forgets knows of no update any more, but tells how far it was.
+    pub(crate) fn forget(&mut self, out: &mut Vec<Output>) {
+        self.drop_job(out);
+        self.owed = None;
+    }
+
+    fn drop_job(&mut self, out: &mut Vec<Output>) {
+        if self.job.take().is_some_and(|job| job.stage == Stage::Fetching) {
+            out.push(Output::CancelDownload);
+        }
+        self.job_due = None;
+    }
+
+    /// The power fails while an image is written, if that is the device's behaviour; once.
+    fn lose_power(&mut self) {
+        let Behaviour::LosesPower { new_image } = self.config.behaviour else { return };
+        if !std::mem::replace(&mut self.reverted, true)
+            && let Some(job) = self.job.take()
+            && new_image
+        {
+            self.stats.upgraded += 1;
+            self.runs(job.module, job.version);
         }
     }
 

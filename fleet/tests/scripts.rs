@@ -255,6 +255,67 @@ fn a_reverting_device_takes_the_second_push() {
 }
 
 #[test]
+fn a_device_without_power_boots_one_of_its_images_and_knows_of_nothing() {
+    let without_power = |s: &mut Script| {
+        s.push("2.0", "u");
+        s.done();
+        assert_eq!((s.sleep().1, s.sleep().1), (vec!["disconnect".to_owned()], vec!["connect".to_owned()]));
+        s.give(Input::Connected)
+    };
+    let mut s = Script::online(Behaviour::LosesPower { new_image: false });
+    assert_eq!(without_power(&mut s), ["inform 1.0"]);
+    assert_eq!(s.push("2.0", "u2"), ["progress 0", "download u2 from 0"]);
+    s.done();
+    assert_eq!(s.install_and_reboot(), ["inform 2.0"]);
+
+    let mut s = Script::online(Behaviour::LosesPower { new_image: true });
+    assert_eq!(without_power(&mut s), ["inform 2.0"]);
+}
+
+#[test]
+fn a_device_can_roll_back_later() {
+    let mut s = Script::online(Behaviour::RollsBack { after_ms: 600_000 });
+    s.push("2.0", "u");
+    s.done();
+    assert_eq!(s.install_and_reboot(), ["inform 2.0"]);
+    assert_eq!(s.push("3.0", "v"), ["progress 0", "download v from 0"]);
+    assert_eq!(s.sleep().1, ["cancel", "disconnect"]);
+    assert_eq!(s.sleep().1, ["connect"]);
+    assert_eq!(s.give(Input::Connected), ["inform 1.0"]);
+    // Once is enough.
+    s.push("2.0", "u");
+    s.done();
+    assert_eq!(s.install_and_reboot(), ["inform 2.0"]);
+    assert_eq!(s.wake, None);
+}
+
+#[test]
+fn a_forgetful_device_tells_how_far_it_was_with_what_it_forgot() {
+    // The first connection is a good one, the second is not.
+    let told = |s: &mut Script| s.give(Input::Connected).contains(&"inform 1.0".to_owned());
+    let seed = (0..1_000).find(|seed| {
+        let mut s = Script::new(DeviceConfig { seed: *seed, ..config(Behaviour::Forgetful) });
+        s.give(Input::Tick);
+        let first = told(&mut s);
+        s.give(Input::Disconnected);
+        s.sleep();
+        first && !told(&mut s)
+    });
+    let seed = seed.expect("a quarter of all seeds is so");
+    let config = DeviceConfig { seed, ..config(Behaviour::Forgetful) };
+    let mut s = Script::new(config);
+    s.give(Input::Tick);
+    assert_eq!(s.give(Input::Connected), ["inform 1.0", "get"]);
+    s.push("2.0", "u");
+    s.progress(30);
+    s.give(Input::Disconnected);
+    assert_eq!(s.sleep().1, ["connect"]);
+    assert_eq!(s.give(Input::Connected), ["progress 30", "cancel", "get"]);
+    assert!(!s.device.is_settled());
+    assert_eq!(s.push("2.0", "u"), ["progress 0", "download u from 0"]);
+}
+
+#[test]
 fn a_silent_device_says_nothing() {
     let mut s = Script::online(Behaviour::Silent);
     assert_eq!(s.push("2.0", "u"), NOTHING);

@@ -22,6 +22,8 @@ pub(crate) struct Node {
     pub(crate) product: usize,
     /// Its row on the server.
     pub(crate) no: DeviceNo,
+    /// Whether it has the identity of an earlier one.
+    pub(crate) twin: bool,
     /// What it does.
     pub(crate) device: Device,
     /// Its connection.
@@ -42,6 +44,7 @@ impl Node {
             name,
             product,
             no,
+            twin: false,
             device: Device::new(config),
             conn: None,
             away_until: Timestamp(0),
@@ -49,6 +52,11 @@ impl Node {
             download: 0,
             fetch: None,
         }
+    }
+
+    /// Its name, in words.
+    pub(crate) fn label(&self) -> String {
+        if self.twin { format!("{}'s twin", self.name) } else { self.name.clone() }
     }
 }
 
@@ -123,7 +131,7 @@ impl World {
         let node = self.conns[&no].node;
         match message {
             Down::Welcome => {
-                self.note(format!("{} is connected", self.nodes[node].name));
+                self.note(format!("{} is connected", self.nodes[node].label()));
                 self.drive(node, Input::Connected);
             }
             Down::Acknowledge => self.drive(node, Input::PubAck),
@@ -149,7 +157,7 @@ impl World {
 
     /// A device loses its power: what was not in its flash is gone.
     pub(crate) fn power_cycle(&mut self, node: usize, off_ms: i64) {
-        self.note(format!("{} loses its power", self.nodes[node].name));
+        self.note(format!("{} loses its power", self.nodes[node].label()));
         let versions = self.flash(node);
         self.reboot(node, off_ms, versions);
     }
@@ -173,6 +181,17 @@ impl World {
     }
 
     fn reboot(&mut self, node: usize, off_ms: i64, versions: Vec<(String, String)>) {
+        self.switch_off(node);
+        let node_ref = &mut self.nodes[node];
+        let mut config = DeviceConfig { versions, ..node_ref.device.config().clone() };
+        config.seed = config.seed.wrapping_add(1);
+        node_ref.device = Device::new(config);
+        let tick = node_ref.tick;
+        self.at(off_ms, Event::Tick(node, tick));
+    }
+
+    /// Takes a device's power: its connection ends without a word, and nothing wakes it.
+    pub(crate) fn switch_off(&mut self, node: usize) {
         if let Some(no) = self.nodes[node].conn.take() {
             if let Some(conn) = self.conns.get_mut(&no) {
                 conn.client_up = false;
@@ -180,15 +199,10 @@ impl World {
             let notices_ms = self.net.range(0, 60 * SECOND_MS);
             self.cut(no, true, 0, notices_ms);
         }
-        let node_ref = &mut self.nodes[node];
-        let mut config = DeviceConfig { versions, ..node_ref.device.config().clone() };
-        config.seed = config.seed.wrapping_add(1);
-        node_ref.device = Device::new(config);
-        node_ref.download += 1;
-        node_ref.fetch = None;
-        node_ref.tick += 1;
-        let tick = node_ref.tick;
-        self.at(off_ms, Event::Tick(node, tick));
+        let node = &mut self.nodes[node];
+        node.download += 1;
+        node.fetch = None;
+        node.tick += 1;
     }
 
     fn next_piece(&mut self, node: usize, piece: u64) {
@@ -213,7 +227,7 @@ impl World {
         let digest =
             if broken || self.nodes[node].away_until > self.now { None } else { self.fetched(&fetch) };
         let Some(digest) = digest else {
-            self.note(format!("{}: its download breaks off", self.nodes[node].name));
+            self.note(format!("{}: its download breaks off", self.nodes[node].label()));
             self.stats.count(Of::Fault, "a download that breaks off");
             self.nodes[node].fetch = None;
             self.drive(node, Input::DownloadFailed);

@@ -170,7 +170,7 @@ impl World {
             Ok(_) => "does something".to_owned(),
             Err(ignored) => format!("says nonsense: {ignored}"),
         };
-        let line = format!("{} {line}", node.name);
+        let line = format!("{} {line}", node.label());
         self.note(line);
         decoded.ok()
     }

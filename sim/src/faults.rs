@@ -117,7 +117,7 @@ impl World {
     /// Plans the next fault.
     pub(crate) fn break_next(&mut self) {
         if let Some((wait_ms, fault)) = self.plan.as_ref().and_then(|plan| plan.next(&mut self.faults)) {
-            self.at(wait_ms, Event::Break(fault));
+            self.at(wait_ms * self.nature.slowness, Event::Break(fault));
         }
     }
 
@@ -134,7 +134,7 @@ impl World {
                 self.power_cycle(node, off_ms);
             }
             Fault::Away => {
-                let away_ms = self.faults.range(MINUTE_MS, 30 * MINUTE_MS);
+                let away_ms = self.faults.range(MINUTE_MS, 30 * MINUTE_MS) * self.nature.slowness;
                 self.send_away(node, away_ms);
             }
             Fault::Lie => self.lie(node),
@@ -185,13 +185,13 @@ impl World {
         let client_ms = self.faults.range(0, 2 * SECOND_MS);
         // Half-open connections: the device is back long before the server knows that it was gone.
         let server_ms = self.faults.pick(&[0, 50, 2 * SECOND_MS, 90 * SECOND_MS]);
-        self.note(format!("the connection of {} breaks", self.nodes[self.conns[&no].node].name));
+        self.note(format!("the connection of {} breaks", self.nodes[self.conns[&no].node].label()));
         self.cut(no, lossy, client_ms, server_ms);
     }
 
     /// Takes a device out of everybody's reach.
     pub(crate) fn send_away(&mut self, node: usize, away_ms: i64) {
-        self.note(format!("{} is out of reach for {} s", self.nodes[node].name, away_ms / SECOND_MS));
+        self.note(format!("{} is out of reach for {} s", self.nodes[node].label(), away_ms / SECOND_MS));
         self.nodes[node].away_until = self.now.plus_ms(away_ms);
         if let Some(no) = self.nodes[node].conn {
             self.cut(no, true, 500, 500);
@@ -219,7 +219,7 @@ impl World {
             6 => (Topic::Inform.of(&foreign), message::inform(1, "default", &version)),
             _ => (Topic::Inform.of(&identity), b"{\"params\":{\"version\":".to_vec()),
         };
-        self.note(format!("{} lies", self.nodes[node].name));
+        self.note(format!("{} lies", self.nodes[node].label()));
         let qos1 = self.faults.percent(50);
         self.send_up(conn, Up::Publish(topic, payload, qos1));
     }

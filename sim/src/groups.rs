@@ -28,6 +28,9 @@ impl World {
         let mut names = Vec::new();
         for (node, n) in nodes.iter().zip(1..) {
             let node = &self.nodes[*node];
+            if node.twin {
+                continue;
+            }
             params.push((format!("Device.{n}.ProductKey"), self.products[node.product].key.clone()));
             params.push((format!("Device.{n}.DeviceName"), node.name.clone()));
             names.push(node.name.clone());

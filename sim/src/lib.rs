@@ -24,6 +24,7 @@ mod invariant;
 mod link;
 mod lives;
 mod machine;
+mod nature;
 mod net;
 mod operator;
 mod packages;
@@ -44,17 +45,16 @@ pub use crate::stats::{Of, Stats};
 
 use crate::chance::Chance;
 use crate::faults::{FaultPlan, Rates};
+use crate::nature::Nature;
 use crate::machine::Machine;
 use crate::world::{Event, START, World};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use updraft_core::task::TaskStatus;
-use updraft_core::time::{HOUR_MS, MINUTE_MS, SECOND_MS};
+use updraft_core::time::{MINUTE_MS, SECOND_MS};
 
 /// Steps of trouble, unless the caller says otherwise.
 pub const STEPS_DEFAULT: u64 = 5_000;
-/// The trouble ends after this time, even if few steps have happened.
-const TROUBLE_MS_MAX: i64 = 6 * HOUR_MS;
 
 /// Something that must never be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,6 +189,7 @@ pub fn run_kept(seed: u64, steps: u64, keep_all: bool) -> Result<(Report, String
 }
 
 fn live(world: &mut World, seed: u64, steps: u64) -> Result<(), Violation> {
+    world.nature = Nature::drawn(&mut Chance::new(seed, "nature"));
     world.populate()?;
     let mut chance = Chance::new(seed, "plan");
     world.rates = Rates::drawn(&mut chance);
@@ -196,7 +197,7 @@ fn live(world: &mut World, seed: u64, steps: u64) -> Result<(), Violation> {
     world.at(20 * SECOND_MS, Event::Act);
     world.begin_lives();
     world.break_next();
-    while world.steps < steps && world.now.since_ms(START) < TROUBLE_MS_MAX {
+    while world.steps < steps && world.now.since_ms(START) < world.nature.trouble_ms() {
         world.step()?;
     }
     world.settle()

@@ -27,7 +27,7 @@ impl World {
         if self.plan.is_none() {
             return Ok(());
         }
-        let wait_ms = self.lives.range(SECOND_MS, 180 * SECOND_MS);
+        let wait_ms = self.lives.range(SECOND_MS, 180 * SECOND_MS) * self.nature.slowness;
         self.at(wait_ms, Event::Life);
         let node = self.lives.below(self.nodes.len());
         let (what, replace) = (self.lives.below(100), self.lives.percent(50));

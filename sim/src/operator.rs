@@ -159,7 +159,8 @@ impl World {
         for number in 0..devices {
             let product = self.operator.below(products);
             let on_ms = self.operator.range(0, 90 * SECOND_MS);
-            let behaviour = self.draw_behaviour();
+            let plain = self.draw_behaviour();
+            let behaviour = self.draw_oddity(plain);
             let draws: Vec<usize> = (0..3).map(|_| self.operator.below(100)).collect();
             self.make_device(product, &format!("device-{number:02}"), on_ms, |config| {
                 config.behaviour = behaviour;
@@ -175,6 +176,7 @@ impl World {
                 }
             })?;
         }
+        self.draw_twins();
         for product in 0..products {
             for version in ["2.0.0", "2.1.0", "3.0.0"].iter().take(2 + self.operator.below(2)) {
                 let (verify, sha) = (self.operator.percent(30), self.operator.percent(50));
@@ -214,7 +216,7 @@ impl World {
         if self.plan.is_none() {
             return Ok(());
         }
-        let wait_ms = self.operator.range(SECOND_MS, 60 * SECOND_MS);
+        let wait_ms = self.operator.range(SECOND_MS, 60 * SECOND_MS) * self.nature.slowness;
         self.at(wait_ms, Event::Act);
         if self.server.running.is_none() {
             return Ok(());
@@ -450,6 +452,7 @@ impl World {
         let wanted = source.filter(|_| !self.keeper.percent(20));
         let fits = |node: &&Node| {
             node.product == product
+                && !node.twin
                 && !self.deleted.contains(&node.no)
                 && wanted.as_deref().is_none_or(|wanted| node.device.version(&module) == Some(wanted))
         };

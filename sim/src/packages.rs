@@ -168,7 +168,7 @@ impl World {
         if self.plan.is_none() {
             return Ok(());
         }
-        let wait_ms = self.keeper.range(10 * SECOND_MS, 6 * MINUTE_MS);
+        let wait_ms = self.keeper.range(10 * SECOND_MS, 6 * MINUTE_MS) * self.nature.slowness;
         self.at(wait_ms, Event::Keep);
         if self.server.running.is_none() {
             return Ok(());
@@ -216,26 +216,23 @@ impl World {
         let number = self.keeper.below(1_000).to_string();
         let params = [("FirmwareId", id.as_str()), ("ProductKey", &key), ("FirmwareUdi", &number)];
         self.note(format!("keeper: changes {name}"));
-        self.of_package("ModifyOTAFirmware", no, &pairs(&params))
+        self.of_package("ModifyOTAFirmware", no, &pairs(&params)).map(drop)
     }
 
     fn delete(&mut self, package: usize) -> Result<(), Violation> {
         let Package { no, id, name, .. } = self.packages[package].clone();
         self.note(format!("keeper: deletes {name}"));
-        let was_gone = self.checker.is_gone(no);
-        self.of_package("DeleteOTAFirmware", no, &pairs(&[("FirmwareId", &id)]))?;
-        ensure(was_gone || self.server.running.is_none() || self.checker.is_gone(no), || {
-            format!("{name} was deleted and is there")
-        })
+        let deleted = self.of_package("DeleteOTAFirmware", no, &pairs(&[("FirmwareId", &id)]))?;
+        ensure(!deleted || self.checker.is_gone(no), || format!("{name} was deleted and is there"))
     }
 
-    /// Calls an operation that only a deleted package refuses.
-    fn of_package(&mut self, action: &str, no: FirmwareNo, params: &Pairs) -> Result<(), Violation> {
+    /// Calls an operation that only a deleted package refuses; answers whether it is known to be done.
+    fn of_package(&mut self, action: &str, no: FirmwareNo, params: &Pairs) -> Result<bool, Violation> {
         let gone = self.checker.is_gone(no);
         match self.call(action, params)? {
-            Answer::Done(_) if !gone => Ok(()),
-            Answer::Refused(code) if gone && code == "iot.ota.FirmwareNotFound" => Ok(()),
-            Answer::Lost => Ok(()),
+            Answer::Done(_) if !gone => Ok(true),
+            Answer::Refused(code) if gone && code == "iot.ota.FirmwareNotFound" => Ok(false),
+            Answer::Lost => Ok(false),
             other => Err(Violation(format!("{action} of a package, deleted: {gone}: {other:?}"))),
         }
     }

@@ -5,6 +5,7 @@ use crate::packages::{Draft, MODULE};
 use crate::server::Death;
 use crate::world::World;
 use updraft_core::id::JobNo;
+use updraft_core::time::SECOND_MS;
 use updraft_fleet::{Behaviour, DeviceConfig};
 use updraft_store::Trouble;
 
@@ -158,6 +159,13 @@ impl Story {
     /// Lets the server die within its next piece of work: after its commits, before their effects.
     pub fn die_before_effects(&mut self) {
         self.world.death = Some(Death::BeforeEffects);
+    }
+
+    /// Adds a device with the identity of one that is there.
+    pub fn twin(&mut self, name: &str, behaviour: Behaviour) {
+        if let Some(node) = self.world.nodes.iter().position(|node| node.name == name) {
+            self.world.make_twin(node, behaviour, 30 * SECOND_MS);
+        }
     }
 
     /// Sets the server's clock ahead, or back.

@@ -6,6 +6,7 @@ use crate::devices::{Image, Node};
 use crate::endpoint::Delivery;
 use crate::faults::{Fault, FaultPlan, Rates};
 use crate::invariant::Invariant;
+use crate::nature::Nature;
 use crate::net::{Conn, ConnNo, Down, Up};
 use crate::operator::Product;
 use crate::packages::Package;
@@ -100,6 +101,7 @@ pub(crate) struct World {
     pub(crate) deleted: BTreeSet<DeviceNo>,
     /// Names of deleted devices that may have been registered anew: the answer was lost.
     pub(crate) unsure: BTreeSet<String>,
+    pub(crate) nature: Nature,
     pub(crate) rates: Rates,
     /// What breaks; `None`: nothing any more.
     pub(crate) plan: Option<FaultPlan>,
@@ -112,6 +114,7 @@ pub(crate) struct World {
     pub(crate) grouper: Chance,
     pub(crate) disk: Chance,
     pub(crate) hands: Chance,
+    pub(crate) oddities: Chance,
     pub(crate) transcript: Transcript,
     pub(crate) stats: Stats,
     /// A violation found where none can be returned.
@@ -148,6 +151,7 @@ impl World {
             barred: BTreeSet::new(),
             deleted: BTreeSet::new(),
             unsure: BTreeSet::new(),
+            nature: Nature::plain(),
             rates: Rates::calm(),
             plan: None,
             net: Chance::new(seed, "net"),
@@ -159,6 +163,7 @@ impl World {
             grouper: Chance::new(seed, "groups"),
             disk: Chance::new(seed, "disk"),
             hands: Chance::new(seed, "hands"),
+            oddities: Chance::new(seed, "oddities"),
             transcript: Transcript::new(START, keep_all),
             stats: Stats::default(),
             broken: None,
@@ -352,7 +357,8 @@ impl World {
             Turn { more: true, .. } => 0,
             Turn { next_due, .. } => {
                 let now = self.server.clock.peek();
-                next_due.map_or(LOOK_MS, |due| due.since_ms(now).clamp(0, LOOK_MS))
+                let look_ms = self.nature.looks_ms(LOOK_MS);
+                next_due.map_or(look_ms, |due| due.since_ms(now).clamp(0, look_ms))
             }
         };
         // A busy machine is late; a very busy one misses slots.

@@ -355,3 +355,37 @@ fn the_disk_fails() {
     }
     compare("the_disk_fails", tell());
 }
+
+/// Two devices lose their power while they write: one boots the old image and is told again, the other the new one,
+/// whose version ends its task. A third runs the new version for twenty minutes, then its old one again: its task has
+/// succeeded and stays so, and a standing rule takes it in once more.
+#[test]
+fn flashing_goes_wrong() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        story.device("old-1", Behaviour::LosesPower { new_image: false })?;
+        story.device("new-2", Behaviour::LosesPower { new_image: true })?;
+        story.device("back-3", Behaviour::RollsBack { after_ms: 20 * MINUTE_MS })?;
+        story.pass(5 * SECOND_MS)?;
+        story.rule("1.0.0", &[])?;
+        story.pass(HOUR_MS)?;
+        story.end()
+    }
+    compare("flashing_goes_wrong", tell());
+}
+
+/// Two devices have one identity and take each other's connection away. The server knows one device, whose version is
+/// what was told last.
+#[test]
+fn two_with_one_identity() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        story.device("lamp-1", Behaviour::Slow { download_ms: 100 * SECOND_MS })?;
+        story.twin("lamp-1", Behaviour::Good);
+        story.pass(5 * SECOND_MS)?;
+        story.batch(&[])?;
+        story.pass(15 * MINUTE_MS)?;
+        story.end()
+    }
+    compare("two_with_one_identity", tell());
+}
