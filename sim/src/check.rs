@@ -202,9 +202,11 @@ impl Checker {
     ) -> Result<BTreeMap<TaskNo, bool>, Violation> {
         let mut sent = BTreeMap::new();
         for (device, downlink) in decided {
-            let (no, package, push) = match downlink {
-                Downlink::Push { task, package, .. } => (*task, package, true),
-                Downlink::PullReply { package: Some((task, _, package)), .. } => (*task, package, false),
+            let (no, revision, package, push) = match downlink {
+                Downlink::Push { task, revision, package, .. } => (*task, *revision, package, true),
+                Downlink::PullReply { package: Some((task, revision, package)), .. } => {
+                    (*task, *revision, package, false)
+                }
                 Downlink::PullReply { package: None, .. } | Downlink::Message { .. } => continue,
             };
             let what = if push { "pushed" } else { "answered" };
@@ -218,7 +220,10 @@ impl Checker {
             ensure(!waits, || wrong("before its next attempt").0)?;
             let after = seen.get(&no).ok_or_else(|| wrong("but does not exist"))?;
             ensure(after.device == *device, || wrong("to another device").0)?;
-            let fits = after.status >= TaskStatus::Notified && after.status != TaskStatus::Canceled;
+            // A round that chooses the devices of a share serves others meanwhile, and may replace what it just pushed;
+            // `may_be_written` looks whether that is taken back.
+            let replaced = after.status == TaskStatus::Canceled && after.revision > revision;
+            let fits = after.status >= TaskStatus::Notified && after.status != TaskStatus::Canceled || replaced;
             ensure(fits, || format!("task {no} was {what} and is {:?}", after.status))?;
             let of =
                 shot.jobs.iter().find(|of| of.job.no == no.job).ok_or_else(|| wrong("without a batch"))?;
