@@ -26,11 +26,8 @@ impl World {
     pub(crate) fn regroup(&mut self, group: usize, nodes: &[usize], add: bool) -> Result<(), Violation> {
         let mut params = pairs(&[("GroupId", &self.groups[group])]);
         let mut names = Vec::new();
-        for (node, n) in nodes.iter().zip(1..) {
-            let node = &self.nodes[*node];
-            if node.twin {
-                continue;
-            }
+        let nodes = nodes.iter().map(|node| &self.nodes[*node]).filter(|node| !node.twin);
+        for (node, n) in nodes.zip(1..) {
             params.push((format!("Device.{n}.ProductKey"), self.products[node.product].key.clone()));
             params.push((format!("Device.{n}.DeviceName"), node.name.clone()));
             names.push(node.name.clone());

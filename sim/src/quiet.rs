@@ -113,7 +113,7 @@ impl World {
         match config.behaviour {
             Behaviour::Silent => true,
             // Once it runs the wrong version it starts from it and comes back with it, again and again.
-            Behaviour::WrongVersion { .. } if job.timeout_minutes.is_none() => true,
+            Behaviour::WrongVersion { .. } if job.timeout_minutes_of(task.no.ordinal).is_none() => true,
             _ => !(job.need_push || asks),
         }
     }
