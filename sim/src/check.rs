@@ -11,7 +11,7 @@ use crate::{Violation, ensure};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use updraft_core::firmware::FirmwareStatus;
 use updraft_core::id::{DeviceNo, FirmwareNo, JobNo, TaskNo};
-use updraft_core::job::JobStatus;
+use updraft_core::job::{Counts, JobStatus};
 use updraft_core::task::{Task, TaskStatus};
 use updraft_core::time::{MINUTE_MS, SECOND_MS, Timestamp};
 use updraft_server::device::link::{DeviceEvent, Downlink, Happened};
@@ -23,7 +23,6 @@ const THOROUGH_EVERY: u64 = 16;
 /// The memory of the checks.
 #[derive(Default)]
 pub(crate) struct Checker {
-    firmwares: Vec<FirmwareNo>,
     tasks: BTreeMap<TaskNo, Task>,
     jobs: BTreeMap<JobNo, Job>,
     /// First pushes of the last minute, by batch.
@@ -43,14 +42,11 @@ pub(crate) struct Checker {
     rounds: u64,
     /// The latest time that the server's clock has shown.
     latest: Timestamp,
+    /// Rows that had been written at the last look.
+    written: Option<u64>,
 }
 
 impl Checker {
-    /// From now on this package's batches are looked at.
-    pub(crate) fn watch(&mut self, firmware: FirmwareNo) {
-        self.firmwares.push(firmware);
-    }
-
     /// The batches.
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.jobs.values()
@@ -107,9 +103,22 @@ impl Checker {
         self.rounds = self.rounds.next_multiple_of(THOROUGH_EVERY).wrapping_sub(1);
     }
 
-    /// What the next [`Checker::check`] wants to see, after a step that decided to send this.
-    pub(crate) fn shot(&mut self, decided: &[(DeviceNo, Downlink)]) -> Camera {
+    /// Begins a round of checks after a step that decided to send this; answers whether there is anything to look at,
+    /// if so many rows were written so far.
+    pub(crate) fn begin(&mut self, decided: &[(DeviceNo, Downlink)], written: Option<u64>) -> bool {
         self.rounds = self.rounds.wrapping_add(1);
+        self.before.clear();
+        let same = written.is_some() && self.written == written;
+        self.written = written;
+        let looks = !same || !decided.is_empty() || self.is_thorough();
+        if !looks {
+            self.asked.clear();
+        }
+        looks
+    }
+
+    /// What the next [`Checker::check`] wants to see, after a step that decided to send this.
+    pub(crate) fn shot(&self, decided: &[(DeviceNo, Downlink)]) -> Camera {
         let asked = |job: &Job| self.asked.iter().any(|task| task.job == job.no);
         let ended = |job: &&Job| job.is_over() && !self.is_thorough() && !asked(job);
         let settled = self.jobs.values().filter(ended).map(|job| job.no).collect();
@@ -119,7 +128,22 @@ impl Checker {
             }
             Downlink::PullReply { package: None, .. } | Downlink::Message { .. } => None,
         });
-        Camera { firmwares: self.firmwares.clone(), settled, told: told.collect() }
+        Camera { settled, told: told.collect() }
+    }
+
+    /// The tasks whose rows are to be read: those that changed, or all.
+    pub(crate) fn wanted(&self, shot: &Shot) -> Vec<TaskNo> {
+        let mut wanted = Vec::new();
+        for JobShot { job, rows, .. } in &shot.jobs {
+            for mark in rows.iter().flatten() {
+                let no = TaskNo { job: job.no, ordinal: mark.ordinal };
+                let known = self.tasks.get(&no).map(|task| (task.status, task.revision));
+                if self.is_thorough() || known != Some((mark.status, mark.revision)) {
+                    wanted.push(no);
+                }
+            }
+        }
+        wanted
     }
 
     /// Checks the database after a step that decided to send this at `now` by the server's clock, which is `truly` by
@@ -134,13 +158,7 @@ impl Checker {
     ) -> Result<Vec<String>, Violation> {
         let mut lines = Vec::new();
         self.latest = self.latest.max(now);
-        self.before.clear();
-        let seen: BTreeMap<TaskNo, &Task> = shot
-            .jobs
-            .iter()
-            .filter_map(|shot| shot.rows.as_ref())
-            .flat_map(|(_, tasks)| tasks.iter().map(|task| (task.no, task)))
-            .collect();
+        let seen: BTreeMap<TaskNo, &Task> = shot.tasks.iter().map(|task| (task.no, task)).collect();
         let mut looked = |invariant, times| stats.looked(invariant, times);
         looked(Invariant::Allowed, decided.len());
         let sent = self.sent_is_open(decided, &seen, &shot, now)?;
@@ -149,10 +167,10 @@ impl Checker {
         looked(Invariant::Forward, seen.len());
         for of in &shot.jobs {
             let gone = shot.firmware(of.job.no).is_some_and(|firmware| firmware.deleted_at.is_some());
-            self.job_fits(of, gone)?;
-            for task in of.rows.iter().flat_map(|(_, tasks)| tasks) {
-                lines.extend(self.task_moves_forward(task, sent.contains_key(&task.no))?);
-            }
+            self.job_fits(of, gone, &seen)?;
+        }
+        for task in &shot.tasks {
+            lines.extend(self.task_moves_forward(task, sent.contains_key(&task.no))?);
         }
         looked(Invariant::Pace, sent.len());
         self.pace_is_kept(&sent, &shot, truly)?;
@@ -177,16 +195,18 @@ impl Checker {
         self.ready = ready.map(|firmware| firmware.no).collect();
         let kind = |of: &Firmware| (of.no, (of.module.clone(), of.differs_from().is_some()));
         self.kinds = shot.firmwares.iter().map(kind).collect();
-        for JobShot { job, rows, .. } in shot.jobs {
+        for JobShot { job, .. } in shot.jobs {
             let before = self.jobs.get(&job.no).map(|job| job.status);
             if before != Some(job.status) {
                 lines.push(format!("batch {} is {:?} with {} tasks", job.no, job.status, job.task_count));
             }
             self.jobs.insert(job.no, job);
-            self.tasks.extend(rows.into_iter().flat_map(|(_, tasks)| tasks).map(|task| (task.no, task)));
         }
-        looked(Invariant::OneOpenTask, self.tasks.len());
-        self.open_tasks_get_along()?;
+        if !shot.tasks.is_empty() {
+            self.tasks.extend(shot.tasks.into_iter().map(|task| (task.no, task)));
+            looked(Invariant::OneOpenTask, self.tasks.len());
+            self.open_tasks_get_along()?;
+        }
         self.asked.clear();
         Ok(lines)
     }
@@ -218,7 +238,8 @@ impl Checker {
             })?;
             let waits = self.tasks.get(&no).and_then(|task| task.retry_at).is_some_and(|at| at > now);
             ensure(!waits, || wrong("before its next attempt").0)?;
-            let after = seen.get(&no).ok_or_else(|| wrong("but does not exist"))?;
+            let after = seen.get(&no).copied().or_else(|| self.tasks.get(&no));
+            let after = after.ok_or_else(|| wrong("but does not exist"))?;
             ensure(after.device == *device, || wrong("to another device").0)?;
             // A round that chooses the devices of a share serves others meanwhile, and may replace what it just pushed;
             // `may_be_written` looks whether that is taken back.
@@ -252,12 +273,16 @@ impl Checker {
         Ok(sent)
     }
 
-    fn job_fits(&self, of: &JobShot, gone: bool) -> Result<(), Violation> {
+    fn job_fits(&self, of: &JobShot, gone: bool, seen: &BTreeMap<TaskNo, &Task>) -> Result<(), Violation> {
         let JobShot { job, kept, rows } = of;
         let at = |why: String| format!("batch {}: {why}", job.no);
-        if let Some((rows, tasks)) = rows {
-            ensure(kept == rows, || at(format!("kept counts {kept:?}, rows {rows:?}")))?;
-            let gapless = tasks.iter().map(|task| task.no.ordinal).eq(1..=job.task_count);
+        if let Some(marks) = rows {
+            let mut rows = Counts::default();
+            for mark in marks {
+                rows.add(mark.status, 1);
+            }
+            ensure(*kept == rows, || at(format!("kept counts {kept:?}, rows {rows:?}")))?;
+            let gapless = marks.iter().map(|mark| mark.ordinal).eq(1..=job.task_count);
             ensure(gapless && rows.total() == job.task_count, || {
                 at(format!(
                     "{} tasks counted, rows {rows:?}, ordinals with gaps: {}",
@@ -266,7 +291,7 @@ impl Checker {
             })?;
         }
         if job.conduct.dynamic.is_some() {
-            return self.rule_fits(of);
+            return self.rule_fits(job, seen);
         }
         let over = job.expanded && kept.open() == 0;
         ensure(job.status.is_ended() == over, || at(format!("{:?} with {kept:?}", job.status)))?;
@@ -291,21 +316,22 @@ impl Checker {
     }
 
     /// A dynamic batch runs while its rule stands, whatever its tasks do, and gives a device ten tasks at most.
-    fn rule_fits(&self, of: &JobShot) -> Result<(), Violation> {
-        let job = &of.job;
+    fn rule_fits(&self, job: &Job, seen: &BTreeMap<TaskNo, &Task>) -> Result<(), Violation> {
         let at = |why: String| format!("batch {}: {why}", job.no);
         let status = if job.policy { JobStatus::InProgress } else { JobStatus::Canceled };
         ensure(job.status == status && job.end_at.is_none() == job.policy, || {
             at(format!("is {:?}", job.status))
         })?;
-        let mut times: BTreeMap<DeviceNo, usize> = BTreeMap::new();
-        for task in of.rows.iter().flat_map(|(_, tasks)| tasks) {
-            let count = times.entry(task.device).or_default();
-            *count += 1;
-            ensure(*count <= 10, || at(format!("device {} has {count} tasks", task.device)))?;
-            let born = task.revision == 1 && !self.tasks.contains_key(&task.no);
+        let range = TaskNo { job: job.no, ordinal: 0 }..=TaskNo { job: job.no, ordinal: i64::MAX };
+        let new = seen.range(range.clone()).map(|(_, task)| *task);
+        let born: Vec<&Task> = new.filter(|task| !self.tasks.contains_key(&task.no)).collect();
+        for task in &born {
+            let all = self.tasks.range(range.clone()).map(|(_, task)| task).chain(born.iter().copied());
+            let count = all.filter(|other| other.device == task.device).count();
+            ensure(count <= 10, || at(format!("device {} has {count} tasks", task.device)))?;
             let fits = task.src_version.as_ref().is_some_and(|version| job.src_versions.contains(version));
-            ensure(!born || fits, || at(format!("device {} runs {:?}", task.device, task.src_version)))?;
+            let fits = fits || task.revision > 1;
+            ensure(fits, || at(format!("device {} runs {:?}", task.device, task.src_version)))?;
         }
         let was = self.jobs.get(&job.no);
         ensure(was.is_none_or(|was| was.policy || !job.policy), || at("takes devices in again".to_owned()))?;

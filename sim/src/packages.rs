@@ -125,7 +125,6 @@ impl World {
             Ok(list.into_iter().find(|package| package.name == wanted))
         })?;
         let Some(found) = found else { return Ok(None) };
-        self.checker.watch(found.no);
         Ok(Some(Package {
             no: found.no,
             id: found.firmware_id,

@@ -83,7 +83,7 @@ impl Server {
         let unusable =
             |error: &dyn std::fmt::Display| Violation(format!("the world cannot be made: {error}"));
         let mut chance = Chance::new(seed, "server");
-        let folder = tempfile::tempdir().map_err(|error| unusable(&error))?;
+        let folder = in_memory_folder().map_err(|error| unusable(&error))?;
         let mut server = Self {
             clock: Arc::new(SimClock::new(start)),
             running: None,
@@ -188,6 +188,11 @@ impl Server {
         Ok(self.runtime.block_on(self.store.read(run))?)
     }
 
+    /// How many rows have been written so far.
+    pub(crate) fn rows_written(&self) -> Option<u64> {
+        self.store.rows_written()
+    }
+
     fn write<T: Send + 'static>(
         &self,
         run: impl Fn(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -209,4 +214,10 @@ pub(crate) async fn answer(http: Arc<Http>, request: Request<Full<bytes::Bytes>>
     let status = reply.status().as_u16();
     let body = reply.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// A folder for files; in memory, where there is such a place: nobody waits for a disk then.
+fn in_memory_folder() -> std::io::Result<tempfile::TempDir> {
+    let memory = std::path::Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
 }

@@ -68,7 +68,7 @@ impl Turns {
             }
         }
         for no in pushed.iter().map(|(_, no)| *no).chain(answered) {
-            let Some(task) = after.get(&no) else { continue };
+            let Some(task) = after.get(&no).copied().or_else(|| before.get(&no)) else { continue };
             let first = before.get(&no).is_none_or(|was| was.status < TaskStatus::Notified);
             let alone = open(task.device).count() < 2;
             let waited = before.get(&no).is_some_and(|was| was.hold_until.is_some());

@@ -21,7 +21,7 @@ use updraft_core::id::{DeviceNo, JobNo};
 use updraft_core::time::Timestamp;
 use updraft_server::device::link::Downlink;
 use updraft_server::engine::{self, Turn};
-use updraft_store::{StoreError, Trouble};
+use updraft_store::Trouble;
 
 /// When every world begins: 2026-01-01 00:00 UTC.
 pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000);
@@ -291,14 +291,17 @@ impl World {
     fn check(&mut self) -> Result<(), Violation> {
         let decided =
             self.server.running.as_ref().map(|running| running.link.take_decided()).unwrap_or_default();
-        let devices: Vec<DeviceNo> = self.nodes.iter().map(|node| node.no).collect();
-        let (barred, deleted) = self.server.read(move |tx| {
-            Ok::<_, StoreError>((tx.devices_barred(&devices)?, tx.devices_deleted(&devices)?))
-        })?;
-        self.barred = barred.into_iter().collect();
-        self.deleted = deleted.into_iter().collect();
-        let shot = self.checker.shot(&decided);
-        let shot = self.server.read(move |tx| shot.take(tx))?;
+        if !self.checker.begin(&decided, self.server.rows_written()) {
+            return Ok(());
+        }
+        let camera = self.checker.shot(&decided);
+        let mut shot = self.server.read(move |tx| camera.take(tx))?;
+        let wanted = self.checker.wanted(&shot);
+        if !wanted.is_empty() {
+            shot.tasks = self.server.read(move |tx| tx.tasks_load(&wanted))?;
+        }
+        self.barred = shot.barred.iter().map(|(device, _)| *device).collect();
+        self.deleted = shot.barred.iter().filter(|(_, deleted)| *deleted).map(|(device, _)| *device).collect();
         let lines = self.checker.check(shot, &decided, self.server.clock.peek(), self.now, &mut self.stats)?;
         for line in lines {
             self.note(line);

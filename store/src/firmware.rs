@@ -160,9 +160,10 @@ macro_rules! firmwares {
         )
     };
 }
+pub(crate) use firmwares;
 
 /// Packages of the rows that [`firmwares`] yields.
-fn gather(rows: Vec<Firmware>) -> Vec<Firmware> {
+pub(crate) fn gather(rows: Vec<Firmware>) -> Vec<Firmware> {
     let mut packages: Vec<Firmware> = Vec::with_capacity(rows.len());
     for mut row in rows {
         match packages.last_mut() {
@@ -173,7 +174,7 @@ fn gather(rows: Vec<Firmware>) -> Vec<Firmware> {
     packages
 }
 
-fn firmware(row: &Row<'_>) -> Result<Firmware, StoreError> {
+pub(crate) fn firmware(row: &Row<'_>) -> Result<Firmware, StoreError> {
     let status = row.int(8)?;
     let method = row.int(9)?;
     let kind = row.int(16)?;

@@ -41,6 +41,7 @@ mod job;
 mod job_list;
 mod job_update;
 mod job_work;
+mod look;
 mod migrate;
 mod module;
 #[cfg(test)]
@@ -86,6 +87,7 @@ pub use health::{Health, Integrity, examine};
 pub use instance::Instance;
 pub use job::{Job, ListedJob, NewJob, RetryRule};
 pub use job_update::{FormerTerms, JobUpdate};
+pub use look::TaskMark;
 pub use module::Module;
 pub use policy::EarlierTask;
 pub use product::{NewProduct, Product};
@@ -311,6 +313,18 @@ impl Store {
         }
         let [job] = group;
         job.answer();
+    }
+
+    /// How many rows have been written since this database in memory was opened: between two equal answers nothing
+    /// has changed. `None` of any other database.
+    pub fn rows_written(&self) -> Option<u64> {
+        match &self.mode {
+            Mode::Inline { database, .. } => match &*database.lock() {
+                Database::Sqlite(conn) => Some(conn.total_changes()),
+                Database::Postgres(_) => None,
+            },
+            Mode::Sqlite { .. } | Mode::Postgres { .. } => None,
+        }
     }
 
     /// Lets queued writes finish and closes the database. Blocks.
