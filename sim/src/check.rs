@@ -3,7 +3,7 @@
 //! The checker remembers every task and batch as it last saw them, so it knows not only states but moves.
 
 use crate::invariant::Invariant;
-use crate::shot::{Camera, JobShot, Shot};
+use crate::shot::{Camera, JobShot, Shelf, Shot};
 use crate::stats::Stats;
 use crate::takeover;
 use crate::turns::Turns;
@@ -39,6 +39,8 @@ pub(crate) struct Checker {
     asked: BTreeSet<TaskNo>,
     /// Which of a device's modules it was told of when.
     turns: Turns,
+    /// Packages at the last look.
+    shelf: Shelf,
     rounds: u64,
     /// The latest time that the server's clock has shown.
     latest: Timestamp,
@@ -128,7 +130,8 @@ impl Checker {
             }
             Downlink::PullReply { package: None, .. } | Downlink::Message { .. } => None,
         });
-        Camera { settled, told: told.collect() }
+        let shelf = if self.is_thorough() { None } else { Some(self.shelf.clone()) };
+        Camera { settled, told: told.collect(), shelf }
     }
 
     /// The tasks whose rows are to be read: those that changed, or all.
@@ -180,21 +183,22 @@ impl Checker {
             before: &self.tasks,
             after: &seen,
             jobs: shot.jobs.iter().map(|of| (of.job.no, &of.job)).collect(),
-            modules: shot.firmwares.iter().map(|of| (of.no, of.module.as_str())).collect(),
+            modules: shot.shelf.firmwares.iter().map(|of| (of.no, of.module.as_str())).collect(),
         };
         looked(Invariant::Takeover, seen.len());
         step.check()?;
-        looked(Invariant::Verified, shot.firmwares.len());
-        for firmware in &shot.firmwares {
+        looked(Invariant::Verified, shot.shelf.firmwares.len());
+        for firmware in shot.shelf.firmwares.iter() {
             firmware_fits(firmware, &shot.jobs)?;
         }
         let (gone, there): (Vec<_>, Vec<_>) =
-            shot.firmwares.iter().partition(|firmware| firmware.deleted_at.is_some());
+            shot.shelf.firmwares.iter().partition(|firmware| firmware.deleted_at.is_some());
         self.gone = gone.into_iter().map(|firmware| firmware.no).collect();
         let ready = there.into_iter().filter(|firmware| firmware.status.may_upgrade());
         self.ready = ready.map(|firmware| firmware.no).collect();
         let kind = |of: &Firmware| (of.no, (of.module.clone(), of.differs_from().is_some()));
-        self.kinds = shot.firmwares.iter().map(kind).collect();
+        self.kinds = shot.shelf.firmwares.iter().map(kind).collect();
+        self.shelf = shot.shelf;
         for JobShot { job, .. } in shot.jobs {
             let before = self.jobs.get(&job.no).map(|job| job.status);
             if before != Some(job.status) {

@@ -11,6 +11,7 @@ use crate::{Violation, ensure};
 use std::collections::BTreeMap;
 use updraft_core::id::DeviceNo;
 use updraft_core::limits::MODULES_PER_DEVICE_MAX;
+use updraft_core::time::MINUTE_MS;
 use updraft_fleet::ConnectInfo;
 use updraft_server::device::link::{
     Backend as _, DeviceEvent, Downlink, Happened, KnownDevice, Named, Question, Unavailable,
@@ -137,7 +138,10 @@ impl World {
         if let Some(conn) = self.conns.get_mut(&no) {
             conn.server_up = false;
         }
-        self.at(100, Event::ClientGone(no));
+        // Who was deleted tries for ever: seldom, so that others come to do something.
+        let deleted =
+            self.conns.get(&no).is_some_and(|conn| self.deleted.contains(&self.nodes[conn.node].no));
+        self.at(if deleted { 5 * MINUTE_MS } else { 100 }, Event::ClientGone(no));
     }
 
     /// Carries out what the server decided about connections: those that it ended are gone.

@@ -20,8 +20,10 @@ use updraft_fleet::{Behaviour, Delivery};
 /// How long everything that can end may take: the longest schedule, the longest time-out, ten times over for a device
 /// that a dynamic batch takes in again and again, the slowest device twice, the slowest batch, and rests of old updates.
 const WITHIN_MINUTES: i64 = 400;
-/// How often every device reconnects meanwhile.
+/// How often devices connect anew meanwhile that have something to do: some ask only then.
 const RECONNECT_MINUTES: i64 = 5;
+/// All others do so only until then: a server that is down hears nothing.
+const RECONNECT_ALL_MINUTES: i64 = 10;
 /// Tasks on one page of ListOTATaskByJob.
 const TASKS_SHOWN: usize = 100;
 
@@ -41,9 +43,8 @@ impl World {
         let within = WITHIN_MINUTES + self.set_back_ms / MINUTE_MS;
         for minute in 0..within {
             if minute % RECONNECT_MINUTES == 0 {
-                // Again and again: a server that is down hears nothing.
                 self.enable_all()?;
-                self.reconnect_all();
+                self.reconnect(minute <= RECONNECT_ALL_MINUTES);
             }
             self.pass(MINUTE_MS)?;
             if minute > 1 && self.unfinished().is_empty() {
@@ -56,13 +57,16 @@ impl World {
         self.rules_are_carried_out()?;
         self.cancel_the_rest()?;
         self.enable_all()?;
-        self.reconnect_all();
+        self.reconnect(true);
         self.pass(3 * MINUTE_MS)?;
         self.end_is_right()
     }
 
-    fn reconnect_all(&mut self) {
-        let open: Vec<_> = self.nodes.iter().filter_map(|node| node.conn).collect();
+    /// Lets devices connect anew: all, or those that have something to do.
+    fn reconnect(&mut self, all: bool) {
+        let has_task = |no| self.checker.tasks().any(|task| task.device == no && task.status.is_open());
+        let some = self.nodes.iter().filter(|node| all || has_task(node.no));
+        let open: Vec<_> = some.filter_map(|node| node.conn).collect();
         for no in open {
             self.cut(no, false, 0, 0);
         }

@@ -2,6 +2,7 @@
 //! not changed are not read again, but at a thorough look: then all of them are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
 use updraft_core::job::Counts;
 use updraft_core::task::Task;
@@ -13,11 +14,20 @@ pub(crate) struct Camera {
     pub(crate) settled: BTreeSet<JobNo>,
     /// Who was just told of which task.
     pub(crate) told: Vec<(DeviceNo, TaskNo)>,
+    /// Packages as they were, if they need not be read again while their mark is this.
+    pub(crate) shelf: Option<Shelf>,
+}
+
+/// Packages, and what says that they are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Shelf {
+    pub(crate) mark: Vec<i64>,
+    pub(crate) firmwares: Arc<[Firmware]>,
 }
 
 /// The database at one moment.
 pub(crate) struct Shot {
-    pub(crate) firmwares: Vec<Firmware>,
+    pub(crate) shelf: Shelf,
     pub(crate) jobs: Vec<JobShot>,
     /// What those run who were just told of a differential package.
     pub(crate) versions: BTreeMap<TaskNo, Option<String>>,
@@ -31,7 +41,7 @@ impl Shot {
     /// The package of a batch.
     pub(crate) fn firmware(&self, job: JobNo) -> Option<&Firmware> {
         let job = self.jobs.iter().find(|of| of.job.no == job)?;
-        self.firmwares.iter().find(|firmware| firmware.no == job.job.firmware)
+        self.shelf.firmwares.iter().find(|firmware| firmware.no == job.job.firmware)
     }
 }
 
@@ -46,7 +56,11 @@ pub(crate) struct JobShot {
 impl Camera {
     /// Reads everything but the tasks in one transaction.
     pub(crate) fn take(&self, tx: &mut Tx<'_>) -> Result<Shot, StoreError> {
-        let firmwares = tx.firmwares_all()?;
+        let mark = tx.firmwares_mark()?;
+        let shelf = match &self.shelf {
+            Some(shelf) if shelf.mark == mark => shelf.clone(),
+            _ => Shelf { mark, firmwares: tx.firmwares_all()?.into() },
+        };
         let all = tx.counts_all()?;
         let mut jobs = Vec::new();
         for job in tx.jobs_all()? {
@@ -54,7 +68,7 @@ impl Camera {
             jobs.push(JobShot { kept: all.get(&job.no).copied().unwrap_or_default(), job, rows });
         }
         let barred = tx.devices_barred_all()?;
-        let mut shot = Shot { firmwares, jobs, versions: BTreeMap::new(), barred, tasks: Vec::new() };
+        let mut shot = Shot { shelf, jobs, versions: BTreeMap::new(), barred, tasks: Vec::new() };
         for (device, task) in &self.told {
             let difference = shot.firmware(task.job).filter(|firmware| firmware.differs_from().is_some());
             let Some(module) = difference.map(|firmware| firmware.module.clone()) else { continue };

@@ -125,7 +125,11 @@ impl fmt::Display for Stats {
             }
         }
         let missed = self.missed();
-        writeln!(f, "\nNever reached: {}", if missed.is_empty() { "nothing".to_owned() } else { missed.join("; ") })
+        writeln!(
+            f,
+            "\nNever reached: {}",
+            if missed.is_empty() { "nothing".to_owned() } else { missed.join("; ") }
+        )
     }
 }
 
@@ -148,12 +152,16 @@ mod tests {
 
     #[test]
     fn counts_of_two_worlds_add_up() {
-        let (mut one, mut two) = (Stats { worlds: 1, ..Stats::default() }, Stats { worlds: 1, ..Stats::default() });
+        let (mut one, mut two) =
+            (Stats { worlds: 1, ..Stats::default() }, Stats { worlds: 1, ..Stats::default() });
         one.count(Of::Fault, "a lie");
         two.add(Of::Fault, "a lie", 1_234);
         two.count(Of::Crash, "out of the blue");
         one.merge(two);
-        assert_eq!((one.worlds, one.of(Of::Fault, "a lie"), one.of(Of::Crash, "out of the blue")), (2, 1_235, 1));
+        assert_eq!(
+            (one.worlds, one.of(Of::Fault, "a lie"), one.of(Of::Crash, "out of the blue")),
+            (2, 1_235, 1)
+        );
         assert!(one.to_string().contains("| a lie | 1,235 |"), "{one}");
         assert_eq!(one.json()["faults"]["a lie"], 1_235);
     }

@@ -301,7 +301,8 @@ impl World {
             shot.tasks = self.server.read(move |tx| tx.tasks_load(&wanted))?;
         }
         self.barred = shot.barred.iter().map(|(device, _)| *device).collect();
-        self.deleted = shot.barred.iter().filter(|(_, deleted)| *deleted).map(|(device, _)| *device).collect();
+        self.deleted =
+            shot.barred.iter().filter(|(_, deleted)| *deleted).map(|(device, _)| *device).collect();
         let lines = self.checker.check(shot, &decided, self.server.clock.peek(), self.now, &mut self.stats)?;
         for line in lines {
             self.note(line);

@@ -173,15 +173,11 @@ impl Store {
 
     fn open_with(location: &Location, prepare: Prepare) -> Result<Self, StoreError> {
         match location {
-            Location::Inline => {
-                let mut database = Database::Sqlite(sqlite::open_memory()?);
-                prepare(&mut database)?;
-                Ok(Self {
-                    mode: Mode::Inline { database: Mutex::new(database), fuse: Arc::default() },
-                    vital: Arc::default(),
-                    threads: Mutex::new(Vec::new()),
-                })
-            }
+            Location::Inline => Ok(Self {
+                mode: Mode::Inline { database: Mutex::new(inline()?), fuse: Arc::default() },
+                vital: Arc::default(),
+                threads: Mutex::new(Vec::new()),
+            }),
             Location::Sqlite(path) => {
                 let writer_path = path.clone();
                 let connect: Connect =
@@ -356,6 +352,27 @@ impl Drop for Store {
 
 fn closed() -> StoreError {
     StoreError::Unavailable("the store is closed".to_owned())
+}
+
+/// A new database in memory. All of a process are copies of a first one: its migrations take longer than a thousand
+/// steps of a simulated world.
+fn inline() -> Result<Database, StoreError> {
+    static FIRST: Mutex<Option<rusqlite::Connection>> = Mutex::new(None);
+    let mut first = FIRST.lock();
+    let made = match first.take() {
+        Some(made) => made,
+        None => {
+            let mut database = Database::Sqlite(sqlite::open_memory()?);
+            prepare(&mut database)?;
+            match database {
+                Database::Sqlite(made) => made,
+                Database::Postgres(_) => return Err(closed()),
+            }
+        }
+    };
+    let mut conn = sqlite::open_memory()?;
+    sqlite::copy(first.insert(made), &mut conn)?;
+    Ok(Database::Sqlite(conn))
 }
 
 /// What is done with a database before it is used.

@@ -22,6 +22,18 @@ pub struct TaskMark {
 }
 
 impl Tx<'_> {
+    /// Says whether packages have changed: two equal answers in a row mean that hardly anything has.
+    pub fn firmwares_mark(&mut self) -> Result<Vec<i64>, StoreError> {
+        let marks = self.query(
+            "SELECT COUNT(*), COUNT(deleted_at), COUNT(verify_job), COALESCE(MAX(verify_job), 0),
+                    COALESCE(MAX(modified_at), 0), CAST(COALESCE(SUM(status), 0) AS BIGINT),
+                    CAST(COALESCE(SUM(job_count), 0) AS BIGINT) FROM firmware",
+            &[],
+            |row| (0..7).map(|column| row.int(column)).collect::<Result<Vec<i64>, StoreError>>(),
+        )?;
+        Ok(marks.into_iter().flatten().collect())
+    }
+
     /// Every package, deleted ones too.
     pub fn firmwares_all(&mut self) -> Result<Vec<Firmware>, StoreError> {
         Ok(gather(self.query(firmwares!(""), &[], firmware)?))
@@ -34,9 +46,10 @@ impl Tx<'_> {
 
     /// The kept counts of every batch that has any.
     pub fn counts_all(&mut self) -> Result<BTreeMap<JobNo, Counts>, StoreError> {
-        let rows = self.query("SELECT job, status, n FROM job_count ORDER BY job, status, node", &[], |row| {
-            Ok((JobNo(row.int(0)?), status("job_count.status", row.int(1)?)?, row.int(2)?))
-        })?;
+        let rows =
+            self.query("SELECT job, status, n FROM job_count ORDER BY job, status, node", &[], |row| {
+                Ok((JobNo(row.int(0)?), status("job_count.status", row.int(1)?)?, row.int(2)?))
+            })?;
         let mut counts: BTreeMap<JobNo, Counts> = BTreeMap::new();
         for (job, status, n) in rows {
             counts.entry(job).or_default().add(status, n);

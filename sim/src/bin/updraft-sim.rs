@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use updraft_sim::{Campaign, STEPS_DEFAULT, run_kept};
 
-const USAGE: &str = "usage: updraft-sim SEED [--transcript] | --seeds A..B [--jobs N] [--json FILE]  [--steps N]
+const USAGE: &str =
+    "usage: updraft-sim SEED [--transcript] | --seeds A..B [--jobs N] [--json FILE]  [--steps N]
   --transcript  tells all that happened in a world, not only the end of one that broke
   --jobs N      so many worlds at a time; as many as there are processors, unless told
   --json FILE   writes what was counted, for programs

@@ -42,6 +42,12 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
+/// Makes one database the copy of another.
+pub(crate) fn copy(from: &Connection, to: &mut Connection) -> Result<(), StoreError> {
+    let copy = rusqlite::backup::Backup::new(from, to).map_err(error)?;
+    copy.run_to_completion(i32::MAX, std::time::Duration::ZERO, None).map_err(error)
+}
+
 /// Opens a database that lives in memory, for the simulation and for tests.
 pub(crate) fn open_memory() -> Result<Connection, StoreError> {
     let conn = Connection::open_in_memory().map_err(error)?;

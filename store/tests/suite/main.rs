@@ -24,6 +24,7 @@ mod help;
 mod job;
 mod job_list;
 mod job_update;
+mod look;
 mod migration;
 mod module;
 mod parity;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         job_list::CASES,
         job_update::CASES,
         count::CASES,
+        look::CASES,
         task::CASES,
         task_history::CASES,
         value::CASES,
