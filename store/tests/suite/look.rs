@@ -2,7 +2,7 @@
 
 use crate::harness::cases;
 use crate::help::{NOW, read, write};
-use crate::shop::{Shop, insert, queued};
+use crate::shop::{Shop, queued};
 use updraft_core::id::{FirmwareNo, JobNo};
 use updraft_core::task::TaskStatus;
 use updraft_store::{Location, Store, TaskMark};
@@ -33,7 +33,6 @@ fn everything_is_seen_in_one_go(store: &Store) {
 fn a_mark_tells_that_a_task_changed(store: &Store) {
     let shop = Shop::open(store);
     let (job, devices) = shop.batch(store, 2);
-    insert(store, queued(job, &devices));
     let mark = |ordinal, status, revision| TaskMark { ordinal, status, revision };
     let before = read(store, move |tx| tx.task_marks(job));
     assert_eq!(before, [mark(1, TaskStatus::Queued, 1), mark(2, TaskStatus::Queued, 1)]);
