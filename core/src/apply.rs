@@ -172,6 +172,12 @@ mod tests {
     }
 
     #[test]
+    fn what_failed_has_names_that_something_is_wrong_with() {
+        let failed = ApplyStatus::ALL.map(ApplyStatus::has_failed);
+        assert_eq!(failed, [false, false, false, true, false, true, false]);
+    }
+
+    #[test]
     fn a_failed_check_makes_no_device_whatever_was_asked_for() {
         use ApplyStatus::{Check, CheckFailed, CheckSuccess, Create, CreateFailed, CreateSuccess};
         assert_eq!((Check.done(0, false), Check.done(0, true)), (CheckSuccess, Create));

@@ -103,7 +103,8 @@ pub fn instance_id(random: &[u8; 12]) -> String {
 /// a million random texts. The first 12 characters are the batch id's, the next 8 hold the ordinal,
 /// spread out by a multiplication that can be undone; then `01`, `0100`.
 pub fn task_id(job_id: &str, ordinal: i64) -> String {
-    let mut rest = (u128::from(ordinal.unsigned_abs()) * SPREAD) % SPACE;
+    // Of the product the last eight digits are kept: it is taken modulo 62^8.
+    let mut rest = u128::from(ordinal.unsigned_abs()) * SPREAD;
     let mut digits = [b'0'; TASK_ORDINAL_CHARS];
     for digit in digits.iter_mut().rev() {
         *digit = ALPHABET[(rest % 62) as usize];
@@ -125,7 +126,7 @@ pub fn task_id_parts(task_id: &str) -> Option<(&str, i64)> {
     for digit in digits.bytes() {
         value = value * 62 + ALPHABET.iter().position(|known| *known == digit)? as u128;
     }
-    let ordinal = i64::try_from(value % SPACE * GATHER % SPACE).ok()?;
+    let ordinal = i64::try_from(value * GATHER % SPACE).ok()?;
     (ordinal > 0).then_some((head, ordinal))
 }
 
@@ -140,7 +141,23 @@ mod tests {
         assert_eq!(id.len(), 26);
         assert!(id.ends_with("030100"));
         assert_eq!(job_id(&[200; 20]).len(), 26);
-        assert_eq!(product_key(&[1; 9]).len(), 11);
+        assert!(job_id(&[200; 20]).ends_with("020200"));
+        assert_eq!(product_key(&[1; 9]), "a1111111111");
+        assert_eq!(group_id(&[10; 16]), "A".repeat(16));
+        assert_eq!(instance_id(&[36; 12]), "iot-aaaaaaaaaaaa");
+        assert_eq!(instance_id(&[10; 12]), "iot-aaaaaaaaaaaa", "capitals are no part of it");
+    }
+
+    #[test]
+    fn numbers_are_shown_as_they_are() {
+        assert_eq!(TaskNo { job: JobNo(3), ordinal: 14 }.to_string(), "3/14");
+    }
+
+    #[test]
+    fn the_id_of_a_task_never_changes() {
+        // Back ends keep them.
+        assert_eq!(task_id("ABCDEFGHIJKLMNOPQRST020200", 1), "ABCDEFGHIJKLTjnweNFR010100");
+        assert_eq!(task_id("short", 62), "short0000000jnweNFR0010100");
     }
 
     #[test]
@@ -167,6 +184,10 @@ mod tests {
             ["", "x", "0123456789ab", &job, &zero, &format!("{}010101", &zero[..20]), "路路路路路路010100"]
         {
             assert_eq!(task_id_parts(not_one), None, "{not_one}");
+        }
+        // Of another length, and with what no id has, in either half.
+        for rest in ["A".repeat(11), "A".repeat(19), "A".repeat(21), "-".repeat(20), "A".repeat(19) + "-"] {
+            assert_eq!(task_id_parts(&(rest.clone() + "010100")), None, "{rest}");
         }
     }
 }

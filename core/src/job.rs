@@ -356,5 +356,12 @@ mod tests {
         use TaskStatus::{Failed, Queued};
         assert_eq!(counts(&[]).percent_ended(), 0);
         assert_eq!(counts(&[(Queued, 2), (Failed, 1)]).percent_ended(), 33);
+        assert_eq!(counts(&[(Queued, 1), (Failed, 3)]).percent_ended(), 75);
+    }
+
+    #[test]
+    fn ended_is_what_is_completed_or_cancelled() {
+        let ended = JobStatus::ALL.map(JobStatus::is_ended);
+        assert_eq!(ended, [false, false, true, true]);
     }
 }

@@ -295,6 +295,17 @@ mod tests {
     }
 
     #[test]
+    fn of_many_faults_those_of_the_first_lines_are_told() {
+        // Doubled names are found in their own order, which is not that of the lines.
+        let names = ["dev1", "dev2", "dev3", "dev4", "dev5", "dev6", "dev7"];
+        let file: Vec<&str> = names.into_iter().chain(names.into_iter().rev()).collect();
+        let refused = read_in(&[file.join("\n").as_bytes()], 20).unwrap_err();
+        let ListRefused::Doubled(faults) = refused else { panic!("{refused:?}") };
+        let told = "line 8: dev7, line 9: dev6, line 10: dev5, line 11: dev4, line 12: dev3, and 2 more";
+        assert_eq!(faults.to_string(), told);
+    }
+
+    #[test]
     fn a_list_has_some_names_and_not_too_many() {
         for empty in ["", "\u{feff}", "\n\r\n , ,\t\n"] {
             assert_eq!(names(empty), Err(ListRefused::Empty), "{empty:?}");

@@ -58,7 +58,8 @@ mod tests {
         assert!(Page::new(1, 0, 200).is_none());
         assert!(Page::new(1, 201, 200).is_none());
         assert!(Page::new(i64::MAX, 200, 200).is_none());
-        assert!(Page::new(1, 200, 200).is_some());
+        let page = Page::new(3, 200, 200).unwrap();
+        assert_eq!((page.number(), page.size(), page.skip()), (3, 200, 400));
     }
 
     #[test]
