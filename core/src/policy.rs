@@ -58,9 +58,9 @@ impl Pattern {
                 }
                 _ => {
                     let Some((of, upto)) = star else { return false };
-                    star = Some((of, upto + 1));
-                    at = of + 1;
                     in_name = upto + 1;
+                    star = Some((of, in_name));
+                    at = of + 1;
                 }
             }
         }

@@ -18,7 +18,7 @@ impl CallWindow {
     pub fn take(&mut self, limit: u32, now: Timestamp) -> Result<(), i64> {
         // Calls meet here in another order than they read the clock: a slightly older one counts as now.
         let now = match self.taken.back() {
-            Some(last) if *last > now && last.since_ms(now) < SECOND_MS => *last,
+            Some(last) if (0..SECOND_MS).contains(&last.since_ms(now)) => *last,
             _ => now,
         };
         // A clock that was set back must not lock the account out for the length of the jump.
@@ -73,7 +73,17 @@ mod tests {
         for _ in 0..10 {
             window.take(10, Timestamp(1_000_000)).unwrap();
         }
+        let mut by_a_second = window.clone();
         assert_eq!(window.take(10, Timestamp(5)), Ok(()));
+        assert_eq!(by_a_second.take(10, Timestamp(999_000)), Ok(()));
+    }
+
+    #[test]
+    fn a_window_is_idle_once_its_last_call_is_a_second_old() {
+        let mut window = CallWindow::default();
+        assert!(window.is_idle(Timestamp(0)));
+        window.take(10, Timestamp(500)).unwrap();
+        assert!(!window.is_idle(Timestamp(1_499)) && window.is_idle(Timestamp(1_500)));
     }
 
     proptest! {

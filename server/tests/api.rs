@@ -5,12 +5,16 @@
 
 #[path = "api/acs3.rs"]
 mod acs3;
+#[path = "api/attempts.rs"]
+mod attempts;
 #[path = "api/audit.rs"]
 mod audit;
 #[path = "api/catalogue.rs"]
 mod catalogue;
 #[path = "api/certificates.rs"]
 mod certificates;
+#[path = "api/deletions.rs"]
+mod deletions;
 #[path = "api/devices.rs"]
 mod devices;
 #[path = "api/dynamic.rs"]
@@ -69,6 +73,8 @@ mod rules;
 mod server;
 #[path = "api/shop.rs"]
 mod shop;
+#[path = "api/states.rs"]
+mod states;
 #[path = "api/story.rs"]
 mod story;
 #[path = "api/sts.rs"]
