@@ -4,6 +4,7 @@ use crate::Violation;
 use crate::packages::{Draft, MODULE};
 use crate::server::Death;
 use crate::world::World;
+use updraft_core::device::DEFAULT_MODULE;
 use updraft_core::id::JobNo;
 use updraft_core::time::SECOND_MS;
 use updraft_fleet::{Behaviour, DeviceConfig};
@@ -137,9 +138,42 @@ impl Story {
         self.world.cancel(JobNo(job), flags)
     }
 
+    /// Takes these devices out of a batch, whatever they do.
+    pub fn cancel_devices(&mut self, job: i64, names: &[&str]) -> Result<(), Violation> {
+        let (firmware, key) = (self.world.packages[0].id.clone(), self.world.products[0].key.clone());
+        let id = self.world.checker.job(JobNo(job)).map(|job| job.job_id.clone()).unwrap_or_default();
+        self.world.note(format!("operator: CancelOTATaskByDevice {names:?}"));
+        let numbered: Vec<String> = (1..=names.len()).map(|n| format!("DeviceName.{n}")).collect();
+        let mut params = vec![("FirmwareId", firmware.as_str()), ("ProductKey", &key), ("JobId", &id)];
+        params.extend(numbered.iter().map(String::as_str).zip(names.iter().copied()));
+        self.world.must("CancelOTATaskByDevice", &params).map(drop)
+    }
+
     /// Lets time pass.
     pub fn pass(&mut self, ms: i64) -> Result<(), Violation> {
         self.world.pass(ms)
+    }
+
+    /// Somebody puts another version on a device, which is off for ten seconds meanwhile.
+    pub fn reflash(&mut self, name: &str, version: &str) {
+        if let Some(node) = self.world.nodes.iter().position(|node| node.name == name) {
+            self.world.note(format!("somebody puts {version} on {name}"));
+            self.world.reflash(node, 10 * SECOND_MS, DEFAULT_MODULE, version);
+        }
+    }
+
+    /// Deletes the first package.
+    pub fn delete_package(&mut self) -> Result<(), Violation> {
+        let id = self.world.packages[0].id.clone();
+        self.world.note("operator: DeleteOTAFirmware".to_owned());
+        self.world.must("DeleteOTAFirmware", &[("FirmwareId", &id)]).map(drop)
+    }
+
+    /// Deletes a device.
+    pub fn delete_device(&mut self, name: &str) -> Result<(), Violation> {
+        let key = self.world.products[0].key.clone();
+        self.world.note(format!("operator: DeleteDevice {name}"));
+        self.world.must("DeleteDevice", &[("ProductKey", &key), ("DeviceName", name)]).map(drop)
     }
 
     /// Takes a device out of everybody's reach.

@@ -1,31 +1,12 @@
 //! Stories that people talk about, told by the server itself and compared with committed transcripts.
 //! `UPDATE_GOLDEN=1 cargo test -p updraft-sim` writes them anew: read the difference.
 
-use std::path::Path;
+mod told;
+
+use told::{Told, compare, fails};
 use updraft_core::time::{HOUR_MS, MINUTE_MS, SECOND_MS};
 use updraft_fleet::Behaviour;
-use updraft_sim::Violation;
 use updraft_sim::story::Story;
-
-type Told = Result<String, Violation>;
-
-fn compare(name: &str, told: Told) {
-    let told = told.unwrap_or_else(|violation| panic!("{name}: {violation}"));
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories").join(format!("{name}.txt"));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
-        std::fs::write(&path, &told).expect("the transcript can be written");
-        return;
-    }
-    let golden = std::fs::read_to_string(&path).unwrap_or_default();
-    let differs = told.lines().zip(golden.lines()).position(|(told, golden)| told != golden);
-    assert!(
-        told == golden,
-        "{name} differs from {} at line {}; UPDATE_GOLDEN=1 writes it anew. Told now:\n{told}",
-        path.display(),
-        differs.unwrap_or_else(|| told.lines().count().min(golden.lines().count())) + 1
-    );
-}
 
 /// A package proves itself on one device, then the others get it.
 #[test]
@@ -171,14 +152,6 @@ fn users_are_asked_first() {
         story.end()
     }
     compare("users_are_asked_first", tell());
-}
-
-/// A device that reports a failure so often before it succeeds.
-fn fails(name: &str, times: u32) -> Behaviour {
-    match Behaviour::from_name(name) {
-        Some(Behaviour::Fails { step, desc, .. }) => Behaviour::Fails { step, desc, times },
-        _ => panic!("there is no behaviour {name}"),
-    }
 }
 
 /// Failed attempts are repeated after ten minutes. One device forgets with its power that it failed, fails again,
