@@ -57,10 +57,9 @@ impl Pattern {
                     in_name += 1;
                 }
                 _ => {
+                    // Back to the star, which stands for one letter more.
                     let Some((of, upto)) = star else { return false };
-                    in_name = upto + 1;
-                    star = Some((of, in_name));
-                    at = of + 1;
+                    (at, in_name) = (of, upto + 1);
                 }
             }
         }

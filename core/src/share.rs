@@ -155,6 +155,14 @@ mod tests {
     }
 
     #[test]
+    fn what_timers_lost_is_made_up_for_by_20_ms_and_who_may_send_at_once_does_not_wait() {
+        let mut share = Share::new(100_000);
+        assert_eq!(share.join(2_000, 0), -20_000, "20 ms' worth of bytes");
+        assert_eq!((share.join(1, 0), share.piece()), (0, 50_000), "half a second's worth for one");
+        assert_eq!((share.join(1, 0), share.piece()), (10, 25_000), "it waits, so that there are two");
+    }
+
+    #[test]
     fn pieces_are_small_when_many_wait_and_never_absurd() {
         let mut share = Share::new(1_000_000);
         assert_eq!(share.piece(), PIECE_BYTES_MAX);

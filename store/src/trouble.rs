@@ -90,7 +90,8 @@ fn begin(database: &mut Database, trouble: Trouble, fuse: &Arc<Mutex<Fuse>>) -> 
             conn.commit_hook(Some(move || asked.lock().burn(false))).map_err(sqlite::error)
         }
         Trouble::Full { pages } => {
-            let now: i64 = conn.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(sqlite::error)?;
+            let now: i64 =
+                conn.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(sqlite::error)?;
             conn.pragma_update(None, "max_page_count", now + pages).map_err(sqlite::error)
         }
     }

@@ -486,10 +486,12 @@ fn a_failure_at_any_moment_changes_nothing_or_is_none() {
 
 fn a_refused_commit_and_a_full_disk_change_nothing() {
     let store = Store::open(&Location::Inline).expect("memory opens");
-    let commit = store.in_trouble(Trouble::Commit { after: 0 }, || try_write(&store, |tx| ensure_both(tx, "a")));
+    let commit =
+        store.in_trouble(Trouble::Commit { after: 0 }, || try_write(&store, |tx| ensure_both(tx, "a")));
     let (outcome, struck) = commit.expect("it is in memory");
     assert!(struck && matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
-    let fill = || (0..10_000).find_map(|n| try_write(&store, move |tx| ensure_both(tx, &n.to_string())).err());
+    let fill =
+        || (0..10_000).find_map(|n| try_write(&store, move |tx| ensure_both(tx, &n.to_string())).err());
     let (full, _) = store.in_trouble(Trouble::Full { pages: 3 }, fill).expect("it is in memory");
     assert!(matches!(full, Some(StoreError::Full(_))), "{full:?}");
     assert!(!exists(&store, "a"));
