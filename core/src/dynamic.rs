@@ -170,6 +170,21 @@ mod tests {
     }
 
     #[test]
+    fn a_device_follows_the_first_batch_that_it_fits() {
+        let (new, old) = (["1.0".to_owned()], ["1.0".to_owned(), "0.9".to_owned()]);
+        let follows = |version, group| {
+            let batches = [
+                policy(DynamicMode::NowAndLater, Some(GroupNo(7)), &[]),
+                policy(DynamicMode::NowAndLater, None, &new),
+                policy(DynamicMode::NowAndLater, None, &old),
+            ];
+            followed(batches, Some(at(version, 1)), |asked| asked == GroupNo(group))
+        };
+        assert_eq!((follows("1.0", 7), follows("1.0", 8), follows("0.9", 8)), (Some(0), Some(1), Some(2)));
+        assert_eq!((follows("2.0", 7), follows("0.8", 8)), (None, None), "it fits none");
+    }
+
+    #[test]
     fn a_second_task_comes_after_a_report_that_came_after_the_first_ones_end() {
         let ended = |status| [Earlier { status, changed_at: Timestamp(50) }];
         assert!(is_due(&[], None), "the first one");

@@ -276,6 +276,7 @@ mod tests {
         ] {
             assert_eq!(shown(text).as_deref(), Some(expected), "{text}");
         }
+        assert_eq!(GrayPercent::parse("33.334").map(GrayPercent::code), Some(33_334));
         for text in
             ["", "0", "0.000", "100.001", "101", "1.2345", "-1", "+1", "1.", ".5", "1e1", "1,5", "٣", "1000"]
         {
@@ -312,6 +313,18 @@ mod tests {
             let rank = |device: &DeviceNo| gray_rank(JobNo(job), *device);
             let worst = chosen.iter().map(rank).max();
             prop_assert!(candidates.iter().filter(|d| !inside.contains(d)).all(|d| Some(rank(d)) > worst));
+        }
+    }
+
+    #[test]
+    fn the_draw_is_that_of_split_mix_64() {
+        // A server of another version that goes on with a batch must draw the same devices.
+        for (job, device, rank) in [
+            (0, 0, 0x4821_8226_ff3c_d4bf),
+            (1, 1, 0x1943_8ae6_b813_b33d),
+            (2, 1_000_000, 0x3826_ceda_f1eb_08b3),
+        ] {
+            assert_eq!(gray_rank(JobNo(job), DeviceNo(device)), rank);
         }
     }
 

@@ -26,6 +26,7 @@ pub fn tidy(root: &Path) -> anyhow::Result<String> {
     }
     map(root, &mut found)?;
     operations(root, &mut found)?;
+    rules(root, &mut found)?;
     Ok(found)
 }
 
@@ -89,6 +90,41 @@ fn map(root: &Path, found: &mut String) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Every rule of docs/rules.md names tests, and they exist.
+fn rules(root: &Path, found: &mut String) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(root.join("docs/rules.md"))?;
+    let numbered =
+        |line: &&str| line.starts_with("| ") && line.as_bytes().get(2).is_some_and(u8::is_ascii_uppercase);
+    for line in text.lines().filter(numbered) {
+        let number = line.split('|').nth(1).unwrap_or_default().trim();
+        let tests = || line.split('`').skip(1).step_by(2).filter_map(|word| word.split_once(".rs::"));
+        if tests().next().is_none() {
+            let _ = writeln!(found, "docs/rules.md: rule {number} names no test");
+        }
+        for (file, test) in tests() {
+            let text = std::fs::read_to_string(root.join(file).with_extension("rs")).unwrap_or_default();
+            if !has_test(&text, test) {
+                let _ = writeln!(found, "docs/rules.md: rule {number}: there is no test {test} in {file}.rs");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a source has a function of this name with a test's attribute right above it.
+fn has_test(text: &str, name: &str) -> bool {
+    let mut above = "";
+    text.lines().any(|line| {
+        let line = line.trim_start();
+        let declares = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+        let is_it =
+            declares.and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.starts_with('('));
+        let found = is_it && matches!(above, "#[test]" | "#[tokio::test]");
+        above = line;
+        found
+    })
 }
 
 /// Every operation of the table is one file, named as on the wire.
