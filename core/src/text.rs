@@ -150,6 +150,22 @@ mod tests {
         assert!(product_name(&"路".repeat(15)));
         assert!(!product_name(&"路".repeat(16)));
         assert!(!product_name("with-dash"));
+        assert!(product_name("lamp_1") && group_name("lamp_1") && nickname("lamp_1"));
+        assert!(!group_name("abc") && !nickname("with-dash") && !nickname("abc"));
+        assert!(nickname(&"路".repeat(32)) && !nickname(&"路".repeat(33)));
+    }
+
+    #[test]
+    fn chinese_and_kana_are_these() {
+        for c in ['㐀', '䶿', '一', '鿿', '豈', '\u{faff}'] {
+            assert!(is_chinese(c) && !is_kana(c), "{c}");
+        }
+        for c in ['\u{3040}', 'ァ', '\u{30ff}', 'ㇰ', 'ｦ', '\u{ff9d}'] {
+            assert!(is_kana(c) && !is_chinese(c), "{c}");
+        }
+        for c in ['a', 'é', '한', '\u{4dc0}', '\u{ff9e}', '\u{fb00}'] {
+            assert!(!is_chinese(c) && !is_kana(c), "{c}");
+        }
     }
 
     #[test]
@@ -164,6 +180,8 @@ mod tests {
     #[test]
     fn firmware_names_start_with_a_letter_or_digit() {
         assert!(firmware_name("v1_(beta)-ファーム"));
+        assert!(firmware_name("1") && firmware_name("路") && firmware_name("フ"));
+        assert!(!firmware_name("v1 beta") && !firmware_name("v1."));
         assert!(!firmware_name("_v1"));
         assert!(!firmware_name(""));
         assert!(!firmware_name(&"v".repeat(41)));
@@ -200,5 +218,6 @@ mod tests {
     fn clip_keeps_whole_characters() {
         assert_eq!(clip("路灯x", 2), "路灯");
         assert_eq!(clip("ab", 5), "ab");
+        assert!(at_most("路灯", 2) && !at_most("路灯x", 2));
     }
 }

@@ -9,6 +9,7 @@ use updraft_core::job::{DownloadProtocol, DynamicMode, JobStatus, JobType, Overw
 use updraft_core::limits;
 use updraft_core::registration;
 use updraft_core::task::{FailedStep, TaskStatus};
+use updraft_core::time;
 use updraft_core::topo::{Change, Refusal};
 
 /// Numbers that nothing has.
@@ -165,6 +166,8 @@ fn names_on_the_wire() {
 
 #[test]
 fn bounds_are_the_platforms() {
+    assert_eq!((time::MINUTE_MS, time::HOUR_MS), (60_000, 3_600_000));
+    assert_eq!((time::MILLI_US, time::SECOND_US), (1_000, 1_000_000));
     assert_eq!(limits::FILE_BYTES_MAX, 1_048_576_000);
     assert_eq!((limits::SCHEDULE_AHEAD_MINUTES, limits::SCHEDULE_LENGTH_MINUTES), (5..=10_080, 60..=43_200));
     assert_eq!((limits::MQTT_PAYLOAD_BYTES_MAX, limits::HTTP_PAYLOAD_BYTES_MAX), (262_144, 131_072));
