@@ -227,6 +227,8 @@ fn a_wait_for_the_turn_ends_with_whatever_ends_it() {
     assert_eq!((queued.slot_at, queued.due_at()), (None, Some(until)), "it keeps no slot");
     assert_eq!(step(&queued, &terms, &Event::Hold(until.plus_ms(1)), NOW), Ok(Step::Same), "not prolonged");
     assert_eq!(after(&queued, &terms, &Event::Hold(NOW)).hold_until, Some(NOW));
+    let due = Task { hold_until: Some(NOW), ..queued.clone() };
+    assert_eq!(after(&due, &terms, &Event::Hold(until)).hold_until, Some(until), "it begins anew");
     assert_eq!(push_need(&queued, &terms, NOW), PushNeed::Slot(NOW), "whoever offers it looks at the turn");
     let slot = after(&queued, &terms, &Event::Slot(NOW));
     assert_eq!((slot.slot_at, slot.hold_until), (Some(NOW), None));
