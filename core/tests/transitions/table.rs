@@ -130,13 +130,6 @@ pub fn sections() -> Vec<Section> {
         ),
         section("pulled", "pushed", "with NeedPush=false", task, Terms { need_push: false, ..PUSHED }),
         section("planned", "pushed", "before its ScheduleTime", task, planned),
-        section(
-            "paused",
-            "pushed",
-            "while a cancellation is carried out",
-            task,
-            Terms { started: false, ..PUSHED },
-        ),
         section("untimed", "pushed", "without a time-out", task, UNTIMED),
         section(
             "finishing",
@@ -162,6 +155,13 @@ pub fn sections() -> Vec<Section> {
         section("sources", "pushed", "from the source versions 1.0 and 1.1", task, sources),
         section("difference", "sources", "of a differential package from 1.0", task, difference),
         section("calm", "pushed", "no slot is reserved and no time-out is due", calm, PUSHED),
+        section(
+            "paused",
+            "calm",
+            "while a cancellation is carried out",
+            calm,
+            Terms { started: false, ..PUSHED },
+        ),
         section("unknown", "calm", "the device never told a version", unknown, PUSHED),
         section("held", "calm", "the task waits for its turn", held, PUSHED),
         section("told", "calm", "the device was told in this moment", just_told, PUSHED),
