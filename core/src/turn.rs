@@ -187,6 +187,14 @@ mod tests {
     }
 
     #[test]
+    fn others_wait_for_who_works_and_for_who_was_told_lately() {
+        let claims = |task: &Task| super::claims(task, NOW, TURN_MS);
+        assert!(claims(&working(1)) && claims(&task(1, TaskStatus::Notified, Some(NOW.0))));
+        assert!(!claims(&task(1, TaskStatus::Queued, None)));
+        assert!(!claims(&task(1, TaskStatus::Notified, Some(NOW.0 - TURN_MS))));
+    }
+
+    #[test]
     fn the_order_is_who_never_was_told_then_who_was_longest_ago() {
         let mut tasks = [
             task(1, TaskStatus::Notified, Some(7)),

@@ -126,8 +126,32 @@ fn an_expression_knows_what_it_asks_for() {
 }
 
 #[test]
+fn an_expression_is_printed_without_needless_parentheses() {
+    for text in [
+        "not name = 'x'",
+        "not (name = 'x' or name = 'y')",
+        "not (name = 'x' and name = 'y')",
+        "name = 'x' and (name = 'y' or not name = 'z')",
+        "name = 'x' or name = 'y' and name = 'z'",
+        "tag.tag_name = 'a'",
+    ] {
+        let printed = Expression::parse(text).unwrap().to_string();
+        assert_eq!(printed.replace("device_name", "name"), text);
+    }
+}
+
+#[test]
 fn digits_count_as_numbers() {
-    for (less, more) in [("1.9", "1.10"), ("a", "b"), ("1", "1.0"), ("9", "10"), ("a2b", "a10"), ("", "a")] {
+    for (less, more) in [
+        ("1.9", "1.10"),
+        ("a", "b"),
+        ("1", "1.0"),
+        ("9", "10"),
+        ("a2b", "a10"),
+        ("", "a"),
+        ("1", "a"),
+        (".", "1"),
+    ] {
         assert_eq!(order(less, more), Ordering::Less, "{less} {more}");
         assert_eq!(order(more, less), Ordering::Greater, "{less} {more}");
     }

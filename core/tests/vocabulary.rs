@@ -8,8 +8,8 @@ use updraft_core::history::{Cause, What};
 use updraft_core::job::{DownloadProtocol, DynamicMode, JobStatus, JobType, OverwriteMode, TargetSelection};
 use updraft_core::limits;
 use updraft_core::registration;
-use updraft_core::task::{FailedStep, TaskStatus};
-use updraft_core::time;
+use updraft_core::task::{Cancel, Event, FailedStep, TaskStatus};
+use updraft_core::time::{self, Timestamp};
 use updraft_core::topo::{Change, Refusal};
 
 /// Numbers that nothing has.
@@ -183,6 +183,45 @@ fn a_method_of_signing_has_one_name_for_callers_and_one_for_devices() {
         assert_eq!(SignMethod::from_name(name), Some(method));
     }
     assert_eq!(SignMethod::from_name("Md5"), None);
+}
+
+#[test]
+fn refusals_and_logs_name_events() {
+    let percent = Event::Progress { percent: 1, desc: "" };
+    let failure = Event::Failure { step: FailedStep::Upgrade, desc: "" };
+    for (event, name) in [
+        (Event::Confirm, "confirm"),
+        (Event::Slot(Timestamp(1)), "slot"),
+        (Event::SlotLost, "slot lost"),
+        (Event::Hold(Timestamp(1)), "hold"),
+        (Event::Turn, "turn"),
+        (Event::Push, "push"),
+        (Event::Pull, "pull"),
+        (percent, "progress"),
+        (failure, "failure"),
+        (Event::Version("1"), "version"),
+        (Event::Timeout, "timeout"),
+        (Event::RetryDue, "retry due"),
+        (Event::Cancel(Cancel::ALL), "cancel"),
+        (Event::Overwritten, "overwritten"),
+        (Event::Reupgrade(None), "reupgrade"),
+    ] {
+        assert_eq!(event.name(), name);
+    }
+}
+
+#[test]
+fn two_cancellations_reach_what_either_reaches() {
+    let nothing = Cancel::default();
+    for one in [
+        Cancel { confirm: true, ..nothing },
+        Cancel { queued: true, ..nothing },
+        Cancel { notified: true, ..nothing },
+        Cancel { in_progress: true, ..nothing },
+    ] {
+        assert_eq!((one.or(nothing), nothing.or(one), one.or(Cancel::ALL)), (one, one, Cancel::ALL));
+    }
+    assert_eq!(nothing.or(nothing), nothing);
 }
 
 #[test]
