@@ -5,7 +5,8 @@
 //! `now` and identifiers are arguments, so every rule is a function that a table can test.
 //!
 //! Reading order: [`task`] (one device), [`job`] (one batch), [`firmware`] (one package),
-//! [`pace`] (who is pushed when), [`target`] (who gets a task), [`dynamic`] (who gets one later), then the vocabulary in [`id`],
+//! [`pace`] (who is pushed when), [`target`] (who gets a task), [`dynamic`] (who gets one later), [`plan`] and
+//! [`forecast`] (what a batch would do, and how long), then the vocabulary in [`id`],
 //! [`text`], [`limits`] and [`time`]; [`policy`] and [`quota`] are about callers, [`registration`] about devices that
 //! register themselves.
 
@@ -13,6 +14,7 @@ pub mod apply;
 pub mod device;
 pub mod dynamic;
 pub mod firmware;
+pub mod forecast;
 pub mod group;
 pub mod history;
 pub mod id;
@@ -21,6 +23,7 @@ pub mod limits;
 pub mod list_file;
 pub mod pace;
 pub mod page;
+pub mod plan;
 pub mod policy;
 pub mod quota;
 pub mod registration;

@@ -40,6 +40,33 @@ impl Pace {
     }
 }
 
+/// The slots that an idle batch hands out one after another from a moment on, without handing them out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slots {
+    from: Timestamp,
+    spacing_us: i64,
+}
+
+impl Slots {
+    /// Those of a batch that serves `per_minute` devices a minute.
+    pub fn new(per_minute: i64, from: Timestamp) -> Self {
+        Self { from, spacing_us: spacing_us(per_minute) }
+    }
+
+    /// The moment of slot `n`, counted from 0.
+    pub fn at(self, n: i64) -> Timestamp {
+        let after_us = n.saturating_mul(self.spacing_us);
+        // Rounded up, as when it is reserved.
+        self.from.plus_ms(after_us.saturating_add(999) / 1_000)
+    }
+
+    /// How many lie at this moment or before it.
+    pub fn until(self, moment: Timestamp) -> i64 {
+        let after_ms = moment.since_ms(self.from);
+        if after_ms < 0 { 0 } else { (after_ms.saturating_mul(1_000) / self.spacing_us).saturating_add(1) }
+    }
+}
+
 /// Whether a slot reserved for `slot` may still be used at `now`.
 pub fn is_usable(slot: Timestamp, now: Timestamp) -> bool {
     (0..=SLOT_GRACE_MS).contains(&now.since_ms(slot))
@@ -78,6 +105,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn slots_are_foreseen_as_they_are_reserved(per_minute in 10_i64..10_001, count in 1_usize..300) {
+            let (from, mut pace) = (Timestamp(7_000), Pace::default());
+            let slots = Slots::new(per_minute, from);
+            let reserved: Vec<Timestamp> = (0..count).map(|_| pace.reserve(per_minute, from)).collect();
+            let foreseen: Vec<Timestamp> = (0..count).map(|n| slots.at(n as i64)).collect();
+            prop_assert_eq!(&foreseen, &reserved);
+            for moment in reserved.iter().flat_map(|at| [at.plus_ms(-1), *at]) {
+                let found = reserved.iter().filter(|at| **at <= moment).count();
+                prop_assert_eq!(slots.until(moment).min(count as i64), found as i64);
+            }
+        }
+
         #[test]
         fn no_minute_holds_more_than_the_limit(
             per_minute in 10_i64..400,

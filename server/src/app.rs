@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
-use updraft_core::id::TaskNo;
+use updraft_core::id::{AccountNo, TaskNo};
 use updraft_core::time::Timestamp;
 use updraft_store::Store;
 
@@ -71,6 +71,8 @@ pub struct App {
     pub refusals_told: Mutex<BTreeSet<(TaskNo, &'static str)>>,
     /// Keys that are being uploaded to, or purged, at this moment.
     pub busy_keys: Mutex<BTreeSet<String>>,
+    /// Accounts of which a plan is being made.
+    pub planning: Mutex<BTreeSet<AccountNo>>,
     /// Counts of devices that calls wait for.
     pub device_counts: SharedCounts,
     /// Wakes the engine. It carries no data and may be lost: the engine looks at the rows.
@@ -111,6 +113,7 @@ impl App {
             ),
             refusals_told: Mutex::default(),
             busy_keys: Mutex::default(),
+            planning: Mutex::default(),
             device_counts: SharedCounts::default(),
             wake: Notify::new(),
             latest_ms: AtomicI64::new(0),

@@ -69,8 +69,8 @@ pub struct OnlineDevice {
 pub struct Candidate {
     /// Who.
     pub device: DeviceNo,
-    /// Whether it has a connection.
-    pub online: bool,
+    /// Presence, or that it is disabled.
+    pub status: DeviceStatus,
     /// The version of the package's module that it last reported.
     pub version: Option<String>,
     /// Whether it has an unfinished task.
@@ -89,8 +89,12 @@ macro_rules! devices {
     };
 }
 
+pub(crate) fn status(code: i64) -> Result<DeviceStatus, StoreError> {
+    DeviceStatus::from_code(code)
+        .ok_or(StoreError::Corrupt { place: "device.status", detail: code.to_string() })
+}
+
 fn device(row: &Row<'_>) -> Result<Device, StoreError> {
-    let status = row.int(6)?;
     Ok(Device {
         no: DeviceNo(row.int(0)?),
         product: ProductNo(row.int(1)?),
@@ -98,8 +102,7 @@ fn device(row: &Row<'_>) -> Result<Device, StoreError> {
         iot_id: row.text(3)?,
         secret_sealed: row.blob(4)?,
         nickname: row.opt_text(5)?,
-        status: DeviceStatus::from_code(status)
-            .ok_or(StoreError::Corrupt { place: "device.status", detail: status.to_string() })?,
+        status: status(row.int(6)?)?,
         ip: row.opt_text(7)?,
         created_at: Timestamp(row.int(8)?),
         active_at: row.opt_int(9)?.map(Timestamp),
@@ -111,7 +114,7 @@ fn device(row: &Row<'_>) -> Result<Device, StoreError> {
 pub(crate) fn candidate(row: &Row<'_>) -> Result<Candidate, StoreError> {
     Ok(Candidate {
         device: DeviceNo(row.int(0)?),
-        online: row.int(1)? == DeviceStatus::Online.code(),
+        status: status(row.int(1)?)?,
         version: row.opt_text(2)?,
         busy: row.flag(3)?,
     })
@@ -154,12 +157,12 @@ const VERSIONS: Hot = Hot {
 };
 
 const CANDIDATES_OF: Hot = Hot {
-    row: "SELECT d.id, d.status, v.version,
+    row: "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
                  CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                       THEN 1 ELSE 0 END
           FROM device d LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
           WHERE d.id = ?1 AND d.deleted_at IS NULL",
-    set: "SELECT d.id, d.status, v.version,
+    set: "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
                  CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                       THEN 1 ELSE 0 END AS BIGINT)
           FROM unnest($1::bigint[], $2::text[]) AS n(id, module)
@@ -420,7 +423,7 @@ impl Tx<'_> {
         limit: i64,
     ) -> Result<Vec<Candidate>, StoreError> {
         self.query(
-            "SELECT d.id, d.status, v.version,
+            "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
                     CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                          THEN 1 ELSE 0 END AS BIGINT)
              FROM device d LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
@@ -440,7 +443,7 @@ impl Tx<'_> {
         limit: i64,
     ) -> Result<Vec<Candidate>, StoreError> {
         self.query(
-            "SELECT d.id, d.status, v.version,
+            "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
                     CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                          THEN 1 ELSE 0 END AS BIGINT)
              FROM job_target g JOIN device d ON d.id = g.device AND d.deleted_at IS NULL

@@ -85,12 +85,17 @@ impl Firmware {
         self.src_version.as_deref().filter(|_| self.kind == FirmwareKind::Differential)
     }
 
-    /// The versions that devices of this batch of the package may come from (empty: any). A differential package
-    /// has its own say, whatever its batch asked for.
+    /// The versions that devices of this batch of the package may come from (empty: any).
     pub fn sources<'a>(&'a self, job: &'a Job) -> &'a [String] {
+        self.sources_for(&job.src_versions)
+    }
+
+    /// The versions that devices of a batch may come from that asks for these (empty: any). A differential package
+    /// has its own say, whatever its batch asks for.
+    pub fn sources_for<'a>(&'a self, asked: &'a [String]) -> &'a [String] {
         match self.kind {
             FirmwareKind::Differential => self.src_version.as_slice(),
-            FirmwareKind::Full => &job.src_versions,
+            FirmwareKind::Full => asked,
         }
     }
 

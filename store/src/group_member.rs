@@ -1,6 +1,6 @@
 //! The members of device groups, static and dynamic alike.
 
-use crate::device::{Candidate, candidate};
+use crate::device::{Candidate, candidate, status};
 use crate::error::StoreError;
 use crate::group::{Group, group, groups};
 use crate::tx::{Column, Hot, Tx};
@@ -125,11 +125,6 @@ const LOAD: Hot = Hot {
     ),
     columns: &[Column::Int],
 };
-
-fn status(code: i64) -> Result<DeviceStatus, StoreError> {
-    DeviceStatus::from_code(code)
-        .ok_or(StoreError::Corrupt { place: "device.status", detail: code.to_string() })
-}
 
 fn member(row: &Row<'_>) -> Result<Member, StoreError> {
     Ok(Member {
@@ -307,7 +302,7 @@ impl Tx<'_> {
         limit: i64,
     ) -> Result<Vec<Candidate>, StoreError> {
         self.query(
-            "SELECT d.id, d.status, v.version,
+            "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
                     CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                          THEN 1 ELSE 0 END AS BIGINT)
              FROM group_member m JOIN device d ON d.id = m.device

@@ -32,11 +32,11 @@ const PRODUCTS: Hot = Hot {
 };
 
 const CANDIDATES: Hot = Hot {
-    row: "SELECT d.id, d.status, v.version,
+    row: "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
                  CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                       THEN 1 ELSE 0 END AS BIGINT), v.reported_at
           FROM device d LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2 WHERE d.id = ?1",
-    set: "SELECT d.id, d.status, v.version,
+    set: "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
                  CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                       THEN 1 ELSE 0 END AS BIGINT), v.reported_at
           FROM unnest($1::bigint[], $2::text[]) AS n(device, module)

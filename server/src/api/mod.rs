@@ -134,6 +134,7 @@ pub const OPERATIONS: &[&Operation] = &[
     &job::generate_device_name_list_url::OPERATION,
     &job::create_ota_verify_job::OPERATION,
     &job::create_ota_static_upgrade_job::OPERATION,
+    &job::plan_ota_job::OPERATION,
     &job::create_ota_dynamic_upgrade_job::OPERATION,
     &job::query_ota_job::OPERATION,
     &job::list_ota_job_by_firmware::OPERATION,

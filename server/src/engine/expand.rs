@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::engine::advance::{Door, Effects, end_jobs};
 use crate::engine::dynamic;
 use std::collections::BTreeMap;
+use updraft_core::device::DeviceStatus;
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
 use updraft_core::job::{JobStatus, TargetSelection};
 use updraft_core::target::{self, Demand, Standing, Verdict};
@@ -197,7 +198,7 @@ fn create(
         if status == TaskStatus::Failed {
             DESC_DEVICE_BUSY.clone_into(&mut task.desc);
         }
-        if status == TaskStatus::Queued && job.need_push && candidate.online {
+        if status == TaskStatus::Queued && job.need_push && candidate.status == DeviceStatus::Online {
             task.slot_at = Some(match job.per_minute {
                 None => earliest,
                 Some(per_minute) => job.pace.reserve(per_minute, earliest),

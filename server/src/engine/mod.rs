@@ -15,6 +15,7 @@ mod package;
 mod repace;
 pub mod review;
 pub mod select;
+pub mod survey;
 pub mod terms;
 
 use crate::app::App;

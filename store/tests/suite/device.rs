@@ -387,17 +387,19 @@ fn candidates_carry_presence_version_and_busyness(store: &Store) {
             task(job, 4, devices[3], TaskStatus::Confirm),
         ],
     );
-    let candidate = |at: usize, online, version: Option<&str>, busy| Candidate {
+    let disabled = devices[2];
+    assert!(write(store, move |tx| tx.device_disable(disabled, NOW)));
+    let candidate = |at: usize, status, version: Option<&str>, busy| Candidate {
         device: devices[at],
-        online,
+        status,
         version: version.map(str::to_owned),
         busy,
     };
     let expected = [
-        candidate(0, true, Some("1"), false),
-        candidate(1, false, None, true),
-        candidate(2, false, None, false),
-        candidate(3, false, Some(""), true),
+        candidate(0, DeviceStatus::Online, Some("1"), false),
+        candidate(1, DeviceStatus::Unactive, None, true),
+        candidate(2, DeviceStatus::Disable, None, false),
+        candidate(3, DeviceStatus::Unactive, Some(""), true),
     ];
     let upto = devices[3];
     let walked = read(store, move |tx| tx.candidates_of_product(shop.product, "m", DeviceNo(0), upto, 10));

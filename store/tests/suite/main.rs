@@ -34,6 +34,7 @@ mod product;
 mod registration;
 mod shop;
 mod sts_key;
+mod survey;
 mod task;
 mod task_history;
 mod topo;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         look::CASES,
         task::CASES,
         task_history::CASES,
+        survey::CASES,
         value::CASES,
         writer::CASES,
         parity::CASES,
