@@ -59,6 +59,8 @@ mod overwrite;
 mod packages;
 #[path = "api/pages.rs"]
 mod pages;
+#[path = "api/plan.rs"]
+mod plan;
 #[path = "api/policies.rs"]
 mod policies;
 #[path = "api/products.rs"]

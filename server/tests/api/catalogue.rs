@@ -62,6 +62,11 @@ impl Entry {
         text(self.entry, "xml_root")
     }
 
+    /// The parameters, with all that is said of them.
+    pub fn request_as_written(&self) -> &'static Value {
+        &self.entry["request"]
+    }
+
     pub fn request(&self) -> Vec<Parameter> {
         let all = self.entry["request"].as_array().expect("request is a list");
         all.iter()

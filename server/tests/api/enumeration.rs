@@ -207,6 +207,9 @@ const REFUSALS: &[Refusals] = &[
     ),
 ];
 
+/// Operations that take what another one takes, and refuse what it refuses.
+const ALIKE: [(&str, &str); 1] = [("PlanOTAJob", "CreateOTAStaticUpgradeJob")];
+
 /// A call that must be refused: operation, parameter, value, code.
 pub type RefusedValue = (&'static str, &'static str, String, &'static str);
 
@@ -218,7 +221,11 @@ pub fn refused_values() -> impl Iterator<Item = RefusedValue> {
     };
     let all = family::REFUSALS.iter().copied().flatten().chain(REFUSALS);
     all.flat_map(move |(action, rows)| {
-        rows.iter().map(move |(name, value, code)| (*action, *name, written(value), *code))
+        let alike = ALIKE.iter().filter(|(_, of)| of == action).map(|(alike, _)| *alike);
+        let actions: Vec<_> = std::iter::once(*action).chain(alike).collect();
+        actions.into_iter().flat_map(move |action| {
+            rows.iter().map(move |(name, value, code)| (action, *name, written(value), *code))
+        })
     })
 }
 
@@ -238,6 +245,14 @@ fn quotas_and_document_roots_are_the_platforms() {
         let entry = catalogue::find(operation.name);
         assert_eq!(u64::from(operation.qps), entry.qps(), "{}", operation.name);
         assert_eq!(entry.xml_root(), format!("{}Response", operation.name));
+    }
+}
+
+#[test]
+fn operations_that_are_alike_take_the_same_parameters() {
+    for (alike, of) in ALIKE {
+        let written = |name| catalogue::find(name).request_as_written();
+        assert_eq!(written(alike), written(of), "{alike}");
     }
 }
 

@@ -104,12 +104,14 @@ fn at(wire: &Wire<'_>) -> Vec<String> {
 }
 
 /// Refusals at a limit, although the value is within it.
-const MORE_TO_IT: [(&str, &str, &str); 5] = [
+const MORE_TO_IT: [(&str, &str, &str); 7] = [
     ("CreateDeviceDynamicGroup", "DynamicGroupExpression", "it must be an expression"),
     ("CreateOTAFirmware", "ModuleName", "it must exist"),
     ("CreateOTAFirmware", "FirmwareSize", "it must be that of the file"),
     ("CreateOTAStaticUpgradeJob", "ScheduleTime", "it must lie ahead"),
     ("CreateOTAStaticUpgradeJob", "ScheduleFinishTime", "it must lie ahead"),
+    ("PlanOTAJob", "ScheduleTime", "it must lie ahead"),
+    ("PlanOTAJob", "ScheduleFinishTime", "it must lie ahead"),
 ];
 
 #[tokio::test]

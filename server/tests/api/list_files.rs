@@ -9,7 +9,7 @@ use updraft_server::engine;
 use updraft_store::Location;
 
 /// Uploads a list as the platform's sample does; answers its FileUrl.
-async fn upload(server: &TestServer, list: &[u8]) -> String {
+pub async fn upload(server: &TestServer, list: &[u8]) -> String {
     let ticket = server.ok::<&str, &str>("GenerateDeviceNameListURL", &[]).await;
     assert_eq!(send(server, &ticket, list).await, 204);
     text(&ticket, "/Data/FileUrl")

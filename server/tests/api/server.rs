@@ -127,9 +127,20 @@ impl TestServer {
 
     /// In a file, so that [`TestServer::dump`] can look at it; without quotas.
     pub async fn on_disk() -> Self {
+        Self::on_disk_with(|config| config.quota_scale = 0.0).await
+    }
+
+    /// In a file, with another configuration.
+    pub async fn on_disk_with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let location = Location::Sqlite(dir.path().join("updraft.db"));
-        Self::start(dir, location, |config| config.quota_scale = 0.0).await
+        Self::start(dir, location, change).await
+    }
+
+    /// The number of the root account.
+    pub async fn account(&self) -> AccountNo {
+        let found = self.app.store.read(|tx| tx.account_find(ROOT_ACCOUNT)).await;
+        found.unwrap().expect("every test has one")
     }
 
     pub async fn with(location: Location, change: impl FnOnce(&mut Config)) -> Self {

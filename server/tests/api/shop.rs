@@ -167,7 +167,7 @@ impl<'a> Shop<'a> {
                 let of = of.map(|(name, value)| (name.to_owned(), value));
                 [of.to_vec(), pairs(&[("TargetDeviceName.1", &device)])].concat()
             }
-            "CreateOTAStaticUpgradeJob" => {
+            "CreateOTAStaticUpgradeJob" | "PlanOTAJob" => {
                 self.device(&device).await;
                 self.batch_request(&self.package().await, &device)
             }

@@ -292,22 +292,19 @@ async fn verified_package(story: &mut Story, key: &str, device: &str) -> String 
 
 /// A batch in which one device fails and the other is cancelled.
 async fn batch(story: &mut Story, key: &str, package: &str, device: &str) {
-    let batch = story
-        .call(
-            "CreateOTAStaticUpgradeJob",
-            &[
-                ("FirmwareId", package),
-                ("ProductKey", key),
-                ("TargetSelection", "ALL"),
-                ("MaximumPerMinute", "600"),
-                ("TimeoutInMinutes", "30"),
-                ("Tag.1.Key", "campaign"),
-                ("Tag.1.Value", "<spring> & 春"),
-                ("Tag.2.Key", "region.1"),
-                ("Tag.2.Value", " spaces at both ends "),
-            ],
-        )
-        .await;
+    let request = [
+        ("FirmwareId", package),
+        ("ProductKey", key),
+        ("TargetSelection", "ALL"),
+        ("MaximumPerMinute", "600"),
+        ("TimeoutInMinutes", "30"),
+        ("Tag.1.Key", "campaign"),
+        ("Tag.1.Value", "<spring> & 春"),
+        ("Tag.2.Key", "region.1"),
+        ("Tag.2.Value", " spaces at both ends "),
+    ];
+    story.call("PlanOTAJob", &request).await;
+    let batch = story.call("CreateOTAStaticUpgradeJob", &request).await;
     let batch = batch.text("Data/JobId").to_owned();
     story.server.engine().await;
     let failure = DeviceEvent::Failure {
