@@ -52,6 +52,24 @@ impl Fate {
         }
     }
 
+    /// What it means, in words.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Queued => "is updated",
+            Self::Replacing => "is updated; what waits for it in other batches is cancelled",
+            Self::Busy => "its task fails at once: it is busy in another batch",
+            Self::OnDestVersion => "runs the version already",
+            Self::OtherSource => "runs none of the source versions",
+            Self::NoVersion => "never told its version, and source versions are asked for",
+            Self::NotChosen => "is not in the share",
+        }
+    }
+
+    /// The fate of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fate| fate.name() == name)
+    }
+
     /// What a verdict means for a device that last told `version`.
     pub fn of(verdict: Verdict, version: Option<&str>) -> Self {
         match verdict {
@@ -208,8 +226,10 @@ mod tests {
     }
 
     #[test]
-    fn names_are_each_others() {
-        let names: std::collections::BTreeSet<&str> = Fate::ALL.into_iter().map(Fate::name).collect();
-        assert_eq!(names.len(), Fate::ALL.len());
+    fn a_fate_is_found_by_its_name() {
+        for fate in Fate::ALL {
+            assert_eq!(Fate::from_name(fate.name()), Some(fate));
+        }
+        assert_eq!(Fate::from_name("LOST"), None);
     }
 }

@@ -4,7 +4,7 @@ mod cli;
 
 use clap::{ArgMatches, Command};
 use cli::{
-    account, api, audit, backup, browse, complain, completions, doctor, is_closed_pipe, job, ram, run, say,
+    account, api, audit, backup, browse, complain, completions, doctor, is_closed_pipe, job, plan, ram, run, say,
 };
 use std::process::ExitCode;
 use updraft_server::config::documentation;
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     }
     let outcome = match matches.subcommand() {
         Some(("api", args)) => api::run(args),
+        Some(("plan", args)) => plan::run(args),
         _ => dispatch(&matches).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
@@ -47,6 +48,7 @@ fn command_line() -> Command {
         .subcommands(browse::all_commands())
         .subcommand(job::job_command())
         .subcommand(job::task_command())
+        .subcommand(plan::command())
         .subcommand(audit::command())
         .subcommand(api::command())
         .subcommand(completions::command())

@@ -14,6 +14,7 @@ pub mod history;
 pub mod job;
 pub mod out;
 pub mod page;
+pub mod plan;
 pub mod policy;
 pub mod ram;
 pub mod run;

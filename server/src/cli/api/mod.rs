@@ -44,9 +44,8 @@ const COMMON: [&str; 10] = [
     "SecurityToken",
 ];
 
-const MORE_HELP: &str = "\
-Example: updraft api QueryProduct ProductKey=a1…
-
+/// Where the key comes from, and what the exit status says.
+pub const KEYS_HELP: &str = "\
 The key comes from ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and ALIBABA_CLOUD_SECURITY_TOKEN, \
 else from ~/.alibabacloud/credentials.ini (or ALIBABA_CLOUD_CREDENTIALS_FILE), profile ALIBABA_CLOUD_PROFILE; else, \
 for a server on this machine, it is the root key in the data folder.
@@ -66,9 +65,9 @@ pub fn command_with_names() -> Command {
 }
 
 fn command_of(actions: ValueParser) -> Command {
-    Command::new("api")
+    let command = Command::new("api")
         .about("Calls an operation of the API and prints its answer")
-        .after_help(MORE_HELP)
+        .after_help(format!("Example: updraft api QueryProduct ProductKey=a1…\n\n{KEYS_HELP}"))
         .arg(
             Arg::new("action")
                 .value_parser(actions)
@@ -87,13 +86,19 @@ fn command_of(actions: ValueParser) -> Command {
             switch("help-params", "Shows the operation's parameters instead of calling it")
                 .requires("action"),
         )
+        .arg(text_arg("format", "FORMAT", "json or xml").value_parser(["json", "xml"]).default_value("json"));
+    that_calls(command)
+}
+
+/// Adds the flags that say where a call goes and whose key signs it.
+pub fn that_calls(command: Command) -> Command {
+    command
         .arg(text_arg(
             "endpoint",
             "URL",
             "Where: http://HOST:PORT, https://HOST, or HOST (https). Absent: the server that uses the data \
              folder, else http://127.0.0.1:8080",
         ))
-        .arg(text_arg("format", "FORMAT", "json or xml").value_parser(["json", "xml"]).default_value("json"))
         .arg(
             text_arg("signature", "SCHEME", "acs3, as current SDKs sign, or v1")
                 .value_parser(["acs3", "v1"])
@@ -123,25 +128,33 @@ pub fn run(args: &ArgMatches) -> anyhow::Result<ExitCode> {
     let prepared = match prepare(args) {
         Ok(Some(prepared)) => prepared,
         Ok(None) => return Ok(ExitCode::SUCCESS),
-        Err(error) => {
-            complain(&format!("updraft: {error:#}"));
-            return Ok(ExitCode::from(WRONG_USE));
-        }
+        Err(error) => return Ok(wrong_use(&error)),
     };
-    let Prepared { endpoint, tls, request, xml, key_from } = prepared;
-    let answer = runtime()?.block_on(transport::send(&endpoint, tls, request))?;
-    say(&if xml { answer.body.clone() } else { pretty::json(&answer.body) });
-    if is_success(&answer, xml) {
-        return Ok(ExitCode::SUCCESS);
+    let done = prepared.send()?;
+    say(&if done.xml { done.body.clone() } else { pretty::json(&done.body) });
+    Ok(done.exit())
+}
+
+/// The command was not used rightly, or no key was found.
+pub fn wrong_use(error: &anyhow::Error) -> ExitCode {
+    complain(&format!("updraft: {error:#}"));
+    ExitCode::from(WRONG_USE)
+}
+
+/// What the arguments ask for; `None`: help, which was given.
+fn prepare(args: &ArgMatches) -> anyhow::Result<Option<Prepared>> {
+    let action = text(args, "action").context("the operation is missing; --list shows them")?;
+    if args.get_flag("help-params") {
+        let entry = catalogue::find(action);
+        let entry = entry.with_context(|| format!("{action} is no operation{}", perhaps(action)))?;
+        help(entry)?;
+        return Ok(None);
     }
-    if answer.body.contains("InvalidAccessKeyId") || answer.body.contains("SignatureDoesNotMatch") {
-        complain(&format!("note: the key came from {key_from}; {} answered", endpoint.host()));
-    }
-    Ok(ExitCode::FAILURE)
+    Prepared::of(args, action, text(args, "format") == Some("xml")).map(Some)
 }
 
 /// A call that is ready to be sent.
-struct Prepared {
+pub struct Prepared {
     endpoint: Endpoint,
     tls: Option<rustls::ClientConfig>,
     request: http::Request<http_body_util::Full<bytes::Bytes>>,
@@ -149,44 +162,67 @@ struct Prepared {
     key_from: String,
 }
 
-/// What the arguments ask for; `None`: help, which was given.
-fn prepare(args: &ArgMatches) -> anyhow::Result<Option<Prepared>> {
-    let action = text(args, "action").context("the operation is missing; --list shows them")?;
-    let entry = catalogue::find(action);
-    if args.get_flag("help-params") {
-        let entry = entry.with_context(|| format!("{action} is no operation{}", perhaps(action)))?;
-        help(entry)?;
-        return Ok(None);
+/// What was answered.
+pub struct Done {
+    /// The body, as it came.
+    pub body: String,
+    /// Whether it says that the call succeeded.
+    pub success: bool,
+    xml: bool,
+}
+
+impl Done {
+    /// The exit status that says so.
+    pub fn exit(&self) -> ExitCode {
+        if self.success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
-    let mut params = pairs(args)?;
-    hints(action, entry, &params);
-    if let Some(region) = text(args, "region") {
-        params.push(("RegionId".to_owned(), region.to_owned()));
+}
+
+impl Prepared {
+    /// A call of this operation with the parameters of the arguments ([`that_calls`], and `params`).
+    pub fn of(args: &ArgMatches, action: &str, xml: bool) -> anyhow::Result<Self> {
+        let mut params = pairs(args)?;
+        hints(action, catalogue::find(action), &params);
+        if let Some(region) = text(args, "region") {
+            params.push(("RegionId".to_owned(), region.to_owned()));
+        }
+        let data_dir = config_of(args)?.data_dir;
+        let endpoint = match text(args, "endpoint") {
+            Some(given) => Endpoint::parse(given)?,
+            None => Endpoint::parse(&running(&data_dir).unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()))?,
+        };
+        let trust = Trust {
+            ca_file: args.get_one::<PathBuf>("ca-file").map(PathBuf::as_path),
+            insecure: args.get_flag("insecure"),
+        };
+        let tls = endpoint.tls.then(|| transport::tls(&trust)).transpose()?;
+        let key = keys::find(args, endpoint.is_local().then_some(data_dir.as_path()))?;
+        let timestamp = utc(now()).get(..19).unwrap_or_default().to_owned() + "Z";
+        let call = Call {
+            action,
+            params: &params,
+            format: if xml { "XML" } else { "JSON" },
+            host: &endpoint.host(),
+            timestamp: &timestamp,
+            nonce: &Random::from_system()?.secret("nonce"),
+        };
+        let scheme = if need(args, "signature")? == "v1" { Scheme::V1 } else { Scheme::Acs3 };
+        let request = request::signed(&call, &key, scheme)?;
+        Ok(Self { endpoint, tls, request, xml, key_from: key.from })
     }
-    let data_dir = config_of(args)?.data_dir;
-    let endpoint = match text(args, "endpoint") {
-        Some(given) => Endpoint::parse(given)?,
-        None => Endpoint::parse(&running(&data_dir).unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()))?,
-    };
-    let trust = Trust {
-        ca_file: args.get_one::<PathBuf>("ca-file").map(PathBuf::as_path),
-        insecure: args.get_flag("insecure"),
-    };
-    let tls = endpoint.tls.then(|| transport::tls(&trust)).transpose()?;
-    let key = keys::find(args, endpoint.is_local().then_some(data_dir.as_path()))?;
-    let xml = text(args, "format") == Some("xml");
-    let timestamp = utc(now()).get(..19).unwrap_or_default().to_owned() + "Z";
-    let call = Call {
-        action,
-        params: &params,
-        format: if xml { "XML" } else { "JSON" },
-        host: &endpoint.host(),
-        timestamp: &timestamp,
-        nonce: &Random::from_system()?.secret("nonce"),
-    };
-    let scheme = if need(args, "signature")? == "v1" { Scheme::V1 } else { Scheme::Acs3 };
-    let request = request::signed(&call, &key, scheme)?;
-    Ok(Some(Prepared { endpoint, tls, request, xml, key_from: key.from }))
+
+    /// Sends it. Of a key that is not known it says where it came from.
+    pub fn send(self) -> anyhow::Result<Done> {
+        let answer = runtime()?.block_on(transport::send(&self.endpoint, self.tls, self.request))?;
+        let success = is_success(&answer, self.xml);
+        if !success
+            && (answer.body.contains("InvalidAccessKeyId") || answer.body.contains("SignatureDoesNotMatch"))
+        {
+            let (from, host) = (self.key_from, self.endpoint.host());
+            complain(&format!("note: the key came from {from}; {host} answered"));
+        }
+        Ok(Done { body: answer.body, success, xml: self.xml })
+    }
 }
 
 fn pairs(args: &ArgMatches) -> anyhow::Result<Vec<(String, String)>> {
