@@ -644,8 +644,7 @@ def _(world):
     return {"ProductKey": world.product, "FirmwareId": package, "TargetDeviceName": [world.new_device().name]}
 
 
-@case(
-    "CreateOTAStaticUpgradeJob",
+BAD_BATCH = (
     NO_PRODUCT,
     NO_FIRMWARE,
     ({"TargetSelection": "SOME"}, "InvalidTargetSelection"),
@@ -654,12 +653,20 @@ def _(world):
     ({"MaximumPerMinute": 9}, "iot.ota.InvalidJobLimit"),
     ({"Tag": [{"Key": "alone"}]}, "iot.ota.InvalidTag"),
 )
+
+
+@case("CreateOTAStaticUpgradeJob", *BAD_BATCH)
 def _(world):
     return {
         "ProductKey": world.product, "FirmwareId": world.package, "TargetSelection": "SPECIFIC",
         "TargetDeviceName": [world.new_device().name], "NeedConfirm": True, "MaximumPerMinute": 100,
         "Tag": [{"Key": "ring", "Value": "1 + 1"}, {"Key": "owner", "Value": "我"}],
     }
+
+
+@case("PlanOTAJob", *BAD_BATCH)
+def _(world):
+    return CASES["CreateOTAStaticUpgradeJob"].make(world)
 
 
 @case("CreateOTADynamicUpgradeJob", NO_PRODUCT, NO_FIRMWARE, ({"MaximumPerMinute": 9}, "iot.ota.InvalidJobLimit"))

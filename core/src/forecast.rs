@@ -229,9 +229,10 @@ mod tests {
         assert_eq!((past.took_ms(50), past.took_ms(100)), (Some(7), Some(7)));
         assert_eq!(Past::default().took_ms(50), None);
         let many = self::past(&[10, 9, 8, 7, 6, 5, 4, 3, 2, 1]);
-        assert_eq!([0, 10, 50, 90, 91, 100].map(|percent| many.took_ms(percent).unwrap()), [
-            1, 1, 5, 9, 10, 10
-        ]);
+        assert_eq!(
+            [0, 10, 50, 90, 91, 100].map(|percent| many.took_ms(percent).unwrap()),
+            [1, 1, 5, 9, 10, 10]
+        );
     }
 
     #[test]

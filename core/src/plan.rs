@@ -164,8 +164,7 @@ mod tests {
     use crate::target::Standing;
     use crate::task::TaskStatus;
 
-    const TASK: Standing<'static> =
-        Standing { job: JobNo(1), module: "default", status: TaskStatus::Queued };
+    const TASK: Standing<'static> = Standing { job: JobNo(1), module: "default", status: TaskStatus::Queued };
 
     fn tally(conduct: Conduct, sources: &[String], devices: &[(Option<&str>, &[Standing<'_>])]) -> Tally {
         let demand = Demand {
@@ -190,11 +189,16 @@ mod tests {
         let found = tally(
             Conduct::default(),
             &sources,
-            &[(Some("1.0"), &[]), (Some("1.0"), &[TASK]), (Some("2.0"), &[]), (Some("0.9"), &[]), (None, &[])],
+            &[
+                (Some("1.0"), &[]),
+                (Some("1.0"), &[TASK]),
+                (Some("2.0"), &[]),
+                (Some("0.9"), &[]),
+                (None, &[]),
+            ],
         );
         let fates: Vec<(Fate, i64)> = found.fates().map(|(fate, counted)| (fate, counted.devices)).collect();
-        let expected =
-            [Fate::Queued, Fate::Busy, Fate::OnDestVersion, Fate::OtherSource, Fate::NoVersion];
+        let expected = [Fate::Queued, Fate::Busy, Fate::OnDestVersion, Fate::OtherSource, Fate::NoVersion];
         assert_eq!(fates, expected.map(|fate| (fate, 1)));
         assert_eq!((found.count(Fate::has_task), found.count(Fate::is_taken)), (2, 1));
         assert_eq!(found.taken_with(DeviceStatus::Offline), 1);
@@ -205,7 +209,8 @@ mod tests {
     fn replaced_tasks_are_those_in_the_way() {
         let radio = Standing { module: "radio", ..TASK };
         let at_work = Standing { status: TaskStatus::InProgress, ..TASK };
-        let devices: &[(_, &[Standing<'_>])] = &[(None, &[TASK, radio]), (None, &[radio]), (None, &[at_work])];
+        let devices: &[(_, &[Standing<'_>])] =
+            &[(None, &[TASK, radio]), (None, &[radio]), (None, &[at_work])];
         let of = |conduct| {
             let found = tally(conduct, &[], devices);
             let count = |wanted| found.count(|fate| fate == wanted);

@@ -4,7 +4,8 @@ mod cli;
 
 use clap::{ArgMatches, Command};
 use cli::{
-    account, api, audit, backup, browse, complain, completions, doctor, is_closed_pipe, job, plan, ram, run, say,
+    account, api, audit, backup, browse, complain, completions, doctor, is_closed_pipe, job, plan, ram, run,
+    say,
 };
 use std::process::ExitCode;
 use updraft_server::config::documentation;

@@ -58,8 +58,7 @@ const PAST: Hot = Hot {
 };
 
 fn status(code: i64) -> Result<TaskStatus, StoreError> {
-    TaskStatus::from_code(code)
-        .ok_or(StoreError::Corrupt { place: "task.status", detail: code.to_string() })
+    TaskStatus::from_code(code).ok_or(StoreError::Corrupt { place: "task.status", detail: code.to_string() })
 }
 
 impl Tx<'_> {

@@ -19,7 +19,7 @@ pub async fn status(server: &TestServer, job: &str) -> String {
 }
 
 /// A package for another module than the device's firmware.
-pub async fn package_for(shop: &Shop<'_>, module: &str) -> String {
+async fn package_for(shop: &Shop<'_>, module: &str) -> String {
     let firmware = shop.package().await;
     let file = rusqlite::Connection::open(shop.server.dir.path().join("updraft.db")).unwrap();
     file.execute("UPDATE firmware SET module = ?1 WHERE firmware_id = ?2", [module, &firmware]).unwrap();

@@ -14,6 +14,7 @@ use updraft_core::task::FailedStep;
 use updraft_core::time::MINUTE_MS;
 use updraft_server::api::OPERATIONS;
 use updraft_server::device::link::DeviceEvent;
+use updraft_store::Location;
 
 #[path = "story_devices.rs"]
 mod story_devices;
@@ -97,7 +98,14 @@ fn report(version: &str) -> DeviceEvent {
 }
 
 async fn tell(format: &'static str) -> Vec<Told> {
-    let mut story = Story { server: TestServer::new().await, format, told: Vec::new() };
+    let server = TestServer::with(Location::Inline, |config| {
+        config.quota_scale = 0.0;
+        // Plans say what the caps are.
+        config.download_bytes_per_second = 1_000_000;
+        config.download_device_bytes_per_second = 100_000;
+    })
+    .await;
+    let mut story = Story { server, format, told: Vec::new() };
     let product = story
         .call(
             "CreateProduct",
@@ -324,6 +332,9 @@ async fn batch(story: &mut Story, key: &str, package: &str, device: &str) {
     story.call("QueryOTAJob", &[("JobId", &batch)]).await;
     let list = [("FirmwareId", package), ("CurrentPage", "1"), ("PageSize", "10")];
     story.call("ListOTAJobByFirmware", &list).await;
+    // Now there is a past, and somebody to be told at once.
+    story.device(device, DeviceEvent::Online { session: 2, ip: "192.0.2.8".to_owned() }).await;
+    story.call("PlanOTAJob", &request).await;
 }
 
 #[tokio::test]

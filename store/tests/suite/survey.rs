@@ -60,8 +60,7 @@ fn the_newest_batches_are_those_of_a_module_and_the_next_has_the_next_number(sto
     let radio = batch_for(store, shop, "radio");
     let again = shop.firmware(store, "again");
     let again = shop.job(store, again, "batch again");
-    let lately =
-        |module, limit| read(store, move |tx| tx.jobs_lately(shop.product, module, limit));
+    let lately = |module, limit| read(store, move |tx| tx.jobs_lately(shop.product, module, limit));
     assert_eq!(lately("default", 9), [(again, 0), (job, 2)]);
     assert_eq!(lately("default", 1), [(again, 0)]);
     assert_eq!(lately("radio", 9), [(radio, 0)]);

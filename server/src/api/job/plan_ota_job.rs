@@ -72,11 +72,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     Ok(Object::new().object("Data", plan.answer()))
 }
 
-fn asked_of(
-    batch: &StaticBatch,
-    allowed: Allowed,
-    listed: Option<Vec<DeviceNo>>,
-) -> (Firmware, Asked) {
+fn asked_of(batch: &StaticBatch, allowed: Allowed, listed: Option<Vec<DeviceNo>>) -> (Firmware, Asked) {
     let Allowed { firmware, conduct, whom } = allowed;
     let scope = match (whom, batch.targets.gray_percent) {
         (Whom::UpTo(last), Some(percent)) => Scope::Share(last, percent),
@@ -170,12 +166,11 @@ impl Plan<'_> {
         let fate = |(fate, counted): (Fate, &updraft_core::plan::Counted)| {
             let known = counted.examples.iter().filter_map(|device| self.names.get(device));
             let examples = known.cloned().map(Node::Text).collect();
-            Node::Object(
-                Object::new()
-                    .text("Fate", fate.name())
-                    .int("Devices", counted.devices)
-                    .list("Examples", "DeviceName", examples),
-            )
+            Node::Object(Object::new().text("Fate", fate.name()).int("Devices", counted.devices).list(
+                "Examples",
+                "DeviceName",
+                examples,
+            ))
         };
         self.tally.fates().map(fate).collect()
     }
@@ -192,7 +187,8 @@ impl Plan<'_> {
     }
 
     fn past(&self) -> Object {
-        let seconds = |percent| self.past.took_ms(percent).map(|ms| ms.saturating_add(SECOND_MS - 1) / SECOND_MS);
+        let seconds =
+            |percent| self.past.took_ms(percent).map(|ms| ms.saturating_add(SECOND_MS - 1) / SECOND_MS);
         Object::new()
             .int("Tasks", self.past.ended())
             .int("Succeeded", self.past.succeeded())
@@ -202,7 +198,8 @@ impl Plan<'_> {
     }
 
     fn downloads(&self, load: Load, pushes: Option<&Pushes>) -> Object {
-        let stretch = pushes.filter(|_| self.rollout.cap.is_some()).map(|pushes| pushes.stretch_ms / SECOND_MS);
+        let stretch =
+            pushes.filter(|_| self.rollout.cap.is_some()).map(|pushes| pushes.stretch_ms / SECOND_MS);
         Object::new()
             .int("BytesEach", self.firmware.size)
             .int("Bytes", load.once)
@@ -217,7 +214,11 @@ impl Plan<'_> {
     fn notes(&self, pushes: Option<&Pushes>) -> Vec<String> {
         let (tally, past) = (&self.tally, &self.past);
         let mut notes = Vec::new();
-        let mut note = |holds: bool, text: &str| if holds { notes.push(text.to_owned()) };
+        let mut note = |holds: bool, text: &str| {
+            if holds {
+                notes.push(text.to_owned())
+            }
+        };
         let taken = tally.count(Fate::is_taken);
         note(
             self.batch.targets.gray_percent.is_some(),
