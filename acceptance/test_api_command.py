@@ -8,6 +8,7 @@ import pytest
 
 from support.backend import unique
 from support.server import binary
+from support.waiting import wait_for
 
 
 class Shell:
@@ -20,8 +21,11 @@ class Shell:
         self.plain, self.tls = f"http://{server.api}", f"https://{server.api}"
 
     def api(self, *arguments, **environment):
+        return self.run("api", *arguments, **environment)
+
+    def run(self, *arguments, **environment):
         return subprocess.run(
-            [binary(), "api", *arguments],
+            [binary(), *arguments],
             env=self.environment | environment,
             cwd=self.home,
             capture_output=True,
@@ -164,3 +168,38 @@ def test_operations_and_their_parameters_are_shown_and_completed(shell):
     done = subprocess.run(["bash", "-c", ask, binary()], capture_output=True, text=True, timeout=30)
     offered = done.stdout.split()
     assert "ListOTAJobByFirmware" in offered and all(name.startswith("ListOTAJ") for name in offered), done
+
+
+def test_a_plan_is_told_in_words_and_comes_true(shell, backend):
+    product = backend.product()
+    ready, waiting, busy = (backend.device(product).name for _ in range(3))
+    firmware = backend.package(product, content=b"x" * 1_234)
+    of = f"FirmwareId={firmware}", f"ProductKey={product}"
+    named = "CreateOTAStaticUpgradeJob", *of, "TargetSelection=SPECIFIC", f"TargetDeviceName.1={busy}"
+    assert shell.own(*named).returncode == 0
+    everybody = *of, "TargetSelection=ALL", "MaximumPerMinute=10"
+
+    def plan(*arguments):
+        return shell.run("plan", *arguments, "--data-dir", str(shell.server.data_dir))
+
+    told = plan(*everybody)
+    assert told.returncode == 0 and told.stderr == "", told
+    assert "2 devices: 0 online, 0 offline, 2 never online yet, 0 disabled" in told.stdout
+    assert "2,468 bytes" in told.stdout and "only the pace is known" in told.stdout
+    (row,) = (line.split() for line in told.stdout.splitlines() if line.startswith("BUSY"))
+    assert row[1] == "1" and row[-1] == busy, row
+    answer = json.loads(plan(*everybody, "--json").stdout)
+    assert answer == json.loads(shell.own("PlanOTAJob", *everybody).stdout) | {
+        "RequestId": answer["RequestId"], "Data": answer["Data"]
+    }
+    fates = {fate["Fate"]: fate for fate in answer["Data"]["Fates"]["PlanFate"]}
+    assert fates["QUEUED"]["Examples"]["DeviceName"] == [ready, waiting]
+
+    job = json.loads(shell.own("CreateOTAStaticUpgradeJob", *everybody).stdout)["Data"]["JobId"]
+    wait_for(lambda: backend.task_page(job).total == answer["Data"]["Devices"]["Tasks"] == 3)
+    assert [task.task_status for task in backend.tasks(job)].count("QUEUED") == answer["Data"]["Devices"]["Taken"]
+
+    refused = plan(*of, "TargetSelection=SOME")
+    assert refused.returncode == 1 and "(InvalidTargetSelection)" in refused.stderr and refused.stdout == ""
+    assert plan("TargetSelection").returncode == 2, "it is no NAME=VALUE"
+    assert "has no parameter Percent" in plan(*everybody, "Percent=5").stderr
