@@ -1,5 +1,5 @@
-//! A static batch over every device of a large product, one over half of them, and one by list file, beside calls of
-//! the API.
+//! A static batch over every device of a large product, one over half of them, and one by list file with plans before
+//! it, beside calls of the API.
 
 use crate::api::{Caller, Connection};
 use crate::process::Process;
@@ -75,12 +75,47 @@ pub async fn measure_list(process: &Process, seeded: &Seeded, report: &mut Repor
     let calm = listed(process, seeded, &caller, tokio::time::sleep(Duration::from_secs(1))).await?.1;
     let before = bytes_used(&database)?;
     let target = [("TargetSelection", "SPECIFIC"), ("DnListFileUrl", url.as_str())];
+    let gray = [("TargetSelection", "GRAY"), ("GrayPercent", "50")];
+    plan(process, seeded, &caller, "ALL", &[("TargetSelection", "ALL")], report).await?;
+    plan(process, seeded, &caller, "GRAY 50 %", &gray, report).await?;
+    plan(process, seeded, &caller, "list file", &target, report).await?;
     let took = batch(process, seeded, &caller, 0, &target, devices).await?;
     let bytes = (bytes_used(&database)? - before) as f64 / devices as f64;
     rows(report, "list file", devices, &took, &calm);
     report.row("  bytes on disk for each device", &number(bytes), "as above, when all tasks are there");
+    plan(process, seeded, &caller, "ALL, every device busy", &[("TargetSelection", "ALL")], report).await?;
     let peak = process.peak_bytes()? as f64 / f64::from(1 << 20);
     report.row("  most memory of the server", &format!("{peak:.0} MiB"), "VmHWM, since its start");
+    Ok(())
+}
+
+/// Measures the plan of a batch over all devices.
+async fn plan(
+    process: &Process,
+    seeded: &Seeded,
+    caller: &Arc<Caller>,
+    what: &str,
+    target: &[(&str, &str)],
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let crowd = &seeded.crowd;
+    let package = crowd.firmware_ids.first().context("no package")?;
+    let mut request = vec![("FirmwareId", package.as_str()), ("ProductKey", crowd.product_key.as_str())];
+    request.extend_from_slice(target);
+    let request = caller.request("PlanOTAJob", "JSON", &request);
+    let work = async {
+        let mut connection = Connection::open(process.api).await?;
+        let start = Instant::now();
+        connection.call(&request, "\"Success\":true").await?;
+        let looked = connection.body()?["Data"]["Devices"]["Looked"].as_u64().context("no Looked")?;
+        anyhow::Ok((start.elapsed(), looked))
+    };
+    let (work, calls) = listed(process, seeded, caller, work).await?;
+    let (took, looked) = work?;
+    let looked = format!("{} devices looked at", number(looked as f64));
+    report.row(&format!("plan, {what}: until PlanOTAJob is answered"), &millis(took), &looked);
+    let meanwhile = format!("{} calls", calls.len());
+    report.row("  ListOTAJobByFirmware meanwhile, p99", &millis(p99(&calls)), &meanwhile);
     Ok(())
 }
 

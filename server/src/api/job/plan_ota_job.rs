@@ -212,43 +212,39 @@ impl Plan<'_> {
 
     /// What the figures rest on, and what they leave out.
     fn notes(&self, pushes: Option<&Pushes>) -> Vec<String> {
-        let (tally, past) = (&self.tally, &self.past);
-        let mut notes = Vec::new();
-        let mut note = |holds: bool, text: &str| {
-            if holds {
-                notes.push(text.to_owned())
-            }
-        };
-        let taken = tally.count(Fate::is_taken);
-        note(
-            self.batch.targets.gray_percent.is_some(),
-            "How many devices the share has is exact. Which they are is drawn by the number of the batch: as here if \
-             no other batch is made before.",
-        );
-        note(self.batch.request.need_confirm, "No device is told before its user agrees (NeedConfirm).");
-        note(!self.batch.request.need_push, "Devices are not told: they ask by themselves (NeedPush false).");
-        note(
-            pushes.is_some() && self.rollout.online < taken,
-            "Times are those of devices that are online now; the others begin when they come.",
-        );
-        note(
-            pushes.is_some_and(|pushes| pushes.too_late > 0),
-            "The pace is too slow for ScheduleFinishTime: devices are left that would be cancelled untold.",
-        );
-        note(
-            past.ended() == 0,
-            "No task of this product and module has ended that is still remembered: only the pace is known, not how \
-             long devices take.",
-        );
-        note(
-            past.open() > 0 && self.batch.request.timeout_minutes.is_none(),
-            "Some devices that were told in the past have never ended (Past.Open): without TimeoutInMinutes such \
-             devices keep the batch open.",
-        );
-        note(
-            pushes.is_some_and(|pushes| pushes.stretch_ms > 0),
-            "download_bytes_per_second is too little for the pace: the downloads take longer than the pushes.",
-        );
-        notes
+        let (past, request) = (&self.past, &self.batch.request);
+        let others = self.rollout.online < self.rollout.devices;
+        let all = [
+            (
+                self.batch.targets.gray_percent.is_some(),
+                "How many devices the share has is exact. Which they are is drawn by the number of the batch: as here \
+                 if no other batch is made before.",
+            ),
+            (request.need_confirm, "No device is told before its user agrees (NeedConfirm)."),
+            (!request.need_push, "Devices are not told: they ask by themselves (NeedPush false)."),
+            (
+                pushes.is_some() && others,
+                "Times are those of devices that are online now; the others begin when they come.",
+            ),
+            (
+                pushes.is_some_and(|pushes| pushes.too_late > 0),
+                "The pace is too slow for ScheduleFinishTime: devices are left that would be cancelled untold.",
+            ),
+            (
+                past.ended() == 0,
+                "No task of this product and module has ended that is still remembered: only the pace is known, not \
+                 how long devices take.",
+            ),
+            (
+                past.open() > 0 && request.timeout_minutes.is_none(),
+                "Some devices that were told in the past have never ended (Past.Open): without TimeoutInMinutes such \
+                 devices keep the batch open.",
+            ),
+            (
+                pushes.is_some_and(|pushes| pushes.stretch_ms > 0),
+                "download_bytes_per_second is too little for the pace: the downloads take longer than the pushes.",
+            ),
+        ];
+        all.into_iter().filter(|(holds, _)| *holds).map(|(_, note)| note.to_owned()).collect()
     }
 }
