@@ -289,7 +289,9 @@ class Operator:
             )
 
     def _delete(self, backend):
-        if firmware := self._some(lambda: [one for one in self.ledger.packages if one not in self.ledger.deleted]):
+        # One with a batch: of the others somebody is about to make one.
+        if job := self._some(lambda: [one for one in self.ledger.jobs if one not in self.ledger.cancelled]):
+            firmware = self.ledger.package_of[job]
             with self.ledger.lock:
                 self.ledger.deleted.add(firmware)  # before the answer, which may be lost
             self._maybe(backend, "packages deleted", "DeleteOTAFirmware", firmware_id=firmware)
