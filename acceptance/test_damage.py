@@ -180,7 +180,17 @@ def test_a_file_that_lost_bytes_is_served_to_nobody(own_server):
     assert "it has 50000 bytes and had 100000" in server.log.read_text()
 
 
-def test_damage_that_is_found_while_the_server_runs_ends_all_writing(own_server):
+def overwritten_pages(folder):
+    for kind in ("table", "index"):
+        overwritten(folder / "updraft.db", root_page(folder, kind, "product"), os.urandom(2000))
+
+
+def cut_off(folder):
+    os.truncate(folder / "updraft.db", 30 * PAGE)
+
+
+@pytest.mark.parametrize("damage", [overwritten_pages, cut_off])
+def test_damage_that_is_found_while_the_server_runs_ends_all_writing(own_server, damage):
     server = own_server()
     backend = Backend(server)
     product = backend.product()
@@ -189,16 +199,9 @@ def test_damage_that_is_found_while_the_server_runs_ends_all_writing(own_server)
     server.stop()
     server.start()
     assert requests.get(f"http://{server.api}/readyz", timeout=5).status_code == 200
-    database = server.data_dir / "updraft.db"
-    for kind, table in (("table", "product"), ("index", "product")):
-        overwritten(database, root_page(server.data_dir, kind, table), os.urandom(2000))
-
-    def broken_call():
-        with pytest.raises(Exception, match="ServiceUnavailable") as refused:
-            backend.product()
-        return refused
-
-    assert "503" in str(broken_call().value)
+    damage(server.data_dir)
+    with pytest.raises(Exception, match="ServiceUnavailable"):
+        backend.product()
     ready = requests.get(f"http://{server.api}/readyz", timeout=5)
     assert ready.status_code == 503 and "damaged" in ready.text and "restore" in ready.text
     # Also what would touch other pages only.

@@ -457,6 +457,24 @@ mod tests {
     }
 
     #[test]
+    fn of_a_group_that_met_damage_nobody_is_told_of_a_success() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = nearly_full(&folder);
+        // Its closure swallows what it met.
+        let careless = || {
+            member(|tx| {
+                tx.hurt = Some(StoreError::Damaged("page 7".to_owned()));
+                Ok(())
+            })
+        };
+        let answers = run(&mut database, vec![small("before"), careless(), small("after")]);
+        assert!(answers.iter().all(|answer| matches!(answer, Err(StoreError::Damaged(_)))), "{answers:?}");
+        let answers = run(&mut database, vec![careless()]);
+        assert!(matches!(answers[..], [Err(StoreError::Damaged(_))]), "{answers:?}");
+        assert_eq!(accounts(&database), [""; 0]);
+    }
+
+    #[test]
     fn a_transaction_that_grows_too_big_as_a_whole_is_split() {
         let folder = tempfile::tempdir().unwrap();
         let mut database = nearly_full(&folder);

@@ -6,6 +6,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::Path;
 
+// The file is never mapped into memory: a disk that fails to read a mapped page, or a file that somebody cut off, is
+// no error then but a signal (SIGBUS), which ends the process without a word.
+
 /// Opens the one connection that writes.
 pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let conn = Connection::open(path).map_err(error)?;
@@ -19,7 +22,6 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
          PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 4000;
          PRAGMA cache_size = -65536;
-         PRAGMA mmap_size = 268435456;
          PRAGMA busy_timeout = 5000;",
     )
     .map_err(error)?;
@@ -34,7 +36,6 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     conn.execute_batch(
         "PRAGMA query_only = ON;
          PRAGMA cache_size = -16384;
-         PRAGMA mmap_size = 268435456;
          PRAGMA busy_timeout = 5000;",
     )
     .map_err(error)?;
