@@ -18,4 +18,4 @@ pub mod update;
 pub use behaviour::{Behaviour, Mix};
 pub use config::{Delivery, DeviceConfig, Qos, Timing};
 pub use device::{Device, Fetch, Input, Output, Phase, Stats};
-pub use login::{ConnectInfo, HmacKind, Identity};
+pub use login::{ConnectInfo, HmacKind, Identity, Login};

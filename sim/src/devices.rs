@@ -22,6 +22,8 @@ pub(crate) struct Node {
     pub(crate) product: usize,
     /// Its row on the server.
     pub(crate) no: DeviceNo,
+    /// The gateway that speaks for it.
+    pub(crate) behind: Option<usize>,
     /// Whether it has the identity of an earlier one.
     pub(crate) twin: bool,
     /// What it does.
@@ -44,6 +46,7 @@ impl Node {
             name,
             product,
             no,
+            behind: None,
             twin: false,
             device: Device::new(config),
             conn: None,
@@ -153,6 +156,9 @@ impl World {
             self.nodes[node].conn = None;
             self.drive(node, Input::Disconnected);
         }
+        for sub in self.carried(no) {
+            self.client_gone(sub);
+        }
     }
 
     /// A device loses its power: what was not in its flash is gone.
@@ -193,12 +199,25 @@ impl World {
     /// Takes a device's power: its connection ends without a word, and nothing wakes it.
     pub(crate) fn switch_off(&mut self, node: usize) {
         if let Some(no) = self.nodes[node].conn.take() {
+            if self.wire(no) != no {
+                self.send_up(no, Up::Bye);
+            }
             if let Some(conn) = self.conns.get_mut(&no) {
                 conn.client_up = false;
+            }
+            for sub in self.carried(no) {
+                self.client_gone(sub);
+            }
+            if self.wire(no) != no {
+                return self.stop(node);
             }
             let notices_ms = self.net.range(0, 60 * SECOND_MS);
             self.cut(no, true, 0, notices_ms);
         }
+        self.stop(node);
+    }
+
+    fn stop(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         node.download += 1;
         node.fetch = None;

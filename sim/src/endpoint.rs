@@ -26,9 +26,9 @@ const GROUP_MAX: usize = 100;
 
 /// What one connection brought, and what it is owed once that is durable.
 pub(crate) struct Delivery {
-    conn: ConnNo,
-    events: Vec<Happened>,
-    answer: Option<Down>,
+    pub(crate) conn: ConnNo,
+    pub(crate) events: Vec<Happened>,
+    pub(crate) answer: Option<Down>,
 }
 
 impl World {
@@ -40,7 +40,10 @@ impl World {
         let node = self.conns[&no].node;
         let device = self.nodes[node].no;
         match message {
-            Up::Dial(info) => self.admit(no, &info),
+            Up::Dial(info) => match self.conns[&no].through {
+                Some(wire) => self.admit_behind(no, wire),
+                None => self.admit(no, &info),
+            },
             Up::Subscribe(filters) => {
                 let Some(running) = &self.server.running else { return Ok(()) };
                 let began = filters
@@ -100,14 +103,25 @@ impl World {
             events.push(Happened { device, event: DeviceEvent::Listening });
         }
         self.deliver(Delivery { conn: no, events, answer: Some(Down::Welcome) });
-        if let Some(old) = taken_over {
-            // The new login has its place: the old connection ends without a word to the engine.
-            if let Some(conn) = self.conns.get_mut(&old) {
-                conn.server_up = false;
-            }
-            self.at(50, Event::ClientGone(old));
-        }
+        self.end_taken_over(taken_over);
         Ok(())
+    }
+
+    /// A new login has the place of this one: it ends without a word to the engine, but for those behind it.
+    pub(crate) fn end_taken_over(&mut self, old: Option<ConnNo>) {
+        let Some(old) = old else { return };
+        if let Some(conn) = self.conns.get_mut(&old) {
+            conn.server_up = false;
+        }
+        self.leave_behind(old);
+        self.at(50, Event::ClientGone(old));
+    }
+
+    /// A connection is over, and with it the sessions of the devices behind the gateway.
+    fn leave_behind(&mut self, no: ConnNo) {
+        for sub in self.carried(no) {
+            self.server_gone(sub);
+        }
     }
 
     /// The device that logs in, unless it may not: only who is disabled or deleted is refused, and always.
@@ -134,10 +148,11 @@ impl World {
         Ok((fits && !known.disabled).then_some(known))
     }
 
-    fn turn_away(&mut self, no: ConnNo) {
+    pub(crate) fn turn_away(&mut self, no: ConnNo) {
         if let Some(conn) = self.conns.get_mut(&no) {
             conn.server_up = false;
         }
+        self.leave_behind(no);
         // Who was deleted tries for ever: seldom, so that others come to do something.
         let deleted =
             self.conns.get(&no).is_some_and(|conn| self.deleted.contains(&self.nodes[conn.node].no));
@@ -184,6 +199,7 @@ impl World {
         let Some(conn) = self.conns.get_mut(&no).filter(|conn| conn.server_up) else { return };
         conn.server_up = false;
         let device = self.nodes[conn.node].no;
+        self.leave_behind(no);
         let Some(running) = &self.server.running else { return };
         if let Some(session) = running.link.remove(device, no) {
             let event = DeviceEvent::Offline { session };
@@ -260,7 +276,10 @@ impl World {
         for Delivery { conn: no, events, answer } in group {
             if events.is_empty() && let Some(answer) = answer {
                 self.send_down(no, answer);
-            } else if self.conns.get(&no).is_some_and(|conn| conn.server_up) {
+                continue;
+            }
+            let no = self.wire(no);
+            if self.conns.get(&no).is_some_and(|conn| conn.server_up) {
                 self.server_gone(no);
                 self.at(100, Event::ClientGone(no));
             }
@@ -282,10 +301,11 @@ impl World {
 
     /// What was taken must be in the database: it is acknowledged from now on.
     fn remember(&mut self, events: &[Happened]) -> Result<(), Violation> {
+        let strays = self.strays(events)?;
         let mut touched: BTreeMap<(DeviceNo, String), String> = BTreeMap::new();
         // What came too late of a disabled or deleted device is not taken.
         for Happened { device, event } in events.iter().filter(|of| !self.barred.contains(&of.device)) {
-            if matches!(event, DeviceEvent::Online { .. }) {
+            if matches!(event, DeviceEvent::Online { .. }) && !strays.contains(device) {
                 self.seen.insert(*device);
             }
             let DeviceEvent::Report { module, version } = event else { continue };
@@ -380,6 +400,8 @@ impl World {
         };
         let topic = owner.downlink(topic);
         self.note(line);
+        // Those behind gateways are told at QoS 0.
+        let is_push = is_push && self.wire(conn) == conn;
         if is_push && let Some(conn) = self.conns.get_mut(&conn) {
             conn.unacknowledged += 1;
         }

@@ -193,8 +193,13 @@ impl World {
     pub(crate) fn send_away(&mut self, node: usize, away_ms: i64) {
         self.note(format!("{} is out of reach for {} s", self.nodes[node].label(), away_ms / SECOND_MS));
         self.nodes[node].away_until = self.now.plus_ms(away_ms);
-        if let Some(no) = self.nodes[node].conn {
+        let Some(no) = self.nodes[node].conn else { return };
+        if self.wire(no) == no {
             self.cut(no, true, 500, 500);
+        } else {
+            // Its gateway misses it.
+            self.send_up(no, Up::Bye);
+            self.client_gone(no);
         }
     }
 

@@ -19,6 +19,7 @@ mod clock;
 mod devices;
 mod endpoint;
 mod faults;
+mod gateways;
 mod groups;
 mod invariant;
 mod link;

@@ -16,6 +16,8 @@ struct Session {
     product_key: String,
     device_name: String,
     mailbox: Mailbox,
+    /// Whether it is logged in through a gateway.
+    through: bool,
 }
 
 impl Session {
@@ -70,8 +72,16 @@ impl SimLink {
             product_key: owner.product_key.to_owned(),
             device_name: owner.device_name.to_owned(),
             mailbox: Mailbox::new(auto_subscribe),
+            through: false,
         };
         (number, state.sessions.insert(device, session).map(|old| old.conn))
+    }
+
+    /// Notes that a device is logged in through a gateway.
+    pub(crate) fn log_in_behind(&self, device: DeviceNo) {
+        if let Some(session) = self.0.lock().sessions.get_mut(&device) {
+            session.through = true;
+        }
     }
 
     /// Takes a connection's session out, unless a newer login has its place; answers the login's number.
@@ -150,6 +160,13 @@ impl DeviceLink for SimLink {
             && let Some(session) = state.sessions.get_mut(&device)
         {
             session.mailbox.withdraw(task, revision);
+        }
+    }
+
+    fn log_out(&self, device: DeviceNo) {
+        let through = self.0.lock().sessions.get(&device).is_some_and(|session| session.through);
+        if through {
+            self.kick(device);
         }
     }
 

@@ -17,6 +17,8 @@ const WINDOW: usize = 8;
 pub(crate) struct Conn {
     /// The device.
     pub(crate) node: usize,
+    /// Of a device behind a gateway: the gateway's connection, which carries this one.
+    pub(crate) through: Option<ConnNo>,
     /// Whether the device takes it for open.
     pub(crate) client_up: bool,
     /// Whether the server takes it for open.
@@ -91,8 +93,12 @@ impl World {
     pub(crate) fn dial(&mut self, node: usize, info: ConnectInfo) {
         self.conn_last += 1;
         let no = self.conn_last;
+        let gateway = self.nodes[node].behind;
+        let through = gateway.filter(|gateway| self.nodes[*gateway].device.is_connected());
+        let through = through.and_then(|gateway| self.nodes[gateway].conn);
         let conn = Conn {
             node,
+            through,
             client_up: true,
             server_up: true,
             cut: None,
@@ -103,7 +109,8 @@ impl World {
         };
         self.conns.insert(no, conn);
         self.nodes[node].conn = Some(no);
-        if self.nodes[node].away_until > self.now {
+        let unreachable = gateway.is_some() && through.is_none();
+        if unreachable || self.nodes[node].away_until > self.now {
             let wait_ms = self.net.range(100, 2_000);
             self.at(wait_ms, Event::ClientGone(no));
         } else {
@@ -129,9 +136,12 @@ impl World {
         let twice = matches!(message, Up::Publish(_, _, true)) && self.net.percent(self.rates.doubled);
         let again_ms = if twice { self.net.range(0, 2 * SECOND_MS) } else { 0 };
         let now = self.now;
-        let Some(conn) = self.conns.get_mut(&no).filter(|conn| conn.client_up && conn.cut.is_none()) else {
+        let wire = self.wire(no);
+        let is_open = |conn: &Conn| conn.client_up && conn.cut.is_none();
+        if !self.conns.get(&no).is_some_and(is_open) {
             return;
-        };
+        }
+        let Some(conn) = self.conns.get_mut(&wire).filter(|conn| is_open(conn)) else { return };
         conn.up_last = conn.up_last.max(now.plus_ms(delay_ms));
         let at = conn.up_last;
         self.stats.count(Of::Message, message.name());
@@ -147,9 +157,12 @@ impl World {
     pub(crate) fn send_down(&mut self, no: ConnNo, message: Down) {
         let delay_ms = self.delay_ms();
         let now = self.now;
-        let Some(conn) = self.conns.get_mut(&no).filter(|conn| conn.server_up && conn.cut.is_none()) else {
+        let wire = self.wire(no);
+        let is_open = |conn: &Conn| conn.server_up && conn.cut.is_none();
+        if !self.conns.get(&no).is_some_and(is_open) {
             return;
-        };
+        }
+        let Some(conn) = self.conns.get_mut(&wire).filter(|conn| is_open(conn)) else { return };
         conn.down_last = conn.down_last.max(now.plus_ms(delay_ms));
         let at = conn.down_last;
         self.stats.count(Of::Message, message.name());
@@ -158,14 +171,28 @@ impl World {
 
     /// Whether a message under way on this connection still arrives at the server, or at the device.
     pub(crate) fn arrives(&self, no: ConnNo, at_server: bool) -> bool {
-        self.conns.get(&no).is_some_and(|conn| {
-            let up = if at_server { conn.server_up } else { conn.client_up };
-            up && conn.cut != Some(true)
-        })
+        let arrives = |no: ConnNo| {
+            self.conns.get(&no).is_some_and(|conn| {
+                let up = if at_server { conn.server_up } else { conn.client_up };
+                up && conn.cut != Some(true)
+            })
+        };
+        arrives(no) && arrives(self.wire(no))
     }
 
-    /// Breaks a connection; each side notices after its own time.
+    /// The connection that carries this one: a gateway's, or itself.
+    pub(crate) fn wire(&self, no: ConnNo) -> ConnNo {
+        self.conns.get(&no).and_then(|conn| conn.through).unwrap_or(no)
+    }
+
+    /// The connections that this one carries.
+    pub(crate) fn carried(&self, no: ConnNo) -> Vec<ConnNo> {
+        self.conns.iter().filter(|(_, conn)| conn.through == Some(no)).map(|(no, _)| *no).collect()
+    }
+
+    /// Breaks a connection, with all that it carries; each side notices after its own time.
     pub(crate) fn cut(&mut self, no: ConnNo, lossy: bool, client_ms: i64, server_ms: i64) {
+        let no = self.wire(no);
         let Some(conn) = self.conns.get_mut(&no).filter(|conn| conn.cut.is_none()) else { return };
         conn.cut = Some(lossy);
         self.at(client_ms, Event::ClientGone(no));

@@ -59,7 +59,16 @@ impl World {
     }
 
     pub(crate) fn make_product(&mut self, name: &str) -> Result<usize, Violation> {
-        let body = self.must("CreateProduct", &[("ProductName", name), ("NodeType", "0")])?;
+        self.make_product_of(name, "0")
+    }
+
+    /// A product of gateways.
+    pub(crate) fn make_gateways_product(&mut self, name: &str) -> Result<usize, Violation> {
+        self.make_product_of(name, "1")
+    }
+
+    fn make_product_of(&mut self, name: &str, node_type: &str) -> Result<usize, Violation> {
+        let body = self.must("CreateProduct", &[("ProductName", name), ("NodeType", node_type)])?;
         self.products.push(Product { key: text(&body["ProductKey"]) });
         Ok(self.products.len() - 1)
     }
@@ -185,7 +194,8 @@ impl World {
             }
         }
         self.stock_up(products, parts)?;
-        self.populate_groups()
+        self.populate_groups()?;
+        self.populate_gateways()
     }
 
     fn draw_behaviour(&mut self) -> Behaviour {
@@ -222,6 +232,7 @@ impl World {
             return Ok(());
         }
         self.shuffle_groups()?;
+        self.move_some()?;
         let package = self.operator.below(self.packages.len());
         let jobs: Vec<JobNo> = self.checker.jobs().map(|job| job.no).collect();
         match self.operator.below(100) {

@@ -44,6 +44,7 @@ impl World {
         for minute in 0..within {
             if minute % RECONNECT_MINUTES == 0 {
                 self.enable_all()?;
+                self.free_the_stranded();
                 self.reconnect(minute <= RECONNECT_ALL_MINUTES);
             }
             self.pass(MINUTE_MS)?;

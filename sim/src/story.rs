@@ -202,6 +202,33 @@ impl Story {
         }
     }
 
+    /// Adds a gateway, and these devices are behind it.
+    pub fn gateway(&mut self, name: &str, names: &[&str]) -> Result<(), Violation> {
+        let product = self.world.make_gateways_product(&format!("{name}_product"))?;
+        let gateway = self.world.make_device(product, name, 0, |_| {})?;
+        for node in self.nodes(names) {
+            self.world.put_behind(node, gateway);
+        }
+        Ok(())
+    }
+
+    /// Takes a device from behind its gateway, on the server.
+    pub fn take_from_gateway(&mut self, name: &str) -> Result<(), Violation> {
+        let key = self.world.products[0].key.clone();
+        self.world.note(format!("operator: RemoveThingTopo {name}"));
+        self.world.must("RemoveThingTopo", &[("ProductKey", &key), ("DeviceName", name)]).map(drop)
+    }
+
+    /// Breaks a device's connection.
+    pub fn cut(&mut self, name: &str) {
+        for node in self.nodes(&[name]) {
+            if let Some(no) = self.world.nodes[node].conn {
+                self.world.note(format!("the connection of {name} breaks"));
+                self.world.cut(no, true, 0, 2 * SECOND_MS);
+            }
+        }
+    }
+
     /// Sets the server's clock ahead, or back.
     pub fn set_clock(&mut self, by_ms: i64) {
         self.world.set_clock(by_ms);

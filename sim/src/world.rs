@@ -115,6 +115,7 @@ pub(crate) struct World {
     pub(crate) disk: Chance,
     pub(crate) hands: Chance,
     pub(crate) oddities: Chance,
+    pub(crate) gating: Chance,
     pub(crate) transcript: Transcript,
     pub(crate) stats: Stats,
     /// A violation found where none can be returned.
@@ -164,6 +165,7 @@ impl World {
             disk: Chance::new(seed, "disk"),
             hands: Chance::new(seed, "hands"),
             oddities: Chance::new(seed, "oddities"),
+            gating: Chance::new(seed, "gateways"),
             transcript: Transcript::new(START, keep_all),
             stats: Stats::default(),
             broken: None,

@@ -362,3 +362,25 @@ fn two_with_one_identity() {
     }
     compare("two_with_one_identity", tell());
 }
+
+/// Devices behind a gateway are updated through its connection. One is taken from behind it in the middle, and comes
+/// back; then the gateway's connection breaks, and all of them with it.
+#[test]
+fn behind_a_gateway() {
+    fn tell() -> Told {
+        let mut story = Story::begin(false)?;
+        story.device("lamp-1", Behaviour::Good)?;
+        story.device("slow-2", Behaviour::Slow { download_ms: 40 * SECOND_MS })?;
+        story.device("slow-3", Behaviour::Slow { download_ms: 40 * SECOND_MS })?;
+        story.gateway("hub-1", &["slow-2", "slow-3"])?;
+        story.pass(20 * SECOND_MS)?;
+        story.batch(&[])?;
+        story.pass(15 * SECOND_MS)?;
+        story.take_from_gateway("slow-2")?;
+        story.pass(15 * SECOND_MS)?;
+        story.cut("hub-1");
+        story.pass(2 * MINUTE_MS)?;
+        story.end()
+    }
+    compare("behind_a_gateway", tell());
+}
