@@ -6,8 +6,8 @@
 //! looks whether everything still holds.
 //!
 //! Reading order: `world` (the queue), `server` (the process that may die), `net`, `devices` and
-//! `endpoint` (both ends of a connection), `operator`, `rules`, `packages`, `groups` and `lives` (API calls),
-//! `faults`, `check`, `shot`, `takeover` and `turns` (after every step), `quiet` (at the end); `story` for written scenarios.
+//! `endpoint` (both ends of a connection), `gateways` (connections that carry others), `operator`, `rules`, `packages`,
+//! `groups` and `lives` (API calls), `nature` (what kind of world it is), `faults` and `storage`, `check`, `shot`, `takeover` and `turns` (after every step), `quiet` (at the end); `story` for written scenarios.
 //!
 //! Replay a failure: `cargo xtask sim <seed>`.
 
