@@ -6,13 +6,14 @@
 //!
 //! Reading order: [`task`] (one device), [`job`] (one batch), [`firmware`] (one package),
 //! [`pace`] (who is pushed when), [`target`] (who gets a task), [`dynamic`] (who gets one later), [`plan`] and
-//! [`forecast`] (what a batch would do, and how long), then the vocabulary in [`id`],
+//! [`forecast`] (what a batch would do, and how long), [`explain`] (why all that), then the vocabulary in [`id`],
 //! [`text`], [`limits`] and [`time`]; [`policy`] and [`quota`] are about callers, [`registration`] about devices that
 //! register themselves.
 
 pub mod apply;
 pub mod device;
 pub mod dynamic;
+pub mod explain;
 pub mod firmware;
 pub mod forecast;
 pub mod group;

@@ -89,12 +89,14 @@ macro_rules! devices {
     };
 }
 
+pub(crate) use devices;
+
 pub(crate) fn status(code: i64) -> Result<DeviceStatus, StoreError> {
     DeviceStatus::from_code(code)
         .ok_or(StoreError::Corrupt { place: "device.status", detail: code.to_string() })
 }
 
-fn device(row: &Row<'_>) -> Result<Device, StoreError> {
+pub(crate) fn device(row: &Row<'_>) -> Result<Device, StoreError> {
     Ok(Device {
         no: DeviceNo(row.int(0)?),
         product: ProductNo(row.int(1)?),

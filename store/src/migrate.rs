@@ -34,6 +34,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(6, "0006_control_plane"),
     migration!(7, "0007_device_side"),
     migration!(8, "0008_task_history"),
+    migration!(9, "0009_explanations"),
 ];
 
 /// Brings the database to the newest schema, or refuses one that is newer than this binary.

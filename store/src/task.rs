@@ -97,7 +97,7 @@ fn task(row: &Row<'_>) -> Result<Task, StoreError> {
     })
 }
 
-fn listed(row: &Row<'_>) -> Result<ListedTask, StoreError> {
+pub(crate) fn listed(row: &Row<'_>) -> Result<ListedTask, StoreError> {
     Ok(ListedTask { task: task(row)?, device_name: row.text(18)?, iot_id: row.text(19)? })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::StoreError;
 use crate::tx::{Column, Hot, Tx};
-use crate::value::Value;
+use crate::value::{Row, Value};
 use updraft_core::history::{Line, What};
 use updraft_core::id::{JobNo, TaskNo};
 use updraft_core::page::Page;
@@ -58,6 +58,23 @@ const REFUSE: Hot = Hot {
     columns: &[Column::Int, Column::Int, Column::Text, Column::Text, Column::Int, Column::Int],
 };
 
+fn line(row: &Row<'_>) -> Result<Line, StoreError> {
+    let status = |at: usize| {
+        let code = row.int(at)?;
+        TaskStatus::from_code(code).ok_or_else(|| corrupt("task_history.status", code))
+    };
+    let what = row.int(4)?;
+    Ok(Line {
+        task: TaskNo { job: JobNo(row.int(0)?), ordinal: row.int(1)? },
+        revision: row.int(2)?,
+        at: Timestamp(row.int(3)?),
+        what: What::from_code(what).ok_or_else(|| corrupt("task_history.what", what))?,
+        from: status(5)?,
+        to: status(6)?,
+        detail: row.opt_text(7)?.unwrap_or_default(),
+    })
+}
+
 impl Tx<'_> {
     /// Adds lines, in the order in which they happened.
     pub fn task_history_add(&mut self, lines: &[Line]) -> Result<(), StoreError> {
@@ -111,23 +128,17 @@ impl Tx<'_> {
             "SELECT job, ordinal, revision, at, what, from_status, to_status, detail FROM task_history
              WHERE job = ?1 AND ordinal = ?2 ORDER BY id LIMIT ?3 OFFSET ?4",
             &[task.job.0.into(), task.ordinal.into(), page.size().into(), page.skip().into()],
-            |row| {
-                let status = |at: usize| {
-                    let code = row.int(at)?;
-                    let corrupt = || corrupt("task_history.status", code);
-                    TaskStatus::from_code(code).ok_or_else(corrupt)
-                };
-                let what = row.int(4)?;
-                Ok(Line {
-                    task: TaskNo { job: JobNo(row.int(0)?), ordinal: row.int(1)? },
-                    revision: row.int(2)?,
-                    at: Timestamp(row.int(3)?),
-                    what: What::from_code(what).ok_or_else(|| corrupt("task_history.what", what))?,
-                    from: status(5)?,
-                    to: status(6)?,
-                    detail: row.opt_text(7)?.unwrap_or_default(),
-                })
-            },
+            line,
+        )
+    }
+
+    /// The last line of a task's history.
+    pub fn task_history_last(&mut self, task: TaskNo) -> Result<Option<Line>, StoreError> {
+        self.query_one(
+            "SELECT job, ordinal, revision, at, what, from_status, to_status, detail FROM task_history
+             WHERE job = ?1 AND ordinal = ?2 ORDER BY id DESC LIMIT 1",
+            &[task.job.0.into(), task.ordinal.into()],
+            line,
         )
     }
 
@@ -157,6 +168,7 @@ impl Tx<'_> {
                COALESCE((SELECT at FROM task_history ORDER BY id LIMIT 1), ?1) < ?1
                OR COALESCE((SELECT MAX(id) FROM task_history), 0) - COALESCE((SELECT MIN(id) FROM task_history), 0) >= ?2
                OR EXISTS (SELECT 1 FROM task_refusal WHERE last_at < ?1)
+               OR EXISTS (SELECT 1 FROM device_refusal WHERE last_at < ?1)
              THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END",
             &[older_than.0.into(), max.into()],
             |row| row.flag(0),
@@ -164,7 +176,7 @@ impl Tx<'_> {
         Ok(found.unwrap_or_default())
     }
 
-    /// Forgets at most `chunk` lines, and as many refusals: those older than `older_than`, and the oldest of more than
+    /// Forgets at most `chunk` lines, and as many refusals of tasks and of devices: those older than `older_than`, and the oldest of more than
     /// `max`. Answers how many.
     pub fn task_history_trim(
         &mut self,
@@ -183,7 +195,12 @@ impl Tx<'_> {
                SELECT job, ordinal, event, why FROM task_refusal WHERE last_at < ?1 ORDER BY last_at LIMIT ?2)",
             &[older_than.0.into(), chunk.into()],
         )?;
-        Ok(lines + refusals)
+        let of_devices = self.exec(
+            "DELETE FROM device_refusal WHERE (device, event, why) IN (
+               SELECT device, event, why FROM device_refusal WHERE last_at < ?1 ORDER BY last_at LIMIT ?2)",
+            &[older_than.0.into(), chunk.into()],
+        )?;
+        Ok(lines + refusals + of_devices)
     }
 }
 

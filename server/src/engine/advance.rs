@@ -7,7 +7,7 @@
 mod effects;
 mod turn;
 
-pub use effects::Effects;
+pub use effects::{Effects, Unmatched};
 
 use crate::app::App;
 use crate::device::link::{Asked, Downlink, Package};
@@ -24,6 +24,10 @@ use updraft_core::task::{Event, PushNeed, Refused, Step, Task, TaskStatus, push_
 use updraft_core::time::Timestamp;
 use updraft_store::{Firmware, Job, StoreError, Tx};
 
+/// Why nothing comes of what a device says that has nothing to do.
+const NO_TASK: &str = "the device has no task";
+/// Why nothing comes of what a device says about another module.
+const NO_TASK_OF_MODULE: &str = "the device has tasks, but none for this module";
 /// How soon a task is looked at again that waits for the end of a cancellation.
 const HOLD_MS: i64 = 1_000;
 
@@ -287,6 +291,11 @@ impl<'a, 'tx> Door<'a, 'tx> {
             .into_iter()
             .filter(|no| self.status(*no).is_some_and(TaskStatus::is_open))
             .collect();
+        if open.is_empty() {
+            // Of a device with nothing to do that is how things are; of another one it is worth a note.
+            let remember = !self.open_of(device).is_empty();
+            self.in_vain(device, &Event::Pull, module, remember);
+        }
         let mut package = None;
         for no in open {
             if package.is_none() && self.apply(no, &Event::Pull)? {
@@ -299,6 +308,17 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let downlink = Downlink::PullReply { asked: asked.clone(), package };
         self.effects.downlinks.push((device, downlink));
         Ok(())
+    }
+
+    /// Notes that a device said something that belongs to none of its tasks.
+    pub fn in_vain(&mut self, device: DeviceNo, event: &Event<'_>, module: &str, remember: bool) {
+        let why = if !self.open_of(device).is_empty() { NO_TASK_OF_MODULE } else { NO_TASK };
+        self.note(Unmatched { device, event: event.name(), why, module: module.to_owned(), remember });
+    }
+
+    /// Notes that what a device said comes to nothing.
+    pub fn note(&mut self, said: Unmatched) {
+        self.effects.unmatched.push(said);
     }
 
     fn package(&mut self, no: TaskNo) -> Option<(i64, Arc<Package>, DeviceNo)> {
@@ -356,6 +376,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
         self.tx.counts_add(&counts)?;
         self.tx.task_history_add(&self.lines)?;
         self.tx.task_refusals_add(&self.effects.refusals(self.now))?;
+        self.tx.device_refusals_add(&self.effects.device_refusals(self.now))?;
         for batch in self.batches.values().filter(|batch| batch.pace_changed) {
             self.tx.job_pace_set(batch.job.no, batch.job.pace)?;
         }

@@ -13,7 +13,7 @@ use crate::device::link::{
 };
 use crate::device::register;
 use crate::engine;
-use crate::engine::advance::{Door, Effects};
+use crate::engine::advance::{Door, Effects, Unmatched};
 use crate::files::block;
 use crate::files::pace::Pace;
 use std::collections::{BTreeMap, BTreeSet};
@@ -271,6 +271,9 @@ pub async fn visit(app: &Arc<App>, device: DeviceNo, ip: String) -> Result<(), S
         .await
 }
 
+/// Devices, modules and the versions that they run.
+type Reports = Vec<(DeviceNo, String, String)>;
+
 /// Takes what devices did that may be connected. A login can race with the end of its device, or of its place behind a
 /// gateway: the database decides, here, and who comes too late is sent away. Their `Offline` counts, if they were ever
 /// online.
@@ -323,7 +326,7 @@ fn decide_allowed(
     presence(tx, events, now)?;
     // `default` beside as many as a product may have.
     let modules_max = app.config.module_max.saturating_add(1).max(MODULES_PER_DEVICE_MAX);
-    let reports = reports(tx, events, modules_max)?;
+    let (reports, surplus) = reports(tx, events, modules_max)?;
     tx.versions_put(&reports, now)?;
     let reporting: Vec<DeviceNo> = reports.iter().map(|(device, ..)| *device).collect();
     let noted = tx.reviews_add_for_policies(&reporting)?;
@@ -342,6 +345,7 @@ fn decide_allowed(
     devices.dedup();
     let mut door = Door::open(tx, app, now);
     door.load_devices(&devices)?;
+    surplus.into_iter().for_each(|said| door.note(said));
     for happened in events {
         one(&mut door, happened)?;
     }
@@ -374,13 +378,13 @@ fn presence(tx: &mut Tx<'_>, events: &[Happened], now: Timestamp) -> Result<(), 
     tx.reviews_add_for_groups(DeviceChange::Status, &changed)
 }
 
-/// The version reports to remember. A device may invent only so many module names.
+/// The version reports to remember, and those that are not: a device may invent only so many module names.
 fn reports(
     tx: &mut Tx<'_>,
     events: &[Happened],
     modules_max: i64,
-) -> Result<Vec<(DeviceNo, String, String)>, StoreError> {
-    let mut reports = Vec::new();
+) -> Result<(Reports, Vec<Unmatched>), StoreError> {
+    let (mut reports, mut surplus) = (Vec::new(), Vec::new());
     let mut new_modules: BTreeSet<(DeviceNo, &str)> = BTreeSet::new();
     for Happened { device, event } in events {
         let DeviceEvent::Report { module, version } = event else { continue };
@@ -389,13 +393,19 @@ fn reports(
             let new = new_modules.range((*device, "")..).take_while(|(of, _)| of == device).count();
             if tx.version_count(*device)? + new as i64 > modules_max {
                 new_modules.remove(&(*device, module.as_str()));
-                tracing::debug!(device = device.0, module, "a version report was refused: too many modules");
+                surplus.push(Unmatched {
+                    device: *device,
+                    event: Event::Version(version).name(),
+                    why: "the device has reported as many modules as it may",
+                    module: module.clone(),
+                    remember: true,
+                });
                 continue;
             }
         }
         reports.push((*device, module.clone(), version.clone()));
     }
-    Ok(reports)
+    Ok((reports, surplus))
 }
 
 fn one(door: &mut Door<'_, '_>, happened: &Happened) -> Result<(), StoreError> {
@@ -428,9 +438,7 @@ fn about_current(
     event: &Event<'_>,
 ) -> Result<(), StoreError> {
     let Some(task) = current(door, device, module) else {
-        let why = "the device has no task";
-        metrics::counter!("updraft_task_events_refused_total", "event" => event.name(), "why" => why)
-            .increment(1);
+        door.in_vain(device, event, module, true);
         return Ok(());
     };
     door.apply(task, event).map(|_| ())

@@ -6,10 +6,25 @@ use std::collections::BTreeMap;
 use updraft_core::id::{DeviceNo, TaskNo};
 use updraft_core::task::Refused;
 use updraft_core::time::Timestamp;
-use updraft_store::Refusals;
+use updraft_store::{DeviceRefusals, Refusals};
 
 /// Refusals that are remembered as told.
 const REFUSALS_REMEMBERED: usize = 10_000;
+
+/// Something that a device said and that belongs to no task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmatched {
+    /// Who said it.
+    pub device: DeviceNo,
+    /// What it said, as events are called.
+    pub event: &'static str,
+    /// Why nothing came of it.
+    pub why: &'static str,
+    /// The module that it was about.
+    pub module: String,
+    /// Whether that is remembered of the device: not if it is how things are for most devices at most times.
+    pub remember: bool,
+}
 
 /// What is to be done after the commit.
 #[derive(Debug, Default)]
@@ -24,6 +39,8 @@ pub struct Effects {
     pub logged_out: Vec<DeviceNo>,
     /// Events that a task's state forbade.
     pub refused: Vec<(TaskNo, Refused)>,
+    /// What devices said that belongs to no task.
+    pub unmatched: Vec<Unmatched>,
     /// Whether the engine has something new to look at.
     pub wake: bool,
 }
@@ -36,6 +53,7 @@ impl Effects {
         self.kicked.extend(other.kicked);
         self.logged_out.extend(other.logged_out);
         self.refused.extend(other.refused);
+        self.unmatched.extend(other.unmatched);
         self.wake |= other.wake;
     }
 
@@ -68,8 +86,32 @@ impl Effects {
         counts.into_iter().map(row).collect()
     }
 
+    /// What devices said in vain, each kind of a device once.
+    pub fn device_refusals(&self, now: Timestamp) -> Vec<DeviceRefusals> {
+        let mut kinds: BTreeMap<(DeviceNo, &str, &str), DeviceRefusals> = BTreeMap::new();
+        for said in self.unmatched.iter().filter(|said| said.remember) {
+            let Unmatched { device, event, why, .. } = *said;
+            let row = kinds.entry((device, event, why)).or_insert_with(|| DeviceRefusals {
+                device,
+                event: event.to_owned(),
+                why: why.to_owned(),
+                module: String::new(),
+                count: 0,
+                first_at: now,
+                last_at: now,
+            });
+            row.count += 1;
+            row.module.clone_from(&said.module);
+        }
+        kinds.into_values().collect()
+    }
+
     /// Counts refusals, and logs each kind once per task: a fleet that repeats itself must not fill the log.
     pub fn report(&self, app: &App) {
+        for said in &self.unmatched {
+            metrics::counter!("updraft_task_events_refused_total", "event" => said.event, "why" => said.why)
+                .increment(1);
+        }
         for (task, refused) in &self.refused {
             metrics::counter!("updraft_task_events_refused_total", "event" => refused.event, "why" => refused.why)
                 .increment(1);

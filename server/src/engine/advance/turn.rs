@@ -68,7 +68,7 @@ impl Door<'_, '_> {
         terms::turn_ms(&self.app.config)
     }
 
-    fn open_of(&self, device: DeviceNo) -> Vec<&Task> {
+    pub(super) fn open_of(&self, device: DeviceNo) -> Vec<&Task> {
         let open = |no: &TaskNo| self.task(*no).filter(|task| task.status.is_open());
         self.by_device.get(&device).into_iter().flatten().filter_map(open).collect()
     }
