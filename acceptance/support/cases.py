@@ -727,6 +727,18 @@ def _(world):
     return PAGE | {"TaskId": task}
 
 
+@case(
+    "ExplainOTATask",
+    NO_PRODUCT,
+    NO_DEVICE,
+    NO_JOB,
+    empty=("Data.Refusals.DeviceRefusal[]", "Data.Batches.BatchExplanation[].Refusals.TaskRefusal[]"),
+)
+def _(world):
+    job, _, identity = world.new_job(need_confirm=True)
+    return names(identity) | {"JobId": job}
+
+
 @case("ListOTAUnfinishedTaskByDevice", NO_PRODUCT, NO_DEVICE, ({"TaskStatus": "FAILED"}, "iot.ota.InvalidTaskStatus"))
 def _(world):
     world.job  # noqa: B018

@@ -4,8 +4,8 @@ mod cli;
 
 use clap::{ArgMatches, Command};
 use cli::{
-    account, api, audit, backup, browse, complain, completions, doctor, is_closed_pipe, job, plan, ram, run,
-    say,
+    account, api, audit, backup, browse, complain, completions, doctor, explain, is_closed_pipe, job, plan,
+    ram, run, say,
 };
 use std::process::ExitCode;
 use updraft_server::config::documentation;
@@ -50,6 +50,7 @@ fn command_line() -> Command {
         .subcommand(job::job_command())
         .subcommand(job::task_command())
         .subcommand(plan::command())
+        .subcommand(explain::command())
         .subcommand(audit::command())
         .subcommand(api::command())
         .subcommand(completions::command())
@@ -70,6 +71,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
         Some(("firmware", args)) => browse::run_firmware(args),
         Some(("job", args)) => job::run_job(args),
         Some(("task", args)) => job::run_task(args),
+        Some(("explain", args)) => explain::run(args),
         Some(("audit", args)) => audit::run(args),
         Some(("completions", args)) => {
             let whole = command_line().mut_subcommand("api", |_| api::command_with_names());

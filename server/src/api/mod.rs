@@ -143,6 +143,7 @@ pub const OPERATIONS: &[&Operation] = &[
     &job::cancel_ota_strategy_by_job::OPERATION,
     &task::list_ota_task_by_job::OPERATION,
     &task::list_ota_task_history::OPERATION,
+    &task::explain_ota_task::OPERATION,
     &task::list_ota_unfinished_task_by_device::OPERATION,
     &task::confirm_ota_task::OPERATION,
     &task::reupgrade_ota_task::OPERATION,

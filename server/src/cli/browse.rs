@@ -177,7 +177,8 @@ fn show_device(beside: &Beside, args: &ArgMatches) -> anyhow::Result<()> {
     show(&row, args.get_flag("json"))
 }
 
-fn find_product(tx: &mut Tx<'_>, key: &str) -> anyhow::Result<BrowsedProduct> {
+/// The product of this key, whoever's.
+pub fn find_product(tx: &mut Tx<'_>, key: &str) -> anyhow::Result<BrowsedProduct> {
     let filter = BrowseFilter { product_key: Some(key.to_owned()), ..BrowseFilter::default() };
     tx.browse_products(&filter, 0, 1)?.pop().with_context(|| format!("there is no product {key}"))
 }

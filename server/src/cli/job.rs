@@ -3,7 +3,7 @@
 use crate::cli::browse::{opt_utc, place_fields, positional};
 use crate::cli::out::{Row, show};
 use crate::cli::page::{self, place_args};
-use crate::cli::{Beside, admin, history, need, now, owned, say, switch, text, text_arg, watch};
+use crate::cli::{Beside, admin, explain, history, need, now, owned, say, switch, text, text_arg, watch};
 use anyhow::{Context as _, ensure};
 use clap::{ArgMatches, Command};
 use serde_json::json;
@@ -110,7 +110,9 @@ pub fn run_task(args: &ArgMatches) -> anyhow::Result<()> {
             let found = find_task(tx, &id)?;
             found.with_context(|| format!("there is no task {id}"))
         })?;
-        return show(&task_row(&job, &task), args.get_flag("json"));
+        let mut row = task_row(&job, &task);
+        row.extend(explain::fields(&beside, need(args, "id")?)?);
+        return show(&row, args.get_flag("json"));
     }
     if name == "history" {
         return history::show(&beside, need(args, "id")?, args.get_flag("json"));

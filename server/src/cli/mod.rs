@@ -10,6 +10,7 @@ pub mod backup;
 pub mod browse;
 pub mod completions;
 pub mod doctor;
+pub mod explain;
 pub mod history;
 pub mod job;
 pub mod out;

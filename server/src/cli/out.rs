@@ -113,7 +113,7 @@ fn cells(row: &Row, form: Form) -> Vec<String> {
 }
 
 /// A text that cannot steer the terminal: devices and callers wrote it.
-fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.is_empty() { "-".to_owned() } else { text }
 }

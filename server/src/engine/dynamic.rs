@@ -14,9 +14,11 @@ use updraft_core::time::Timestamp;
 use updraft_store::{Candidate, Firmware, Job, StoreError, Tx};
 
 /// A running dynamic batch.
-struct Rule {
-    job: Job,
-    firmware: Firmware,
+pub struct Rule {
+    /// The batch.
+    pub job: Job,
+    /// Its package.
+    pub firmware: Firmware,
 }
 
 impl Rule {
@@ -69,7 +71,7 @@ pub fn take_in(
 }
 
 /// The running dynamic batches of a product, newest first.
-fn rules(tx: &mut Tx<'_>, product: ProductNo) -> Result<Vec<Rule>, StoreError> {
+pub fn rules(tx: &mut Tx<'_>, product: ProductNo) -> Result<Vec<Rule>, StoreError> {
     let jobs = tx.policies_of_product(product)?;
     let packages: BTreeSet<_> = jobs.iter().map(|job| job.firmware).collect();
     let packages = tx.firmwares_load(&packages.into_iter().collect::<Vec<_>>())?;

@@ -8,6 +8,7 @@ pub mod advance;
 mod applies;
 pub mod dynamic;
 pub mod expand;
+pub mod explain;
 pub mod gateway;
 pub mod groups;
 pub mod ingest;

@@ -195,6 +195,15 @@ const REFUSALS: &[Refusals] = &[
         ],
     ),
     (
+        "ExplainOTATask",
+        &[
+            ("DeviceName", "unknown", "iot.device.NotExistedDevice"),
+            ("IotId", "unknown", "iot.device.NotExistedDevice"),
+            ("JobId", "unknown", "iot.ota.JobNotFound"),
+            ("ProductKey", "a1Unknown00", "iot.prod.NotExistedProduct"),
+        ],
+    ),
+    (
         "CancelOTATaskByJob",
         &[
             ("CancelInProgressTask", "perhaps", "InvalidCancelInProgressTask"),

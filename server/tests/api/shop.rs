@@ -197,6 +197,10 @@ impl<'a> Shop<'a> {
             "CancelOTATaskByJob" => pairs(&[("JobId", &job), ("CancelQueuedTask", "true")]),
             "ConfirmOTATask" => pairs(&[("TaskId.1", &self.task(&job).await)]),
             "ListOTATaskHistory" => pairs(&[("TaskId", &self.task(&job).await)]),
+            "ExplainOTATask" => {
+                let device = [("ProductKey", self.product_key.as_str()), ("DeviceName", device)];
+                [pairs(&device), pairs(&[("JobId", &job)])].concat()
+            }
             "ReupgradeOTATask" => {
                 let cancel = [("JobId", job.as_str()), ("CancelQueuedTask", "true")];
                 self.server.ok("CancelOTATaskByJob", &cancel).await;

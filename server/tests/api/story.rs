@@ -323,6 +323,14 @@ async fn batch(story: &mut Story, key: &str, package: &str, device: &str) {
     // Before it was told there is nothing that could have failed.
     story.device(device, failure.clone()).await;
     story.device(device, DeviceEvent::Pull { module: "default".to_owned(), asked: asked() }).await;
+    let progress = |module: &str| {
+        let (module, desc) = (module.to_owned(), String::new());
+        DeviceEvent::Progress { module, percent: 10, desc }
+    };
+    // Of a module without a task.
+    story.device(device, progress("radio")).await;
+    story.device(device, progress("default")).await;
+    story.call("ExplainOTATask", &[("IotId", device), ("JobId", &batch)]).await;
     story.device(device, failure).await;
     let failed = story.call("ListOTATaskByJob", &[("JobId", &batch), ("TaskStatus", "FAILED")]).await;
     let failed = failed.text("Data/SimpleOTATaskInfo/TaskId").to_owned();

@@ -3,7 +3,7 @@
 use crate::api::answer::{Node, Object};
 use crate::api::error::{ApiError, Code};
 use crate::api::params::Params;
-use crate::api::task::ids;
+use crate::api::task::{explain_ota_task::refusal, ids};
 use crate::api::{Call, Operation, page};
 use updraft_core::history::Line;
 use updraft_core::limits::TASK_PAGE_SIZE_MAX;
@@ -85,16 +85,5 @@ fn event(line: &Line) -> Node {
             .text("FromStatus", line.from.name())
             .text("ToStatus", line.to.name())
             .text("Detail", &line.detail),
-    )
-}
-
-fn refusal(refused: &Refusals) -> Node {
-    Node::Object(
-        Object::new()
-            .text("Event", &refused.event)
-            .text("Reason", &refused.why)
-            .int("Count", refused.count)
-            .utc("UtcFirst", refused.first_at)
-            .utc("UtcLast", refused.last_at),
     )
 }
