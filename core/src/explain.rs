@@ -113,13 +113,19 @@ impl Check {
 
     /// In a sentence.
     pub fn text(&self, at: impl Fn(Timestamp) -> String) -> String {
-        let (seen, wanted) = (self.seen.render(&at), self.wanted.render(&at));
+        let (seen, wanted) = (sentence(&self.seen.render(&at)), self.wanted.render(&at));
         match self.holds {
-            Holds::Yes => format!("{seen}: as wanted."),
+            Holds::Yes => format!("{seen}."),
             Holds::No => format!("{seen}; wanted: {wanted}."),
-            Holds::NotAsked => format!("{seen}; it was not asked whether it is as wanted: {wanted}."),
+            Holds::NotAsked => format!("{seen}; not asked whether it is as wanted: {wanted}."),
         }
     }
+}
+
+/// A text that begins a sentence.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| format!("{}{}", first.to_uppercase(), letters.as_str())).unwrap_or_default()
 }
 
 /// How things stand between the device and the batch.
@@ -339,6 +345,11 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    /// What is to be said first, in a sentence.
+    pub fn sentence(&self, at: impl Fn(Timestamp) -> String) -> String {
+        format!("{}.", sentence(&self.summary.render(at)))
+    }
+
     /// Of a device whose task of a dynamic batch has ended: what there is to say of the next one.
     #[must_use]
     pub fn then(mut self, next: Self) -> Self {

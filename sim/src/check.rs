@@ -248,7 +248,8 @@ impl Checker {
             // A round that chooses the devices of a share serves others meanwhile, and may replace what it just pushed;
             // `may_be_written` looks whether that is taken back.
             let replaced = after.status == TaskStatus::Canceled && after.revision > revision;
-            let fits = after.status >= TaskStatus::Notified && after.status != TaskStatus::Canceled || replaced;
+            let fits =
+                after.status >= TaskStatus::Notified && after.status != TaskStatus::Canceled || replaced;
             ensure(fits, || format!("task {no} was {what} and is {:?}", after.status))?;
             let of =
                 shot.jobs.iter().find(|of| of.job.no == no.job).ok_or_else(|| wrong("without a batch"))?;

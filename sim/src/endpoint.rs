@@ -274,7 +274,9 @@ impl World {
         self.note("a group of messages is not taken".to_owned());
         self.ingest_later(engine::FAILED_MS);
         for Delivery { conn: no, events, answer } in group {
-            if events.is_empty() && let Some(answer) = answer {
+            if events.is_empty()
+                && let Some(answer) = answer
+            {
                 self.send_down(no, answer);
                 continue;
             }

@@ -49,12 +49,14 @@ impl World {
     /// Now and then somebody takes a device from behind its gateway, or puts it behind another one, on the server
     /// only; the gateway that it is behind takes it back at its next login.
     pub(crate) fn move_some(&mut self) -> Result<(), Violation> {
-        let behind: Vec<usize> = (0..self.nodes.len()).filter(|node| self.is_moved_by_operators(*node)).collect();
+        let behind: Vec<usize> =
+            (0..self.nodes.len()).filter(|node| self.is_moved_by_operators(*node)).collect();
         if behind.is_empty() || !self.gating.percent(MOVE_PERCENT) {
             return Ok(());
         }
         let node = self.gating.pick(&behind);
-        let (key, name) = (self.products[self.nodes[node].product].key.clone(), self.nodes[node].name.clone());
+        let (key, name) =
+            (self.products[self.nodes[node].product].key.clone(), self.nodes[node].name.clone());
         let gateways: Vec<usize> = behind.iter().filter_map(|node| self.nodes[*node].behind).collect();
         let gateway = self.gating.pick(&gateways);
         let params = if self.gating.percent(50) {
@@ -137,7 +139,10 @@ impl World {
         let device = self.nodes[node].no;
         let (barred, gateway) = (self.barred.contains(&device), self.nodes[self.conns[&wire].node].no);
         ensure(!barred, || format!("{} may not log in and is let in", self.nodes[node].name))?;
-        let owner = Owner { product_key: &self.products[self.nodes[node].product].key, device_name: &self.nodes[node].name };
+        let owner = Owner {
+            product_key: &self.products[self.nodes[node].product].key,
+            device_name: &self.nodes[node].name,
+        };
         let Some(running) = &self.server.running else { return Ok(()) };
         let (session, taken_over) = running.link.insert(device, no, owner, true);
         running.link.log_in_behind(device);

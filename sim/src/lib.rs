@@ -7,7 +7,8 @@
 //!
 //! Reading order: `world` (the queue), `server` (the process that may die), `net`, `devices` and
 //! `endpoint` (both ends of a connection), `gateways` (connections that carry others), `operator`, `rules`, `packages`,
-//! `groups` and `lives` (API calls), `nature` (what kind of world it is), `faults` and `storage`, `check`, `shot`, `takeover` and `turns` (after every step), `quiet` (at the end); `story` for written scenarios.
+//! `groups` and `lives` (API calls), `nature` (what kind of world it is), `faults` and `storage`, `check`, `shot`,
+//! `takeover` and `turns` (after every step), `quiet` and `explained` (at the end); `story` for written scenarios.
 //!
 //! Replay a failure: `cargo xtask sim <seed>`.
 
@@ -18,6 +19,7 @@ mod check;
 mod clock;
 mod devices;
 mod endpoint;
+mod explained;
 mod faults;
 mod gateways;
 mod groups;
@@ -46,8 +48,8 @@ pub use crate::stats::{Of, Stats};
 
 use crate::chance::Chance;
 use crate::faults::{FaultPlan, Rates};
-use crate::nature::Nature;
 use crate::machine::Machine;
+use crate::nature::Nature;
 use crate::world::{Event, START, World};
 use std::fmt;
 use std::panic::AssertUnwindSafe;

@@ -90,8 +90,12 @@ impl World {
         let config = DeviceConfig { timing, ..original.device.config().clone() };
         original.device = Device::new(config.clone());
         let seed = config.seed + 1_000;
-        let mut twin =
-            Node::new(original.name.clone(), original.product, original.no, DeviceConfig { behaviour, seed, ..config });
+        let mut twin = Node::new(
+            original.name.clone(),
+            original.product,
+            original.no,
+            DeviceConfig { behaviour, seed, ..config },
+        );
         twin.twin = true;
         self.nodes.push(twin);
         let twin = self.nodes.len() - 1;

@@ -1,6 +1,7 @@
 //! Once nothing goes wrong any more: everything that can end must end, and the API must tell the truth.
 
 use crate::api::{Answer, pairs};
+use crate::explained::Foretold;
 use crate::faults::Rates;
 use crate::invariant::Invariant;
 use crate::operator::text;
@@ -39,10 +40,15 @@ impl World {
         for node in &mut self.nodes {
             node.away_until = self.now;
         }
+        let mut foretold = Foretold::default();
         // Deadlines of before come later by as much as the clock was set back since.
         let within = WITHIN_MINUTES + self.set_back_ms / MINUTE_MS;
         for minute in 0..within {
             if minute % RECONNECT_MINUTES == 0 {
+                if minute > 0 {
+                    self.explanations_hold(&mut foretold)?;
+                }
+                // Again and again: a server that is down hears nothing.
                 self.enable_all()?;
                 self.free_the_stranded();
                 self.reconnect(minute <= RECONNECT_ALL_MINUTES);
@@ -52,6 +58,7 @@ impl World {
                 break;
             }
         }
+        self.explanations_hold(&mut foretold)?;
         let late = self.unfinished();
         self.stats.looked(Invariant::Ends, self.checker.tasks().count());
         ensure(late.is_empty(), || format!("these tasks do not end: {}", late.join("; ")))?;

@@ -148,7 +148,9 @@ impl Server {
         death: Option<Death>,
         work: impl FnOnce(&Running) -> F,
     ) -> Result<Worked<T>, Violation> {
-        let Some(running) = &self.running else { return Ok(Worked { value: None, died: true, failed: false }) };
+        let Some(running) = &self.running else {
+            return Ok(Worked { value: None, died: true, failed: false });
+        };
         match death {
             Some(Death::BeforeEffects | Death::AfterCommit) => running.link.deafen(true),
             Some(Death::AtClock(after)) => self.clock.light(Some(after)),

@@ -282,10 +282,13 @@ impl World {
         let trouble = self.server.storage.trouble;
         let worked = self.server.work(death, work)?;
         if worked.failed && !self.server.storage.lasting {
-            self.note(format!("the storage fails: {}", match trouble {
-                Some(Trouble::Commit { .. }) => "a commit is refused",
-                _ => "it is interrupted",
-            }));
+            self.note(format!(
+                "the storage fails: {}",
+                match trouble {
+                    Some(Trouble::Commit { .. }) => "a commit is refused",
+                    _ => "it is interrupted",
+                }
+            ));
         }
         Ok(worked)
     }
@@ -305,7 +308,8 @@ impl World {
         self.barred = shot.barred.iter().map(|(device, _)| *device).collect();
         self.deleted =
             shot.barred.iter().filter(|(_, deleted)| *deleted).map(|(device, _)| *device).collect();
-        let lines = self.checker.check(shot, &decided, self.server.clock.peek(), self.now, &mut self.stats)?;
+        let lines =
+            self.checker.check(shot, &decided, self.server.clock.peek(), self.now, &mut self.stats)?;
         for line in lines {
             self.note(line);
         }

@@ -63,8 +63,6 @@ pub struct Newcomer<'a> {
     pub condition: Condition,
     /// What it wants.
     pub demand: Demand<'a>,
-    /// Whether its next tasks are about to be cancelled.
-    pub unwanted: bool,
     /// Which devices it is for.
     pub selection: TargetSelection,
     /// How far its tasks are made.
@@ -165,8 +163,7 @@ fn judged(of: &Newcomer<'_>) -> Judged {
 
 fn judged_with(of: &Newcomer<'_>, version: Option<&str>, demand: &Demand<'_>) -> Judged {
     let standing: Vec<Standing<'_>> = of.standing.iter().map(|(_, standing)| *standing).collect();
-    let verdict = target::judge(&Candidate { version, standing: &standing }, demand);
-    target::unless_they_stay(verdict, of.job, of.unwanted, in_the_way(of).map(|(no, _)| no.job))
+    target::judge(&Candidate { version, standing: &standing }, demand)
 }
 
 fn in_the_way<'n>(of: &'n Newcomer<'_>) -> impl Iterator<Item = &'n (TaskNo, Standing<'n>)> {

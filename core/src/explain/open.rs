@@ -39,6 +39,7 @@ pub fn open(of: &OpenTask<'_>, named: impl Fn(TaskNo) -> String, now: Timestamp)
     let OpenTask { task, terms, device, .. } = *of;
     let holder = turn::holder(task, of.all, now, of.turn_ms);
     let (wait, next) = wait(of, holder, now);
+    let next = unless_over(task, terms, next);
     let entered = since(task, of.last);
     let since = match wait {
         // It waits for the device no longer than the device is away.
@@ -123,6 +124,15 @@ fn free(of: &OpenTask<'_>, holder: Option<Holder>, now: Timestamp) -> (Wait, Nex
             (Wait::Connection, at_finish(terms))
         }
         (None, None) => (Wait::Round, Next { what: Foreseen::Look, at: task.hold_until }),
+    }
+}
+
+/// What comes next, unless the batch's time is over before.
+fn unless_over(task: &Task, terms: &Terms<'_>, next: Next) -> Next {
+    let over = |finish: &Timestamp| next.at.is_some_and(|at| *finish <= at);
+    match terms.finish_at.filter(over) {
+        Some(finish) if task.status != TaskStatus::InProgress => Next::at(Foreseen::Cancel, finish),
+        _ => next,
     }
 }
 

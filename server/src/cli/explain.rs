@@ -10,7 +10,7 @@ use serde_json::json;
 use updraft_core::explain::Holds;
 use updraft_core::id::TaskNo;
 use updraft_server::api::answer::{Format, utc};
-use updraft_server::api::task::explain_ota_task::{data, next, sentence, summary};
+use updraft_server::api::task::explain_ota_task::{data, next, summary};
 use updraft_server::engine::explain::{Asked, OfBatch, OfDevice, View, deleted_of_job, explain};
 use updraft_store::{BrowsedTask, Job, Tx};
 
@@ -99,7 +99,7 @@ fn of_batch(of: &OfBatch) -> Vec<String> {
             firmware.dest_version,
             firmware.module,
             explanation.verdict.name(),
-            sentence(explanation)
+            explanation.sentence(utc)
         ),
         format!("  Next: {}", next(explanation)),
     ];

@@ -102,7 +102,9 @@ pub fn explain(
     let open: Vec<Task> = unfinished.iter().map(|open| open.task.clone()).collect();
     let standing: Vec<(TaskNo, Standing<'_>)> = unfinished
         .iter()
-        .map(|open| (open.task.no, Standing { module: &open.module, status: open.task.status }))
+        .map(|open| {
+            (open.task.no, Standing { job: open.task.no.job, module: &open.module, status: open.task.status })
+        })
         .collect();
     let named = |no: TaskNo| ids.get(&no.job).map(|id| task_id(id, no.ordinal)).unwrap_or_default();
     let mut batches = Vec::new();
@@ -291,7 +293,6 @@ impl Of<'_> {
             made_at: job.created_at,
             condition: terms::condition(job, firmware),
             demand: expand::demand(job, firmware),
-            unwanted: expand::is_unwanted(job),
             selection: job.target_selection,
             making: Making {
                 selecting: job.selecting,

@@ -73,7 +73,7 @@ pub fn data(found: &OfDevice) -> Object {
 pub fn summary(found: &OfDevice) -> String {
     match found.batches.as_slice() {
         [] => "The device has no open task, and no batch of its product runs: nothing updates it.".to_owned(),
-        [only] => sentence(&only.explanation),
+        [only] => only.explanation.sentence(utc),
         all => {
             let more = if found.more { " (there are more, which are not told)" } else { "" };
             let with =
@@ -81,13 +81,6 @@ pub fn summary(found: &OfDevice) -> String {
             format!("The device has open tasks of {with} of the {} batches told of{more}.", all.len())
         }
     }
-}
-
-/// An explanation's summary, as a sentence.
-pub fn sentence(explanation: &Explanation) -> String {
-    let said = explanation.summary.render(utc);
-    let mut letters = said.chars();
-    letters.next().map(|first| format!("{}{}.", first.to_uppercase(), letters.as_str())).unwrap_or_default()
 }
 
 /// What happens next, as a sentence.
@@ -113,7 +106,7 @@ fn batch(of: &OfBatch) -> Node {
             .opt_text("TaskStatus", task.as_ref().map(|task| task.status.name()))
             .int("TaskCount", of.tasks as i64)
             .text("Verdict", explanation.verdict.name())
-            .text("Summary", sentence(explanation))
+            .text("Summary", explanation.sentence(utc))
             .opt_text("WaitsFor", waiting.map(|waiting| waiting.wait.name()))
             .opt_utc("UtcWaitsSince", waiting.map(|waiting| waiting.since))
             .text("Next", explanation.next.what.name())
