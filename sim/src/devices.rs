@@ -109,6 +109,9 @@ impl World {
                     if let Some(conn) = self.conns.get_mut(&no) {
                         conn.client_up = false;
                     }
+                    for sub in self.carried(no) {
+                        self.client_gone(sub);
+                    }
                 }
             }
             Output::WakeAt(at) => {

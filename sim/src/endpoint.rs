@@ -207,7 +207,7 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, delivery: Delivery) {
+    pub(crate) fn deliver(&mut self, delivery: Delivery) {
         self.inbox.push_back(delivery);
         if !self.ingest_queued {
             // While one group is committed the next one gathers.

@@ -124,7 +124,7 @@ impl World {
         let node = self.conns[&no].node;
         let question = self.question(node, Kind::Login)?;
         let Ok(Ask::Login(entrants)) = question.ask else {
-            return Err(Violation(format!("a gateway's login of a device is refused: {question:?}")));
+            return Err(Violation("a gateway's login of a device is not understood".to_owned()));
         };
         let claims = entrants.into_iter().map(|entrant| entrant.claim).collect();
         let Some(found) = self.ask_as(wire, Request::Find(claims))? else {
@@ -188,7 +188,7 @@ impl World {
         })?;
         let question = self.question(node, Kind::TopoAdd)?;
         let Ok(Ask::Server(request)) = question.ask else {
-            return Err(Violation(format!("a gateway's question is refused: {question:?}")));
+            return Err(Violation("a gateway's question is not understood".to_owned()));
         };
         self.note(format!("{} adds {name}", self.nodes[self.conns[&wire].node].name));
         match self.ask_as(wire, request)? {
