@@ -8,6 +8,8 @@ import struct
 import subprocess
 import tempfile
 
+from .waiting import wait_for
+
 _SOURCE = pathlib.Path(__file__).with_name("world.c")
 
 
@@ -75,19 +77,22 @@ def small_disk(folder, mebibytes):
 @contextlib.contextmanager
 def squeezed(disk, kibibytes_left):
     """Of a disk of small_disk so much is left meanwhile, whatever its size was."""
-    size = os.statvfs(disk)
-    used = (size.f_blocks - size.f_bfree) * size.f_frsize // 1024
+    whole = os.statvfs(disk)
 
     def resize(kibibytes):
         subprocess.run(["mount", "-o", f"remount,size={kibibytes}k", str(disk)], check=True, capture_output=True)
 
-    # What is written meanwhile makes the first sizes too small to be taken.
-    for left in (kibibytes_left, kibibytes_left + 1024, kibibytes_left + 16 * 1024):
+    def squeeze():
+        now = os.statvfs(disk)
+        # Refused if more was written meanwhile.
         with contextlib.suppress(subprocess.CalledProcessError):
-            resize(max(used + left, 1))
-            break
+            resize(max((now.f_blocks - now.f_bfree) * now.f_frsize // 1024 + kibibytes_left, 1))
+            return True
+        return False
+
+    wait_for(squeeze, every=0.001)
     try:
         yield
     finally:
-        resize(size.f_blocks * size.f_frsize // 1024)
+        resize(whole.f_blocks * whole.f_frsize // 1024)
 

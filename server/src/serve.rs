@@ -79,7 +79,7 @@ impl Server {
     /// Starts a server. Returns when it serves.
     pub async fn start(mut config: Config, metrics: Option<PrometheusHandle>) -> anyhow::Result<Self> {
         config.data_dir = setup::data_dir(&config)?;
-        setup::writable(&config.data_dir)?;
+        setup::writable(&config)?;
         let lock = setup::lock(&config.data_dir)?;
         let looked = config.clone();
         tokio::task::spawn_blocking(move || setup::look_before_start(&looked, LOOK_AT_DATABASE)).await??;

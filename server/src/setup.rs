@@ -60,8 +60,20 @@ pub fn is_locked(data_dir: &Path) -> bool {
         .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
-/// Refuses a disk that takes no writes: before anything is opened, and in words that name it.
-pub fn writable(folder: &Path) -> anyhow::Result<()> {
+/// Refuses disks of data folder and database that take no writes: before anything is opened, and in words that name
+/// them.
+pub fn writable(config: &Config) -> anyhow::Result<()> {
+    try_writing(&config.data_dir)?;
+    match config.database()? {
+        Location::Sqlite(path) => match path.parent() {
+            Some(folder) if folder != config.data_dir && folder.is_dir() => try_writing(folder),
+            _ => Ok(()),
+        },
+        Location::Postgres(_) | Location::Inline => Ok(()),
+    }
+}
+
+fn try_writing(folder: &Path) -> anyhow::Result<()> {
     // The file never has a name, so nothing is left behind.
     let tried = tempfile::tempfile_in(folder).and_then(|mut file| {
         file.write_all(&[0; PROBE_BYTES])?;
