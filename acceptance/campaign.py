@@ -130,7 +130,7 @@ class Campaign:
         """Makes some other trouble, or none; its name."""
         if not self.episodes or (not self.trouble_in_every_round and self.rng.random() < 0.5):
             return None
-        episode = self.rng.choice(self.episodes)
+        episode = episodes.drawn(self)
         episode(self)
         self.trouble[episode.__doc__] += 1
         return episode.__doc__

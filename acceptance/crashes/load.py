@@ -181,7 +181,7 @@ class Operator:
                 with self.ledger.lock:
                     self.ledger.lost += 1
                 self.stopped.wait(0.1)
-            self.stopped.wait(self.rng.uniform(0, 0.05))
+            self.stopped.wait(self.rng.uniform(0, 0.15))
 
     def _some(self, known):
         """One of the newest, if there is one."""
