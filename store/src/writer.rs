@@ -248,11 +248,11 @@ impl Work {
             }
             let hurt = match (vital.damage(), &mut database) {
                 // Found while these waited.
-                (Some(damage), _) if !self.despite_damage => fail_all(&mut group, damage),
+                (Some(damage), _) if !self.despite_damage => Some(fail_all(&mut group, damage)),
                 (_, Some(open)) => run_group(open, self.begin, &mut group),
                 (_, none) => match connect() {
                     Ok(open) => run_group(none.insert(open), self.begin, &mut group),
-                    Err(error) => fail_all(&mut group, error),
+                    Err(error) => Some(fail_all(&mut group, error)),
                 },
             };
             // Before anybody is answered: who was refused may look why.
@@ -266,9 +266,11 @@ impl Work {
     }
 }
 
-fn fail_all(group: &mut [Box<dyn Job>], error: StoreError) -> Option<StoreError> {
-    group.iter_mut().for_each(|job| job.fail(error.clone()));
-    Some(error)
+fn fail_all(group: &mut [Box<dyn Job>], error: StoreError) -> StoreError {
+    for job in group {
+        job.fail(error.clone());
+    }
+    error
 }
 
 /// Runs a group in one transaction; if the world takes it back, each member alone. Answers what the world
@@ -285,7 +287,7 @@ pub(crate) fn run_group(
     // It may be open, gone, or unusable; whichever, nothing of it stays.
     let _ = database.batch("ROLLBACK");
     if let StoreError::Damaged(_) = error {
-        return fail_all(group, error);
+        return Some(fail_all(group, error));
     }
     tracing::debug!(%error, members = group.len(), "a group of writes was taken back; each runs alone");
     let mut worst = None;

@@ -141,13 +141,11 @@ fn dollars(sql: &str) -> String {
 pub(crate) fn error(error: postgres::Error) -> StoreError {
     let text = describe(&error);
     match error.code().map(postgres::error::SqlState::code) {
-        None => StoreError::Unavailable(text),
         Some("53100") => StoreError::Full(text),
         Some("XX001" | "XX002") => StoreError::Damaged(text),
-        // Writes are switched off for now, as on a standby.
-        Some("25006") => StoreError::Unavailable(text),
         // Connection lost, too many of them, operator shut the server down, its disk failed, serialization or
-        // deadlock: try again.
+        // deadlock, or writes are switched off, as on a standby: try again.
+        None | Some("25006") => StoreError::Unavailable(text),
         Some(code) if ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
             StoreError::Unavailable(text)
         }
