@@ -363,15 +363,14 @@ fn closed() -> StoreError {
 fn inline() -> Result<Database, StoreError> {
     static FIRST: Mutex<Option<rusqlite::Connection>> = Mutex::new(None);
     let mut first = FIRST.lock();
-    let made = match first.take() {
-        Some(made) => made,
-        None => {
-            let mut database = Database::Sqlite(sqlite::open_memory()?);
-            prepare(&mut database)?;
-            match database {
-                Database::Sqlite(made) => made,
-                Database::Postgres(_) => return Err(closed()),
-            }
+    let made = if let Some(made) = first.take() {
+        made
+    } else {
+        let mut database = Database::Sqlite(sqlite::open_memory()?);
+        prepare(&mut database)?;
+        match database {
+            Database::Sqlite(made) => made,
+            Database::Postgres(_) => return Err(closed()),
         }
     };
     let mut conn = sqlite::open_memory()?;
