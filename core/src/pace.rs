@@ -85,6 +85,12 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_is_usable_from_its_time_on_for_the_grace() {
+        let usable = |now| is_usable(Timestamp(10), Timestamp(now));
+        assert!(!usable(9) && usable(10) && usable(10 + SLOT_GRACE_MS) && !usable(11 + SLOT_GRACE_MS));
+    }
+
+    #[test]
     fn unused_time_is_not_saved_up() {
         let mut pace = Pace::default();
         pace.reserve(10, Timestamp(0));
