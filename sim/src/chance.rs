@@ -8,13 +8,21 @@ pub(crate) struct Chance(u64);
 impl Chance {
     /// The child of a seed for a purpose.
     pub(crate) fn new(seed: u64, purpose: &str) -> Self {
-        // FNV-1a keeps purposes apart.
-        let name = purpose.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        let mut chance = Self(seed ^ name);
+        let mut chance = Self(seed ^ Self::key(purpose));
         chance.next();
         chance
+    }
+
+    /// A number for a name: FNV-1a keeps names apart.
+    pub(crate) fn key(name: &str) -> u64 {
+        name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+
+    /// A generator of its own, from the next number.
+    pub(crate) fn child(&mut self) -> Self {
+        Self(self.next())
     }
 
     /// The next number.

@@ -20,6 +20,12 @@ use updraft_store::{Firmware, Job};
 /// Tasks of ended batches are looked at again each so many rounds only: it is they that must not change.
 const THOROUGH_EVERY: u64 = 16;
 
+#[cfg(test)]
+thread_local! {
+    /// Whether no task may ever fail: a wrong check, to try what is done about a broken world.
+    pub(crate) static PLANTED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 /// The memory of the checks.
 #[derive(Default)]
 pub(crate) struct Checker {
@@ -212,6 +218,13 @@ impl Checker {
             self.open_tasks_get_along()?;
         }
         self.asked.clear();
+        #[cfg(test)]
+        {
+            let failed = self.tasks.values().find(|task| task.status == TaskStatus::Failed);
+            ensure(!PLANTED.get() || failed.is_none(), || {
+                format!("task {:?} failed", failed.map(|task| task.no))
+            })?;
+        }
         Ok(lines)
     }
 

@@ -41,6 +41,17 @@ impl Rates {
             broken_downloads: rate(10),
         }
     }
+
+    /// One of the four, by number.
+    pub(crate) fn rate(&mut self, number: u32) -> Option<&mut usize> {
+        match number {
+            1 => Some(&mut self.late),
+            2 => Some(&mut self.doubled),
+            3 => Some(&mut self.lost_wakes),
+            4 => Some(&mut self.broken_downloads),
+            _ => None,
+        }
+    }
 }
 
 /// Something that breaks.
@@ -126,6 +137,9 @@ impl World {
             return;
         }
         self.break_next();
+        if self.is_left_out() {
+            return;
+        }
         let node = self.faults.below(self.nodes.len());
         match fault {
             Fault::Cut => self.cut_somewhere(),

@@ -27,6 +27,7 @@ mod invariant;
 mod link;
 mod lives;
 mod machine;
+mod mask;
 mod nature;
 mod net;
 mod operator;
@@ -35,6 +36,7 @@ mod quiet;
 mod rules;
 mod server;
 mod shot;
+mod shrink;
 mod stats;
 mod storage;
 pub mod story;
@@ -44,11 +46,14 @@ mod turns;
 mod world;
 
 pub use crate::campaign::Campaign;
+pub use crate::mask::{Mask, NoMask};
+pub use crate::shrink::{Effort, Shrunk, shrink};
 pub use crate::stats::{Of, Stats};
 
 use crate::chance::Chance;
 use crate::faults::{FaultPlan, Rates};
 use crate::machine::Machine;
+use crate::mask::Happening;
 use crate::nature::Nature;
 use crate::world::{Event, START, World};
 use std::fmt;
@@ -134,14 +139,23 @@ pub struct Failure {
     pub at_step: u64,
     /// What was wrong.
     pub violation: Violation,
-    /// The last lines of its transcript.
+    /// What was left out of it.
+    pub without: Mask,
+    /// What could be left out, too.
+    pub(crate) had: Vec<Happening>,
+    /// Lines of its transcript.
+    pub lines: u64,
+    /// The last of them, or all.
     pub tail: String,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let more =
+        let mut more =
             if self.steps == STEPS_DEFAULT { String::new() } else { format!(" --steps {}", self.steps) };
+        if !self.without.is_empty() {
+            more += &format!(" --without {}", self.without);
+        }
         write!(
             f,
             "{}\nseed {}, step {}: {}\nreplay: cargo xtask sim {}{more}",
@@ -157,17 +171,39 @@ pub fn run(seed: u64, steps: u64) -> Result<Report, Box<Failure>> {
 
 /// Like [`run`]; with `keep_all` the transcript, also a failure's, is whole instead of its last lines.
 pub fn run_kept(seed: u64, steps: u64, keep_all: bool) -> Result<(Report, String), Box<Failure>> {
-    let failure = |at_step, violation, tail| Box::new(Failure { seed, steps, at_step, violation, tail });
+    run_without(seed, steps, &Mask::default(), keep_all)
+}
+
+/// Like [`run_kept`], without some of what would happen.
+pub fn run_without(
+    seed: u64,
+    steps: u64,
+    without: &Mask,
+    keep_all: bool,
+) -> Result<(Report, String), Box<Failure>> {
     // Small chunks, so that the server also dies in the middle of making or cancelling a batch's tasks.
     let chunk_rows = Chance::new(seed, "chunk").pick(&[1, 2, 3, 7, 2_000]);
-    let mut world =
-        World::new(seed, chunk_rows, keep_all).map_err(|violation| failure(0, violation, String::new()))?;
+    let made = World::new(seed, chunk_rows, without.clone(), keep_all);
+    let without = without.clone();
+    let failed = |world: Option<&World>, violation| {
+        Box::new(Failure {
+            seed,
+            steps,
+            at_step: world.map_or(0, |world| world.steps),
+            violation,
+            without: without.clone(),
+            had: world.map(|world| world.happenings.had()).unwrap_or_default(),
+            lines: world.map_or(0, |world| world.transcript.lines()),
+            tail: world.map(|world| world.transcript.text()).unwrap_or_default(),
+        })
+    };
+    let mut world = made.map_err(|violation| failed(None, violation))?;
     let machine = Machine::default();
     let lived = tracing::dispatcher::with_default(&machine.dispatch(), || {
         std::panic::catch_unwind(AssertUnwindSafe(|| live(&mut world, seed, steps)))
             .unwrap_or_else(|_| Err(Violation("a panic, see above".to_owned())))
     });
-    lived.map_err(|violation| failure(world.steps, violation, world.transcript.text()))?;
+    lived.map_err(|violation| failed(Some(&world), violation))?;
     let ended = [TaskStatus::Succeeded, TaskStatus::Failed, TaskStatus::Canceled]
         .map(|status| world.checker.tasks().filter(|task| task.status == status).count());
     let mut stats = std::mem::take(&mut world.stats);
@@ -196,6 +232,7 @@ fn live(world: &mut World, seed: u64, steps: u64) -> Result<(), Violation> {
     world.populate()?;
     let mut chance = Chance::new(seed, "plan");
     world.rates = Rates::drawn(&mut chance);
+    world.spare_rates();
     world.plan = Some(FaultPlan::drawn(&mut chance));
     world.at(20 * SECOND_MS, Event::Act);
     world.begin_lives();

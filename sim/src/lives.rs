@@ -32,7 +32,7 @@ impl World {
         let node = self.lives.below(self.nodes.len());
         let (what, replace) = (self.lives.below(100), self.lives.percent(50));
         let no = self.nodes[node].no;
-        if self.server.running.is_none() || self.deleted.contains(&no) {
+        if self.is_left_out() || self.server.running.is_none() || self.deleted.contains(&no) {
             return Ok(());
         }
         match what {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use tracing::field::{Field, Visit};
 use tracing::{Dispatch, Event, Metadata, Subscriber, span};
+use updraft_core::task::TaskStatus;
 
 /// Where the door says it.
 const TARGET: &str = "updraft_server::engine::advance";
@@ -103,7 +104,8 @@ pub(crate) fn cells() -> BTreeSet<String> {
 
 /// The cell of a line such as `QUEUED       push                     -> NOTIFIED slot=none told=+0ms`.
 fn cell(line: &str) -> Option<String> {
-    let (status, rest) = line.split_once(' ').filter(|(status, _)| !status.is_empty() && *status != "#")?;
+    let (status, rest) =
+        line.split_once(' ').filter(|(status, _)| TaskStatus::from_name(status).is_some())?;
     let rest = rest.trim_start();
     let event = EVENTS.into_iter().find(|event| rest.starts_with(event))?;
     let outcome = if let Some((_, after)) = rest.split_once("-> ") {
@@ -136,7 +138,7 @@ mod tests {
     #[test]
     fn each_state_has_each_event() {
         let cells = cells();
-        for status in updraft_core::task::TaskStatus::ALL.map(|status| status.name()) {
+        for status in TaskStatus::ALL.map(TaskStatus::name) {
             for event in EVENTS {
                 let cell = format!("{status}: {event} ");
                 assert!(cells.iter().any(|found| found.starts_with(&cell)), "{cell}");

@@ -2,6 +2,7 @@
 
 use crate::api::{Answer, Pairs, pairs};
 use crate::devices::Node;
+use crate::mask::Kind;
 use crate::packages::{Draft, MODULE, Package, fit_module};
 use crate::server::answer;
 use crate::stats::Of;
@@ -166,12 +167,16 @@ impl World {
             self.make_product(&format!("product_{}", product + 1))?;
         }
         for number in 0..devices {
+            if self.next_is_left_out(Kind::Device) {
+                continue;
+            }
             let product = self.operator.below(products);
             let on_ms = self.operator.range(0, 90 * SECOND_MS);
             let plain = self.draw_behaviour();
             let behaviour = self.draw_oddity(plain);
             let draws: Vec<usize> = (0..3).map(|_| self.operator.below(100)).collect();
             self.make_device(product, &format!("device-{number:02}"), on_ms, |config| {
+                config.seed = number as u64;
                 config.behaviour = behaviour;
                 config.delivery = match draws[0] {
                     0..60 => Delivery::Auto,
@@ -185,6 +190,7 @@ impl World {
                 }
             })?;
         }
+        self.throw("beside the devices", 0);
         self.draw_twins();
         for product in 0..products {
             for version in ["2.0.0", "2.1.0", "3.0.0"].iter().take(2 + self.operator.below(2)) {
@@ -228,7 +234,7 @@ impl World {
         }
         let wait_ms = self.operator.range(SECOND_MS, 60 * SECOND_MS) * self.nature.slowness;
         self.at(wait_ms, Event::Act);
-        if self.server.running.is_none() {
+        if self.is_left_out() || self.server.running.is_none() {
             return Ok(());
         }
         self.shuffle_groups()?;

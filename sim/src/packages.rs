@@ -169,7 +169,7 @@ impl World {
         }
         let wait_ms = self.keeper.range(10 * SECOND_MS, 6 * MINUTE_MS) * self.nature.slowness;
         self.at(wait_ms, Event::Keep);
-        if self.server.running.is_none() {
+        if self.is_left_out() || self.server.running.is_none() {
             return Ok(());
         }
         let package = self.keeper.below(self.packages.len());

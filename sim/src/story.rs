@@ -1,6 +1,7 @@
 //! Written scenarios: a calm world, and somebody who says what happens.
 
 use crate::Violation;
+use crate::mask::Mask;
 use crate::packages::{Draft, MODULE};
 use crate::server::Death;
 use crate::world::World;
@@ -18,7 +19,7 @@ pub struct Story {
 impl Story {
     /// A server, one product, and a package of version 2.0.0 that `must_be_verified` or not.
     pub fn begin(must_be_verified: bool) -> Result<Self, Violation> {
-        let mut world = World::new(0, 2_000, true)?;
+        let mut world = World::new(0, 2_000, Mask::default(), true)?;
         world.make_product("lamp")?;
         let draft = Draft { verify: must_be_verified, method: "SHA256", ..Draft::new(0, "2.0.0") };
         world.make_package(draft)?;

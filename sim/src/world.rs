@@ -6,6 +6,7 @@ use crate::devices::{Image, Node};
 use crate::endpoint::Delivery;
 use crate::faults::{Fault, FaultPlan, Rates};
 use crate::invariant::Invariant;
+use crate::mask::{Happenings, Mask};
 use crate::nature::Nature;
 use crate::net::{Conn, ConnNo, Down, Up};
 use crate::operator::Product;
@@ -116,6 +117,7 @@ pub(crate) struct World {
     pub(crate) hands: Chance,
     pub(crate) oddities: Chance,
     pub(crate) gating: Chance,
+    pub(crate) happenings: Happenings,
     pub(crate) transcript: Transcript,
     pub(crate) stats: Stats,
     /// A violation found where none can be returned.
@@ -124,7 +126,7 @@ pub(crate) struct World {
 
 impl World {
     /// A calm world with a running server, and nothing else in it.
-    pub(crate) fn new(seed: u64, chunk_rows: u32, keep_all: bool) -> Result<Self, Violation> {
+    pub(crate) fn new(seed: u64, chunk_rows: u32, without: Mask, keep_all: bool) -> Result<Self, Violation> {
         let mut world = Self {
             now: START,
             queue: BTreeMap::new(),
@@ -166,6 +168,7 @@ impl World {
             hands: Chance::new(seed, "hands"),
             oddities: Chance::new(seed, "oddities"),
             gating: Chance::new(seed, "gateways"),
+            happenings: Happenings::new(seed, without),
             transcript: Transcript::new(START, keep_all),
             stats: Stats::default(),
             broken: None,
@@ -198,6 +201,7 @@ impl World {
         self.steps += 1;
         self.now = at;
         self.server.clock.set(at.plus_ms(self.clock_ahead_ms));
+        self.begin_event(&event);
         match event {
             Event::Tick(node, tick) => self.tick(node, tick),
             Event::Piece(node, download, piece) => self.piece(node, download, piece),
@@ -211,9 +215,12 @@ impl World {
             Event::Act => self.act()?,
             Event::Life => self.change_a_life()?,
             Event::Keep => self.keep()?,
+            Event::Regret(_) if self.is_left_out() => {}
             Event::Regret(job) => self.regret(job)?,
             Event::Break(fault) => {
-                self.stats.count(Of::Fault, fault.name());
+                if !self.is_left_out() {
+                    self.stats.count(Of::Fault, fault.name());
+                }
                 self.break_something(fault);
             }
             Event::Mend => self.mend_storage(),

@@ -1,12 +1,16 @@
 //! Worlds that must hold: a handful that once were interesting, and a range. More at night:
 //! `cargo xtask sim --seeds A..B`.
 
-use updraft_sim::{STEPS_DEFAULT, run};
+use std::time::Duration;
+use updraft_sim::{Effort, STEPS_DEFAULT, run, shrink};
+
+/// How long a broken world is made small before it is told.
+const EFFORT: Effort = Effort { tries: 100, time: Duration::from_secs(60) };
 
 fn holds(seeds: impl IntoIterator<Item = u64>) {
     for seed in seeds {
         if let Err(failure) = run(seed, STEPS_DEFAULT) {
-            panic!("{failure}");
+            panic!("{}", shrink(&failure, EFFORT, &mut |_, _| {}));
         }
     }
 }

@@ -13,7 +13,7 @@ fn main() -> anyhow::Result<()> {
         Some("fuzz") => run("updraft-fuzz", "the fuzzing failed"),
         Some("describe") => describe(),
         _ => anyhow::bail!(
-            "usage: cargo xtask tidy\n       cargo xtask describe\n       cargo xtask sim SEED | --seeds A..B [--steps N] [--transcript]\n       \
+            "usage: cargo xtask tidy\n       cargo xtask describe\n       cargo xtask sim SEED [--transcript] [--without LIST] | --seeds A..B [--jobs N] [--json FILE]\n       \
              cargo xtask fuzz [TARGET] [--seconds N] [--seed S] | TARGET --replay HEX"
         ),
     }
