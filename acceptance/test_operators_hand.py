@@ -67,6 +67,38 @@ def test_a_fleet_is_listed_shown_and_exported(world):
     assert [row["TaskId"] for row in as_json] == [row["TaskId"] for row in exported]
 
 
+def test_command_and_operation_explain_the_same(world):
+    server, product, devices, firmware, job = world
+    device = devices[0]
+
+    def asked(*names):
+        """What ExplainOTATask answers."""
+        answer = server.admin("api", "ExplainOTATask", *names, "--endpoint", f"http://{server.api}")
+        return json.loads(answer)["Data"]
+
+    for named, of_batch in ((("--job", job), (f"JobId={job}",)), ((), ())):
+        for form in (f"{product}/{device.name}", device.iot_id):
+            told = json.loads(server.admin("explain", "--device", form, *named, "--json"))
+            assert told == asked(f"IotId={device.iot_id}", *of_batch)
+        (batch,) = told["Batches"]["BatchExplanation"]
+        assert (batch["JobId"], batch["Verdict"], batch["WaitsFor"]) == (job, "WAITING", "CONNECTION")
+        (no,) = [check for check in batch["Checks"]["Check"] if check["Holds"] == "NO"]
+        assert (no["Name"], no["Seen"]) == ("CONNECTION", "the device has never connected")
+    said = server.admin("explain", "--device", device.iot_id, "--job", job)
+    assert f"Batch {job} to 2.0.0" in said and "  NO   CONNECTION" in said and "Nothing happens by itself." in said
+    task = json.loads(server.admin("task", "show", batch["TaskId"], "--json"))
+    assert (task["WaitsFor"], task["UtcWaitsSince"]) == (batch["WaitsFor"], batch["UtcWaitsSince"])
+
+    # A device that was registered after the batch was made.
+    late = Backend(server).devices(product, 1)[0]
+    (batch,) = json.loads(server.admin("explain", "--device", late.iot_id, "--json"))["Batches"]["BatchExplanation"]
+    assert (batch["Verdict"], batch["Next"]) == ("LEFT_OUT", "NOTHING") and "registered at" in batch["Summary"]
+    # A product without batches.
+    other = Backend(server)
+    lonely = other.devices(other.product(), 1)[0]
+    assert "nothing updates it" in server.admin("explain", "--device", lonely.iot_id)
+
+
 def test_long_lists_are_cut_and_exports_are_not(world):
     server, product, *_ = world
     cut = server.command("device", "list", "--product", product, "--limit", "2", "--json")
@@ -77,7 +109,7 @@ def test_long_lists_are_cut_and_exports_are_not(world):
 
 
 def test_what_is_not_there_is_said(world):
-    server, *_ = world
+    server, server_product, *_ = world
     for command in (
         ("product", "show", "a1none"),
         ("device", "show", "--iot-id", "none"),
@@ -88,6 +120,10 @@ def test_what_is_not_there_is_said(world):
         ("job", "watch", "none"),
         ("task", "list", "none"),
         ("task", "show", "none"),
+        ("explain", "--device", "a1none/none"),
+        ("explain", "--device", f"{server_product}/none"),
+        ("explain", "--device", "none"),
+        ("explain", "--device", "none", "--job", "none"),
     ):
         assert "there is no" in server.refuses(*command), command
 

@@ -299,7 +299,7 @@ mod tests {
             per_minute in 10_i64..10_000,
         ) {
             let past = past(&took);
-            let rollout = Rollout { online, per_minute, ..ROLLOUT };
+            let rollout = Rollout { per_minute, online, ..ROLLOUT };
             let (median, most) = rollout.pushes(&past).unwrap().end.unwrap();
             let slots = Slots::new(per_minute, START);
             // One by one: the share of the past that was as quick as each would have to be.

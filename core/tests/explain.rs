@@ -292,17 +292,22 @@ fn an_end_is_told_with_its_cause_and_whether_it_can_be_undone() {
 
 /// A device without a task of a static batch for all devices, whose tasks are made.
 fn stranger<'a>(device: &'a Seen<'a>, src_versions: &'a [String]) -> Newcomer<'a> {
-    let demand = Demand { src_versions, dest_version: "2.0", module: "default", conduct: Conduct::default() };
+    let demand = Demand {
+        job: JobNo(5),
+        src_versions,
+        dest_version: "2.0",
+        module: "default",
+        conduct: Conduct::default(),
+        unwanted: false,
+    };
     Newcomer {
         no: DeviceNo(7),
         device,
         product_key: "a1",
         wanted_product_key: "a1",
-        job: JobNo(5),
         made_at: BORN,
         condition: RUNS,
         demand,
-        unwanted: false,
         selection: TargetSelection::All,
         making: Making { selecting: false, done: true, after: DeviceNo(9), upto: DeviceNo(9) },
         chosen: None,
@@ -355,7 +360,7 @@ fn a_static_batch_says_why_it_has_no_task_for_a_device() {
 fn a_batch_whose_tasks_are_being_made_says_what_is_to_come() {
     let device = listens();
     let other = TaskNo { job: JobNo(6), ordinal: 3 };
-    let busy = [(other, Standing { module: "default", status: TaskStatus::InProgress })];
+    let busy = [(other, Standing { job: other.job, module: "default", status: TaskStatus::InProgress })];
     let making = Making { selecting: false, done: false, after: DeviceNo(6), upto: DeviceNo(9) };
     let ahead = Newcomer { making, ..stranger(&device, &[]) };
     let comes = told(&ahead);
@@ -426,7 +431,7 @@ fn a_dynamic_batch_says_why_it_does_not_take_a_device_in() {
     assert_eq!(first(&often), (Verdict::LeftOut, "AGAIN"));
     assert!(often.sentence(|_| String::new()).contains("10 tasks"));
     let other = TaskNo { job: JobNo(4), ordinal: 3 };
-    let standing = [(other, Standing { module: "radio", status: TaskStatus::Queued })];
+    let standing = [(other, Standing { job: other.job, module: "radio", status: TaskStatus::Queued })];
     let busy = told(&Newcomer { standing: &standing, ..ruled(&device, NowAndLater, &[]) });
     assert_eq!((first(&busy).1, shape(&busy).0), ("BUSY", Some((Wait::Free, BORN_MS))));
 }

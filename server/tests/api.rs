@@ -27,6 +27,8 @@ mod dynamic_groups;
 mod dynamic_register;
 #[path = "api/enumeration.rs"]
 mod enumeration;
+#[path = "api/explain.rs"]
+mod explain;
 #[path = "api/family/mod.rs"]
 mod family;
 #[path = "api/files.rs"]

@@ -5,7 +5,7 @@ use super::{
     version_check,
 };
 use crate::dynamic::{Earlier, Misfit, NotDue, Policy, not_due};
-use crate::id::{DeviceNo, JobNo, TaskNo};
+use crate::id::{DeviceNo, TaskNo};
 use crate::job::{DynamicMode, TargetSelection};
 use crate::limits::DYNAMIC_MATCHES_MAX;
 use crate::target::{self, Candidate, Demand, Standing, Verdict as Judged};
@@ -55,8 +55,6 @@ pub struct Newcomer<'a> {
     pub product_key: &'a str,
     /// The key of the batch's product.
     pub wanted_product_key: &'a str,
-    /// The batch.
-    pub job: JobNo,
     /// When it was made.
     pub made_at: Timestamp,
     /// What it is going through.

@@ -289,7 +289,6 @@ impl Of<'_> {
             device: &seen,
             product_key: &asked.product.product_key,
             wanted_product_key: key(job.product),
-            job: job.no,
             made_at: job.created_at,
             condition: terms::condition(job, firmware),
             demand: expand::demand(job, firmware),
