@@ -81,17 +81,9 @@ impl Server {
         config.data_dir = setup::data_dir(&config)?;
         setup::writable(&config)?;
         let lock = setup::lock(&config.data_dir)?;
-        let looked = config.clone();
-        tokio::task::spawn_blocking(move || setup::look_before_start(&looked, LOOK_AT_DATABASE)).await??;
         let clock = Arc::new(SystemClock);
         let random = Random::from_system().context("the operating system gives no randomness")?;
-        let location = config.database()?;
-        let (claim, store) = tokio::task::spawn_blocking(move || {
-            let claim = Claim::take(&location)?;
-            Ok::<_, StoreError>((claim, Store::open(&location)?))
-        })
-        .await?
-        .context("cannot open the database")?;
+        let (claim, store) = open_database(&config).await?;
         let master = setup::master_key(&config, &store, &random).await?;
         let root_key_file = setup::root_account(&config, &store, &master, &random, clock.now()).await?;
         let now = clock.now();
@@ -325,6 +317,18 @@ impl Server {
         })
         .await;
     }
+}
+
+/// Looks at the database, claims it and opens it.
+async fn open_database(config: &Config) -> anyhow::Result<(Claim, Store)> {
+    let (config, location) = (config.clone(), config.database()?);
+    let open = move || {
+        setup::look_before_start(&config, LOOK_AT_DATABASE)?;
+        let claim = Claim::take(&location)?;
+        let store = Store::open(&location)?;
+        anyhow::Ok((claim, store))
+    };
+    tokio::task::spawn_blocking(open).await?.context("cannot open the database")
 }
 
 async fn open_blobs(config: &Config, store: &Store) -> anyhow::Result<Blobs> {
