@@ -76,7 +76,7 @@ pub fn writable(config: &Config) -> anyhow::Result<()> {
 fn try_writing(folder: &Path) -> anyhow::Result<()> {
     // The file never has a name, so nothing is left behind.
     let tried = tempfile::tempfile_in(folder).and_then(|mut file| {
-        file.write_all(&[0; PROBE_BYTES])?;
+        file.write_all(&vec![0; PROBE_BYTES])?;
         file.sync_all()
     });
     let Err(error) = tried else { return Ok(()) };
