@@ -33,12 +33,12 @@ pub const OPERATION: Operation = Operation {
 const ANOTHER_MS: i64 = 1_000;
 
 /// An account's right to one plan at a time: one of a million devices keeps a processor busy for seconds.
-struct Turn<'a> {
+struct Planning<'a> {
     app: &'a App,
     account: AccountNo,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> Planning<'a> {
     fn take(app: &'a App, account: AccountNo) -> Result<Self, ApiError> {
         if app.planning.lock().insert(account) {
             return Ok(Self { app, account });
@@ -48,7 +48,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Planning<'_> {
     fn drop(&mut self) {
         self.app.planning.lock().remove(&self.account);
     }
@@ -61,7 +61,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let listed = batch.listed(app, instance).await?;
     let (asked, checker) = (Arc::clone(&batch), Arc::clone(app));
     let allowed = app.store.read(move |tx| asked.check(tx, &checker, instance)).await?;
-    let _turn = Turn::take(app, call.account)?;
+    let _planning = Planning::take(app, call.account)?;
     let (firmware, asked) = asked_of(&batch, allowed, listed);
     let looked_at = app.now();
     let tally = survey::tally(app, &asked).await?;
