@@ -90,12 +90,16 @@ def test_command_and_operation_explain_the_same(world):
     assert (task["WaitsFor"], task["UtcWaitsSince"]) == (batch["WaitsFor"], batch["UtcWaitsSince"])
 
     # A device that was registered after the batch was made.
-    late = Backend(server).devices(product, 1)[0]
+    backend = Backend(server)
+    product = backend.product()
+    backend.devices(product, 1)
+    job = backend.batch(product, backend.package(product))
+    wait_for(lambda: backend.task_page(job).total == 1)
+    (late,) = backend.devices(product, 1)
     (batch,) = json.loads(server.admin("explain", "--device", late.iot_id, "--json"))["Batches"]["BatchExplanation"]
     assert (batch["Verdict"], batch["Next"]) == ("LEFT_OUT", "NOTHING") and "registered at" in batch["Summary"]
     # A product without batches.
-    other = Backend(server)
-    lonely = other.devices(other.product(), 1)[0]
+    (lonely,) = backend.devices(backend.product(), 1)
     assert "nothing updates it" in server.admin("explain", "--device", lonely.iot_id)
 
 

@@ -229,7 +229,7 @@ impl Wait {
             Self::Consent => "the end user's consent (ConfirmOTATask)",
             Self::Cancellation => "its cancellation, which is being carried out",
             Self::OthersCancellation => "the end of a cancellation that does not reach it",
-            Self::Connection => "the device to connect and listen",
+            Self::Connection => "the device to connect and listen, or to ask",
             Self::Question => "the device to ask, since the batch pushes nothing (NeedPush)",
             Self::Turn => "its turn, which another task of the device has",
             Self::Slot => "its push slot (MaximumPerMinute)",

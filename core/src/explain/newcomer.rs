@@ -92,7 +92,8 @@ pub fn newcomer(of: &Newcomer<'_>, named: impl Fn(TaskNo) -> String) -> Explanat
         None => of_static(of, checks),
         Some(rule) => of_rule(of, &rule, checks),
     };
-    explanation.checks.push(of.device.connection());
+    // That is asked once there is a task.
+    explanation.checks.push(Check { holds: Holds::NotAsked, ..of.device.connection() });
     explanation
 }
 

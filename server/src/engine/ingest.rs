@@ -294,9 +294,35 @@ fn decide(tx: &mut Tx<'_>, app: &App, events: &[Happened], now: Timestamp) -> Re
     };
     let allowed: Vec<Happened> = events.iter().filter(allowed).cloned().collect();
     let mut effects = decide_allowed(tx, app, &allowed, now)?;
+    effects
+        .unmatched
+        .extend(events.iter().filter(|happened| barred.contains(&happened.device)).filter_map(unheard));
     effects.kicked.extend(barred);
     effects.logged_out.extend(strays.into_iter().map(|(device, _)| device));
     Ok(effects)
+}
+
+/// Something about an update that a device says which may not be connected.
+fn unheard(happened: &Happened) -> Option<Unmatched> {
+    let (event, module) = match &happened.event {
+        DeviceEvent::Report { module, version } => (Event::Version(version), module),
+        DeviceEvent::Progress { module, percent, desc } => {
+            (Event::Progress { percent: *percent, desc }, module)
+        }
+        DeviceEvent::Failure { module, step, desc } => (Event::Failure { step: *step, desc }, module),
+        DeviceEvent::Pull { module, .. } => (Event::Pull, module),
+        DeviceEvent::Online { .. }
+        | DeviceEvent::Through { .. }
+        | DeviceEvent::Listening
+        | DeviceEvent::Offline { .. } => return None,
+    };
+    Some(Unmatched {
+        device: happened.device,
+        event: event.name(),
+        why: "the device is disabled or deleted",
+        module: module.clone(),
+        remember: false,
+    })
 }
 
 /// The logins through gateways that the devices are not behind.

@@ -100,14 +100,16 @@ async fn a_push_goes_out_when_it_was_foretold() {
         server.device(device, DeviceEvent::Listening).await;
     }
     assert_eq!(pushed(&server), 1);
-    let now = told(&server, &devices[2], &job).await;
-    assert_eq!(shape(&now), ["WAITING", "SLOT", "PUSH", "SLOT"]);
-    let slot = text(&now, "/UtcNext");
-    for before in [1, 0_i64] {
-        let at = Timestamp(text_ms(&slot) - before);
-        server.clock.set(at);
+    for (device, before) in devices[1..].iter().zip(1..) {
+        let now = told(&server, device, &job).await;
+        assert_eq!(shape(&now), ["WAITING", "SLOT", "PUSH", "SLOT"]);
+        let slot = Timestamp(text_ms(&text(&now, "/UtcNext")));
+        server.clock.set(slot.plus_ms(-1));
         server.engine().await;
-        assert_eq!(pushed(&server), 3 - usize::from(before == 1), "{before} ms before");
+        assert_eq!(pushed(&server), before, "a millisecond before");
+        server.clock.set(slot);
+        server.engine().await;
+        assert_eq!(pushed(&server), before + 1, "at that moment");
     }
 }
 

@@ -14,6 +14,7 @@ mod device_count;
 mod device_life;
 mod device_tag;
 mod engine;
+mod explain;
 mod file;
 mod firmware;
 mod group;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         task::CASES,
         task_history::CASES,
         survey::CASES,
+        explain::CASES,
         value::CASES,
         writer::CASES,
         parity::CASES,
