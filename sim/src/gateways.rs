@@ -26,7 +26,7 @@ impl World {
         if !self.gating.percent(WORLDS_PERCENT) {
             return Ok(());
         }
-        let product = self.make_gateways_product("hub")?;
+        let product = self.make_gateways_product("gateways")?;
         let devices: Vec<usize> = (0..self.nodes.len()).filter(|node| !self.nodes[*node].twin).collect();
         for number in 1..=1 + self.gating.below(2) {
             let on_ms = self.gating.range(0, 60_000);

@@ -205,7 +205,7 @@ impl Story {
 
     /// Adds a gateway, and these devices are behind it.
     pub fn gateway(&mut self, name: &str, names: &[&str]) -> Result<(), Violation> {
-        let product = self.world.make_gateways_product(&format!("{name}_product"))?;
+        let product = self.world.make_gateways_product("gateways")?;
         let gateway = self.world.make_device(product, name, 0, |_| {})?;
         for node in self.nodes(names) {
             self.world.put_behind(node, gateway);

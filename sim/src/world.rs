@@ -326,7 +326,10 @@ impl World {
 
     /// Nothing was decided to be sent to a disabled or deleted device, and who is deleted has nothing to do.
     fn the_gone_are_left_alone(&self, decided: &[(DeviceNo, Downlink)]) -> Result<(), Violation> {
-        for (device, downlink) in decided {
+        // What became of those behind a disabled gateway waits in its session, if that is kept.
+        let of_updates =
+            |(_, downlink): &&(DeviceNo, Downlink)| !matches!(downlink, Downlink::Message { .. });
+        for (device, downlink) in decided.iter().filter(of_updates) {
             let barred = self.barred.contains(device);
             ensure(!barred, || format!("device {device} may not connect and is sent {downlink:?}"))?;
         }
