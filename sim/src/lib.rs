@@ -7,7 +7,7 @@
 //!
 //! Reading order: `world` (the queue), `server` (the process that may die), `net`, `devices` and
 //! `endpoint` (both ends of a connection), `gateways` (connections that carry others), `operator`, `rules`, `packages`,
-//! `groups` and `lives` (API calls), `nature` (what kind of world it is), `faults` and `storage`, `check`, `shot`,
+//! `groups`, `lives` and `ends` (API calls), `nature` (what kind of world it is), `faults` and `storage`, `check`, `shot`,
 //! `takeover` and `turns` (after every step), `quiet` and `explained` (at the end); `story` for written scenarios.
 //!
 //! Replay a failure: `cargo xtask sim <seed>`.
@@ -19,6 +19,7 @@ mod check;
 mod clock;
 mod devices;
 mod endpoint;
+mod ends;
 mod explained;
 mod faults;
 mod gateways;
@@ -229,6 +230,7 @@ pub fn run_without(
 
 fn live(world: &mut World, seed: u64, steps: u64) -> Result<(), Violation> {
     world.nature = Nature::drawn(&mut Chance::new(seed, "nature"));
+    world.draw_ends();
     world.populate()?;
     let mut chance = Chance::new(seed, "plan");
     world.rates = Rates::drawn(&mut chance);

@@ -24,8 +24,8 @@ pub(crate) struct Product {
 }
 
 impl World {
-    /// Calls an operation.
-    pub(crate) fn call(&mut self, action: &str, params: &Pairs) -> Result<Answer, Violation> {
+    /// Calls an operation once.
+    pub(crate) fn call_once(&mut self, action: &str, params: &Pairs) -> Result<Answer, Violation> {
         let answer = self.answer_of(action, params)?;
         let outcome = match &answer {
             Answer::Done(_) => "done",
@@ -239,6 +239,7 @@ impl World {
         }
         self.shuffle_groups()?;
         self.move_some()?;
+        self.end_something()?;
         let package = self.operator.below(self.packages.len());
         let jobs: Vec<JobNo> = self.checker.jobs().map(|job| job.no).collect();
         match self.operator.below(100) {
@@ -423,7 +424,12 @@ impl World {
         self.ask(action, params, &tasks)
     }
 
-    fn ask(&mut self, action: &str, mut params: Pairs, tasks: &[(TaskNo, String)]) -> Result<(), Violation> {
+    pub(crate) fn ask(
+        &mut self,
+        action: &str,
+        mut params: Pairs,
+        tasks: &[(TaskNo, String)],
+    ) -> Result<(), Violation> {
         let named = tasks.iter().zip(1..).map(|((_, id), n)| (format!("TaskId.{n}"), id.clone()));
         params.extend(named);
         let numbers: Vec<String> = tasks.iter().map(|(no, _)| no.to_string()).collect();

@@ -245,6 +245,14 @@ impl World {
             source: old.source.as_deref(),
             ..Draft::new(old.product, &old.version)
         };
+        if old.module == MODULE && self.ends {
+            // Somebody may have deleted the module meanwhile.
+            let key = self.products[old.product].key.clone();
+            self.call("CreateOTAModule", &pairs(&[("ProductKey", key.as_str()), ("ModuleName", MODULE)]))?;
+            if self.server.running.is_none() {
+                return Ok(());
+            }
+        }
         if let Some(made) = self.try_package(draft, &old.name)? {
             self.packages[package] = made;
         }

@@ -118,6 +118,10 @@ pub(crate) struct World {
     pub(crate) oddities: Chance,
     pub(crate) gating: Chance,
     pub(crate) happenings: Happenings,
+    /// Whether products and modules are deleted, and how often an answer of the API is lost, in percent.
+    pub(crate) ends: bool,
+    pub(crate) lost_answers: usize,
+    pub(crate) ending: Chance,
     pub(crate) transcript: Transcript,
     pub(crate) stats: Stats,
     /// A violation found where none can be returned.
@@ -169,6 +173,9 @@ impl World {
             oddities: Chance::new(seed, "oddities"),
             gating: Chance::new(seed, "gateways"),
             happenings: Happenings::new(seed, without),
+            ends: false,
+            lost_answers: 0,
+            ending: Chance::new(seed, "ends"),
             transcript: Transcript::new(START, keep_all),
             stats: Stats::default(),
             broken: None,
