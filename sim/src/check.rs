@@ -2,6 +2,10 @@
 //!
 //! The checker remembers every task and batch as it last saw them, so it knows not only states but moves.
 
+mod batches;
+mod moves;
+
+use self::batches::firmware_fits;
 use crate::invariant::Invariant;
 use crate::shot::{Camera, JobShot, Shelf, Shot};
 use crate::stats::Stats;
@@ -9,9 +13,7 @@ use crate::takeover;
 use crate::turns::Turns;
 use crate::{Violation, ensure};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use updraft_core::firmware::FirmwareStatus;
 use updraft_core::id::{DeviceNo, FirmwareNo, JobNo, TaskNo};
-use updraft_core::job::{Counts, JobStatus};
 use updraft_core::task::{Task, TaskStatus};
 use updraft_core::time::{MINUTE_MS, SECOND_MS, Timestamp};
 use updraft_server::device::link::{DeviceEvent, Downlink, Happened};
@@ -63,6 +65,18 @@ impl Checker {
     /// A batch.
     pub(crate) fn job(&self, no: JobNo) -> Option<&Job> {
         self.jobs.get(&no)
+    }
+
+    /// A batch's package.
+    pub(crate) fn firmware(&self, job: JobNo) -> Option<&Firmware> {
+        let job = self.jobs.get(&job)?;
+        self.shelf.firmwares.iter().find(|firmware| firmware.no == job.firmware)
+    }
+
+    /// The tasks that the last step brought into another state.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = &Task> {
+        let before = |task: &&Task| self.before.get(&task.no).is_some_and(|(was, _)| *was != task.status);
+        self.before.keys().filter_map(|no| self.tasks.get(no)).filter(before)
     }
 
     /// The batch with this id on the wire.
@@ -174,12 +188,15 @@ impl Checker {
         looked(Invariant::Counts, shot.jobs.iter().filter(|of| of.rows.is_some()).count());
         looked(Invariant::BatchEnds, shot.jobs.len());
         looked(Invariant::Forward, seen.len());
+        looked(Invariant::Timeouts, seen.len());
         for of in &shot.jobs {
             let gone = shot.firmware(of.job.no).is_some_and(|firmware| firmware.deleted_at.is_some());
             self.job_fits(of, gone, &seen)?;
         }
         for task in &shot.tasks {
-            lines.extend(self.task_moves_forward(task, sent.contains_key(&task.no))?);
+            let of = shot.jobs.iter().find(|of| of.job.no == task.no.job);
+            let of = of.ok_or_else(|| Violation(format!("task {} has no batch", task.no)))?;
+            lines.extend(self.task_moves_forward(task, &of.job, sent.contains_key(&task.no), now)?);
         }
         looked(Invariant::Pace, sent.len());
         self.pace_is_kept(&sent, &shot, truly)?;
@@ -289,111 +306,6 @@ impl Checker {
             *sent.entry(no).or_insert(push) |= push;
         }
         Ok(sent)
-    }
-
-    fn job_fits(&self, of: &JobShot, gone: bool, seen: &BTreeMap<TaskNo, &Task>) -> Result<(), Violation> {
-        let JobShot { job, kept, rows } = of;
-        let at = |why: String| format!("batch {}: {why}", job.no);
-        if let Some(marks) = rows {
-            let mut rows = Counts::default();
-            for mark in marks {
-                rows.add(mark.status, 1);
-            }
-            ensure(*kept == rows, || at(format!("kept counts {kept:?}, rows {rows:?}")))?;
-            let gapless = marks.iter().map(|mark| mark.ordinal).eq(1..=job.task_count);
-            ensure(gapless && rows.total() == job.task_count, || {
-                at(format!(
-                    "{} tasks counted, rows {rows:?}, ordinals with gaps: {}",
-                    job.task_count, !gapless
-                ))
-            })?;
-        }
-        if job.conduct.dynamic.is_some() {
-            return self.rule_fits(job, seen);
-        }
-        let over = job.expanded && kept.open() == 0;
-        ensure(job.status.is_ended() == over, || at(format!("{:?} with {kept:?}", job.status)))?;
-        let finished = job.end_at.is_some_and(|end| job.schedule.is_finished(end));
-        // Before any of its tasks was made only the end of its package can cancel it.
-        let some = kept.total() > 0 || gone && job.status == JobStatus::Canceled;
-        let all_canceled = !finished && some && kept.of(TaskStatus::Canceled) == kept.total();
-        let stopped = job.status.is_ended() || job.cancel.queued;
-        ensure(!gone || stopped, || at("goes on without its package".to_owned()))?;
-        let told = kept.of(TaskStatus::Notified) + kept.of(TaskStatus::InProgress);
-        ensure(job.status != JobStatus::Planned || told == 0, || at(format!("planned with {kept:?}")))?;
-        ensure(!over || (job.status == JobStatus::Canceled) == all_canceled, || {
-            at(format!("{:?} with {kept:?}", job.status))
-        })?;
-        ensure(job.end_at.is_some() == over, || at(format!("ends at {:?}", job.end_at)))?;
-        let was = self.jobs.get(&job.no);
-        let again = self.asked.iter().any(|task| task.job == job.no);
-        let revived = was.is_some_and(|was| was.status.is_ended() && was.status != job.status) && !again;
-        ensure(!revived, || at(format!("was ended, is {:?}", job.status)))?;
-        let shrank = was.is_some_and(|was| was.task_count > job.task_count || was.expanded && !job.expanded);
-        ensure(!shrank, || at("lost tasks".to_owned()))
-    }
-
-    /// A dynamic batch runs while its rule stands, whatever its tasks do, and gives a device ten tasks at most.
-    fn rule_fits(&self, job: &Job, seen: &BTreeMap<TaskNo, &Task>) -> Result<(), Violation> {
-        let at = |why: String| format!("batch {}: {why}", job.no);
-        let status = if job.policy { JobStatus::InProgress } else { JobStatus::Canceled };
-        ensure(job.status == status && job.end_at.is_none() == job.policy, || {
-            at(format!("is {:?}", job.status))
-        })?;
-        let range = TaskNo { job: job.no, ordinal: 0 }..=TaskNo { job: job.no, ordinal: i64::MAX };
-        let new = seen.range(range.clone()).map(|(_, task)| *task);
-        let born: Vec<&Task> = new.filter(|task| !self.tasks.contains_key(&task.no)).collect();
-        for task in &born {
-            let all = self.tasks.range(range.clone()).map(|(_, task)| task).chain(born.iter().copied());
-            let count = all.filter(|other| other.device == task.device).count();
-            ensure(count <= 10, || at(format!("device {} has {count} tasks", task.device)))?;
-            let fits = task.src_version.as_ref().is_some_and(|version| job.src_versions.contains(version));
-            let fits = fits || task.revision > 1;
-            ensure(fits, || at(format!("device {} runs {:?}", task.device, task.src_version)))?;
-        }
-        let was = self.jobs.get(&job.no);
-        ensure(was.is_none_or(|was| was.policy || !job.policy), || at("takes devices in again".to_owned()))?;
-        let grew = was.is_some_and(|was| !was.policy && was.task_count != job.task_count);
-        ensure(!grew, || at("takes devices in after its end".to_owned()))
-    }
-
-    fn task_moves_forward(&mut self, task: &Task, sent: bool) -> Result<Option<String>, Violation> {
-        let no = task.no;
-        let due = task.due_at().is_none()
-            || matches!(task.status, TaskStatus::Queued | TaskStatus::Notified | TaskStatus::InProgress);
-        ensure(due, || format!("task {no} is {:?} and has a deadline", task.status))?;
-        let Some(was) = self.tasks.get(&no) else {
-            let born = task.revision == 1
-                && matches!(task.status, TaskStatus::Confirm | TaskStatus::Queued | TaskStatus::Failed);
-            ensure(born || task.revision > 1, || format!("task {no} is born {:?}", task.status))?;
-            return Ok(Some(format!("task {no} is {:?}{}", task.status, why(task))));
-        };
-        if was == task {
-            return Ok(None);
-        }
-        ensure(task.revision > was.revision, || {
-            format!("task {no} changed within revision {}", was.revision)
-        })?;
-        let again = self.asked.contains(&no) && !was.status.is_open();
-        let may_leave = was.status.is_open() || again && was.status != TaskStatus::Succeeded;
-        ensure(may_leave, || format!("task {no} left {:?} for {:?}", was.status, task.status))?;
-        ensure(task.status >= was.status || again, || {
-            format!("task {no} went back from {:?} to {:?}", was.status, task.status)
-        })?;
-        let job = self.jobs.get(&no.job);
-        let limit = job.and_then(|job| job.retry).map_or(0, |retry| retry.count);
-        ensure(task.retries <= limit || job.is_none(), || {
-            format!("task {no} has {} retries of {limit}", task.retries)
-        })?;
-        ensure(task.device == was.device, || format!("task {no} changed its device"))?;
-        let told = matches!(task.status, TaskStatus::Notified | TaskStatus::InProgress);
-        ensure(was.status >= TaskStatus::Notified || !told || sent, || {
-            format!("task {no} went from {:?} to {:?} and nothing was sent", was.status, task.status)
-        })?;
-        let line = (was.status != task.status)
-            .then(|| format!("task {no}: {:?} -> {:?}{}", was.status, task.status, why(task)));
-        self.before.insert(no, (was.status, was.retries));
-        Ok(line)
     }
 
     /// In no minute more first pushes than the batch allows.
@@ -507,32 +419,4 @@ impl Checker {
             )
         })
     }
-}
-
-fn why(task: &Task) -> String {
-    if task.desc.is_empty() { String::new() } else { format!(" ({})", task.desc) }
-}
-
-/// A package's status is what its verification batch makes of it.
-fn firmware_fits(firmware: &Firmware, jobs: &[JobShot]) -> Result<(), Violation> {
-    let number = jobs.iter().filter(|of| of.job.firmware == firmware.no).count() as i64;
-    ensure(number == firmware.job_count, || {
-        format!("package {}: {} batches counted, {number} rows", firmware.no, firmware.job_count)
-    })?;
-    let of = jobs.iter().find(|of| Some(of.job.no) == firmware.verify_job);
-    let fits = match of {
-        None => matches!(firmware.status, FirmwareStatus::NoVerification | FirmwareStatus::Unverified),
-        // Told again here, not asked of core: a check that asks the same function finds nothing.
-        Some(of) if of.job.status.is_ended() => {
-            let all = of.kept.total() > 0 && of.kept.of(TaskStatus::Succeeded) == of.kept.total();
-            firmware.status == if all { FirmwareStatus::Verified } else { FirmwareStatus::VerifyFailed }
-        }
-        Some(_) => firmware.status == FirmwareStatus::Verifying,
-    };
-    ensure(fits, || {
-        format!(
-            "package {} is {:?}, its verification {:?}",
-            firmware.no, firmware.status, firmware.verify_job
-        )
-    })
 }

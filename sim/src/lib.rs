@@ -13,6 +13,7 @@
 //! Replay a failure: `cargo xtask sim <seed>`.
 
 mod api;
+mod asks;
 mod campaign;
 mod chance;
 mod check;
@@ -24,6 +25,7 @@ mod explained;
 mod faults;
 mod gateways;
 mod groups;
+mod history;
 mod invariant;
 mod link;
 mod lives;
@@ -32,6 +34,7 @@ mod mask;
 mod nature;
 mod net;
 mod operator;
+mod owns;
 mod packages;
 mod quiet;
 mod rules;
@@ -53,7 +56,6 @@ pub use crate::stats::{Of, Stats};
 
 use crate::chance::Chance;
 use crate::faults::{FaultPlan, Rates};
-use crate::machine::Machine;
 use crate::mask::Happening;
 use crate::nature::Nature;
 use crate::world::{Event, START, World};
@@ -199,7 +201,7 @@ pub fn run_without(
         })
     };
     let mut world = made.map_err(|violation| failed(None, violation))?;
-    let machine = Machine::default();
+    let machine = world.machine.clone();
     let lived = tracing::dispatcher::with_default(&machine.dispatch(), || {
         std::panic::catch_unwind(AssertUnwindSafe(|| live(&mut world, seed, steps)))
             .unwrap_or_else(|_| Err(Violation("a panic, see above".to_owned())))

@@ -45,6 +45,18 @@ impl Machine {
         Dispatch::new(self.clone())
     }
 
+    /// How often each event was refused for each reason.
+    pub(crate) fn refused(&self) -> BTreeMap<String, u64> {
+        let mut refused: BTreeMap<String, u64> = BTreeMap::new();
+        for (cell, n) in self.0.lock().iter() {
+            if let Some((_, event)) = cell.split_once(": ").filter(|(_, event)| event.contains(" refused: "))
+            {
+                *refused.entry(event.to_owned()).or_default() += n;
+            }
+        }
+        refused
+    }
+
     /// Adds what was heard.
     pub(crate) fn tell(&self, stats: &mut Stats) {
         for (cell, n) in std::mem::take(&mut *self.0.lock()) {

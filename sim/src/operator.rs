@@ -2,6 +2,7 @@
 
 use crate::api::{Answer, Pairs, pairs};
 use crate::devices::Node;
+use crate::invariant::Invariant;
 use crate::mask::Kind;
 use crate::packages::{Draft, MODULE, Package, fit_module};
 use crate::server::answer;
@@ -9,7 +10,7 @@ use crate::stats::Of;
 use crate::world::{Event, World};
 use crate::{Violation, ensure};
 use serde_json::Value;
-use updraft_core::id::{JobNo, TaskNo, task_id};
+use updraft_core::id::{JobNo, ProductNo};
 use updraft_core::task::{Task, TaskStatus};
 use updraft_core::time::{MINUTE_MS, SECOND_MS, Timestamp};
 use updraft_fleet::{Behaviour, Delivery, DeviceConfig, Identity, Qos};
@@ -20,6 +21,8 @@ const JOBS_MAX: usize = 20;
 
 /// A product.
 pub(crate) struct Product {
+    /// Its row on the server.
+    pub(crate) no: ProductNo,
     pub(crate) key: String,
 }
 
@@ -70,7 +73,11 @@ impl World {
 
     fn make_product_of(&mut self, name: &str, node_type: &str) -> Result<usize, Violation> {
         let body = self.must("CreateProduct", &[("ProductName", name), ("NodeType", node_type)])?;
-        self.products.push(Product { key: text(&body["ProductKey"]) });
+        let (instance, key) = (self.server.instance, text(&body["ProductKey"]));
+        let wanted = key.clone();
+        let found = self.server.read(move |tx| tx.product_find(instance, &wanted))?;
+        let no = found.map(|product| product.no).ok_or_else(|| Violation(format!("{name} is not there")))?;
+        self.products.push(Product { no, key });
         Ok(self.products.len() - 1)
     }
 
@@ -154,8 +161,23 @@ impl World {
         self.note(format!("operator: cancels batch {job}: {}", flags.join(" ")));
         match self.call("CancelOTATaskByJob", &params)? {
             Answer::Refused(code) => Err(Violation(format!("a cancellation was refused: {code}"))),
-            Answer::Done(_) | Answer::Lost => Ok(()),
+            Answer::Done(_) => self.is_cancelled(job, flags),
+            Answer::Lost => Ok(()),
         }
+    }
+
+    /// What was told to be cancelled is, or is about to be.
+    fn is_cancelled(&mut self, job: JobNo, flags: &[&str]) -> Result<(), Violation> {
+        self.stats.looked(Invariant::Answered, 1);
+        let reached = |task: &&Task| match task.status {
+            TaskStatus::Notified => flags.contains(&"CancelNotifiedTask"),
+            TaskStatus::InProgress => flags.contains(&"CancelInProgressTask"),
+            _ => false,
+        };
+        let cancel = self.checker.job(job).map(|job| job.cancel).unwrap_or_default();
+        let left = self.checker.tasks().filter(|task| task.no.job == job).filter(reached);
+        let left = left.filter(|task| !cancel.reaches(task.status)).map(|task| task.no).next();
+        ensure(left.is_none(), || format!("task {left:?} was told to be cancelled and goes on"))
     }
 
     /// Products, devices and packages of a drawn scenario.
@@ -381,72 +403,6 @@ impl World {
         let finish = self.operator.percent(20).then(|| from.plus_ms(self.operator.range(61, 90) * MINUTE_MS));
         let text = |at: Option<Timestamp>| at.map(|at| at.0.to_string());
         (text(start), text(finish))
-    }
-
-    /// Up to three tasks of one batch that stand like this, with their ids.
-    fn some_tasks(&mut self, like: fn(&Task) -> bool) -> Option<(String, Vec<(TaskNo, String)>)> {
-        let found: Vec<TaskNo> = self.checker.tasks().filter(|task| like(task)).map(|task| task.no).collect();
-        if found.is_empty() {
-            return None;
-        }
-        let job = self.operator.pick(&found).job;
-        let id = self.checker.job(job)?.job_id.clone();
-        let of: Vec<TaskNo> = found.into_iter().filter(|no| no.job == job).collect();
-        let some = self.operator.some(3, of.len());
-        let named = some.into_iter().map(|at| (of[at], task_id(&id, of[at].ordinal))).collect();
-        Some((id, named))
-    }
-
-    /// Confirms tasks that wait for it, and tries it on others.
-    fn confirm_some(&mut self) -> Result<(), Violation> {
-        let any = self.operator.percent(10);
-        let like: fn(&Task) -> bool = if any { |_| true } else { |task| task.status == TaskStatus::Confirm };
-        let Some((_, tasks)) = self.some_tasks(like) else { return Ok(()) };
-        self.ask("ConfirmOTATask", Vec::new(), &tasks)
-    }
-
-    /// Puts ended tasks back in line, and tries it on others.
-    fn reupgrade_some(&mut self) -> Result<(), Violation> {
-        let any = self.operator.percent(10);
-        let ended: fn(&Task) -> bool =
-            |task| matches!(task.status, TaskStatus::Failed | TaskStatus::Canceled);
-        let Some((id, tasks)) = self.some_tasks(if any { |_| true } else { ended }) else { return Ok(()) };
-        self.ask("ReupgradeOTATask", pairs(&[("JobId", &id)]), &tasks)
-    }
-
-    /// Confirms or puts back in line what these devices have in a batch.
-    pub(crate) fn ask_for(&mut self, action: &str, job: JobNo, names: &[&str]) -> Result<(), Violation> {
-        let id = self.checker.job(job).map(|job| job.job_id.clone()).unwrap_or_default();
-        let named = |no| self.nodes.iter().any(|node| node.no == no && names.contains(&node.name.as_str()));
-        let of = self.checker.tasks().filter(|task| task.no.job == job && named(task.device));
-        let tasks: Vec<(TaskNo, String)> = of.map(|task| (task.no, task_id(&id, task.no.ordinal))).collect();
-        let params = if action == "ReupgradeOTATask" { pairs(&[("JobId", &id)]) } else { Vec::new() };
-        self.ask(action, params, &tasks)
-    }
-
-    pub(crate) fn ask(
-        &mut self,
-        action: &str,
-        mut params: Pairs,
-        tasks: &[(TaskNo, String)],
-    ) -> Result<(), Violation> {
-        let named = tasks.iter().zip(1..).map(|((_, id), n)| (format!("TaskId.{n}"), id.clone()));
-        params.extend(named);
-        let numbers: Vec<String> = tasks.iter().map(|(no, _)| no.to_string()).collect();
-        self.note(format!("operator: {action} {}", numbers.join(" ")));
-        self.checker.expect(tasks.iter().map(|(no, _)| *no));
-        match self.call(action, &params)? {
-            // A package may have failed its verification after it was rolled out, or be gone.
-            Answer::Refused(code) => match code.as_str() {
-                "iot.ota.TaskStatusForbids" | "iot.ota.FirmwareNotVerified" => Ok(()),
-                "iot.ota.FirmwareNotFound" if tasks.iter().all(|(no, _)| self.is_gone(no.job)) => Ok(()),
-                _ => Err(Violation(format!("{action} was refused: {code}"))),
-            },
-            Answer::Done(_) if action == "ReupgradeOTATask" && self.is_gone(tasks[0].0.job) => {
-                Err(Violation(format!("{} goes on without its package", tasks[0].0)))
-            }
-            Answer::Done(_) | Answer::Lost => Ok(()),
-        }
     }
 
     /// Takes devices out of the batches of a package.

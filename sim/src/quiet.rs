@@ -63,6 +63,7 @@ impl World {
         self.stats.looked(Invariant::Ends, self.checker.tasks().count());
         ensure(late.is_empty(), || format!("these tasks do not end: {}", late.join("; ")))?;
         self.rules_are_carried_out()?;
+        self.what_waits_is_explained()?;
         self.cancel_the_rest()?;
         self.enable_all()?;
         self.reconnect(true);
@@ -169,6 +170,7 @@ impl World {
         for product in 0..self.products.len() {
             self.devices_are_counted(product)?;
         }
+        self.refusals_are_counted()?;
         ensure(!self.purge()?, || "files of deleted packages stay".to_owned())?;
         self.presence_is_true()
     }

@@ -38,7 +38,13 @@ impl World {
         self.note(format!("operator: CancelOTAStrategyByJob {}", job.no));
         let dynamic = job.conduct.dynamic.is_some();
         match self.call("CancelOTAStrategyByJob", &pairs(&[("JobId", &job.job_id)]))? {
-            Answer::Done(_) => ensure(dynamic, || format!("batch {} has no strategy to end", job.no)),
+            Answer::Done(_) => {
+                self.stats.looked(Invariant::Answered, 1);
+                let ended = self.checker.job(job.no).is_some_and(|job| !job.policy);
+                ensure(dynamic && ended, || {
+                    format!("the rule of batch {} was ended, and is: {ended}", job.no)
+                })
+            }
             Answer::Refused(code) => ensure(!dynamic, || format!("the end of a rule was refused: {code}")),
             Answer::Lost => Ok(()),
         }
@@ -73,7 +79,14 @@ impl World {
         self.note(format!("operator: UpdateOTAJob {} MaximumPerMinute={rate} {more:?}", job.no));
         let runs = job.status == JobStatus::InProgress && job.job_type == JobType::Upgrade;
         match self.call("UpdateOTAJob", &pairs(&params))? {
-            Answer::Done(_) => ensure(runs, || format!("batch {} does not run and was changed", job.no)),
+            Answer::Done(_) => {
+                self.stats.looked(Invariant::Answered, 1);
+                ensure(runs, || format!("batch {} does not run and was changed", job.no))?;
+                let now = self.checker.job(job.no).and_then(|job| job.per_minute);
+                ensure(now.map(|now| now.to_string()).as_deref() == Some(rate), || {
+                    format!("batch {} was changed to {rate} and has {now:?}", job.no)
+                })
+            }
             // The source version may be the package's own, the time-out too short for the retries.
             Answer::Refused(_) | Answer::Lost => Ok(()),
         }

@@ -1,6 +1,6 @@
 //! A broken world made small: what can be left out while the same thing stays broken is left out (delta debugging).
 
-use crate::mask::{Happening, Mask};
+use crate::mask::Happening;
 use crate::{Failure, Violation, run_without};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -167,7 +167,7 @@ mod tests {
         assert!(small.happenings.1 * 3 < small.happenings.0, "{:?}", small.happenings);
         assert!(small.lines.1 * 2 < small.lines.0, "{:?}", small.lines);
         // It breaks again, with the mask as it is printed.
-        let mask: Mask = small.failure.without.to_string().parse().expect("a mask");
+        let mask: crate::mask::Mask = small.failure.without.to_string().parse().expect("a mask");
         let again = run_without(failure.seed, failure.steps, &mask, true).expect_err("it breaks again");
         PLANTED.set(false);
         assert_eq!((&again.violation, &again.tail), (&small.failure.violation, &small.failure.tail));

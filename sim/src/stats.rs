@@ -91,6 +91,11 @@ impl Stats {
         self.counts.get(&of).and_then(|counts| counts.get(name)).copied().unwrap_or_default()
     }
 
+    /// How often anything of a kind was counted.
+    pub(crate) fn total(&self, of: Of) -> u64 {
+        self.counts.get(&of).map_or(0, |counts| counts.values().sum())
+    }
+
     /// What of the table of tasks no world reached, and invariants that none looked at.
     pub fn missed(&self) -> Vec<String> {
         let never = |of, name: &str| self.of(of, name) == 0;

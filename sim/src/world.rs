@@ -6,6 +6,7 @@ use crate::devices::{Image, Node};
 use crate::endpoint::Delivery;
 use crate::faults::{Fault, FaultPlan, Rates};
 use crate::invariant::Invariant;
+use crate::machine::Machine;
 use crate::mask::{Happenings, Mask};
 use crate::nature::Nature;
 use crate::net::{Conn, ConnNo, Down, Up};
@@ -122,6 +123,7 @@ pub(crate) struct World {
     pub(crate) ends: bool,
     pub(crate) lost_answers: usize,
     pub(crate) ending: Chance,
+    pub(crate) machine: Machine,
     pub(crate) transcript: Transcript,
     pub(crate) stats: Stats,
     /// A violation found where none can be returned.
@@ -176,6 +178,7 @@ impl World {
             ends: false,
             lost_answers: 0,
             ending: Chance::new(seed, "ends"),
+            machine: Machine::default(),
             transcript: Transcript::new(START, keep_all),
             stats: Stats::default(),
             broken: None,
@@ -327,6 +330,9 @@ impl World {
         for line in lines {
             self.note(line);
         }
+        self.history_is_kept()?;
+        self.stats.looked(Invariant::Own, decided.len());
+        self.packages_are_their_own(&decided)?;
         self.stats.looked(Invariant::Gone, decided.len() + self.deleted.len());
         self.the_gone_are_left_alone(&decided)
     }
@@ -365,6 +371,7 @@ impl World {
         ensure(self.rounds_in_second.1 < ROUNDS_PER_SECOND_MAX, || {
             "the engine goes round and round".to_owned()
         })?;
+        let began = self.server.clock.peek();
         let worked = self.operate(|running| {
             let app = running.app.clone();
             async move { engine::turn(&app).await }
@@ -383,6 +390,7 @@ impl World {
         let wait_ms = match turn {
             Turn { more: true, .. } => 0,
             Turn { next_due, .. } => {
+                self.checker.nothing_is_overdue(began)?;
                 let now = self.server.clock.peek();
                 let look_ms = self.nature.looks_ms(LOOK_MS);
                 next_due.map_or(look_ms, |due| due.since_ms(now).clamp(0, look_ms))
