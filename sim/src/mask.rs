@@ -221,6 +221,7 @@ impl World {
             &mut self.hands,
             &mut self.oddities,
             &mut self.gating,
+            &mut self.ending,
         ] {
             *chance = dice.child();
         }
