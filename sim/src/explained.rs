@@ -1,5 +1,6 @@
 //! What still waits says since when and for what; and what an explanation foretells comes true.
 
+use crate::invariant::Invariant;
 use crate::world::World;
 use crate::{Violation, ensure};
 use std::collections::BTreeMap;
@@ -23,13 +24,16 @@ impl World {
     pub(crate) fn explanations_hold(&mut self, before: &mut Foretold) -> Result<(), Violation> {
         let now = self.server.clock.peek();
         let mut soon = Foretold::default();
-        for told in self.explanations()? {
+        let all = self.explanations()?;
+        self.stats.looked(Invariant::Explained, all.iter().map(|told| told.batches.len()).sum());
+        for told in all {
             let device = told.asked.device.no;
             for of in &told.batches {
                 let name = || format!("device {device} and batch {}: {:?}", of.job.no, of.explanation);
                 let key = (device, of.job.no);
                 let revision = of.task.as_ref().map(|task| task.revision);
-                speaks(of, now).map_err(|Violation(why)| Violation(format!("{why}: {}", name())))?;
+                speaks(of, now, self.set_back_ms)
+                    .map_err(|Violation(why)| Violation(format!("{why}: {}", name())))?;
                 if is_soon(of) {
                     ensure(before.0.get(&key) != Some(&revision), || {
                         format!("what should happen at once does not: {}", name())
@@ -62,11 +66,13 @@ impl World {
 }
 
 /// An open task says since when it waits and for what, and nothing that was to happen is overdue.
-fn speaks(of: &OfBatch, now: Timestamp) -> Result<(), Violation> {
+fn speaks(of: &OfBatch, now: Timestamp, set_back_ms: i64) -> Result<(), Violation> {
     let (waiting, next) = (of.explanation.waiting, of.explanation.next);
     let is_open = of.task.as_ref().is_some_and(|task| task.status.is_open());
     ensure(!is_open || waiting.is_some(), || "it does not say what it waits for".to_owned())?;
-    ensure(waiting.is_none_or(|waiting| waiting.since <= now), || "it waits since the future".to_owned())?;
+    // What was noted before a clock was set back is ahead of it.
+    let noted = waiting.is_none_or(|waiting| waiting.since.since_ms(now) <= set_back_ms);
+    ensure(noted, || "it waits since the future".to_owned())?;
     ensure(next.at.is_none_or(|at| now.since_ms(at) <= LATE_MS), || "what was foretold is overdue".to_owned())
 }
 

@@ -1,15 +1,12 @@
-//! Nothing is silent: each change of a task's state has its line, each refusal is counted, and what waits says for
-//! what and since when.
+//! Nothing is silent: each change of a task's state has its line, and each refusal is counted.
 
-use crate::api::{Answer, pairs};
 use crate::invariant::Invariant;
-use crate::operator::text;
 use crate::stats::Of;
 use crate::world::World;
 use crate::{Violation, ensure};
 use std::collections::BTreeMap;
 use updraft_core::history::Line;
-use updraft_core::id::{TaskNo, task_id};
+use updraft_core::id::TaskNo;
 use updraft_core::page::Page;
 use updraft_core::task::{Task, TaskStatus};
 
@@ -54,38 +51,6 @@ impl World {
         heard.retain(|name, _| !asked(name));
         self.stats.looked(Invariant::Refusals, heard.len());
         ensure(heard == counted, || format!("refused were {heard:?}, counted are {counted:?}"))
-    }
-
-    /// ExplainOTATask says for what each open task waits, and since when.
-    pub(crate) fn what_waits_is_explained(&mut self) -> Result<(), Violation> {
-        let open: Vec<Task> = self.checker.tasks().filter(|task| task.status.is_open()).cloned().collect();
-        for task in open {
-            self.stats.looked(Invariant::Explained, 1);
-            let Some(node) = self.nodes.iter().find(|node| node.no == task.device) else { continue };
-            let (key, name) = (self.products[node.product].key.clone(), node.name.clone());
-            let job = self.checker.job(task.no.job).map(|job| job.job_id.clone()).unwrap_or_default();
-            let id = task_id(&job, task.no.ordinal);
-            let params = [("ProductKey", key.as_str()), ("DeviceName", &name), ("JobId", &job)];
-            let Answer::Done(body) = self.call("ExplainOTATask", &pairs(&params))? else {
-                return Err(Violation(format!("task {} cannot be explained", task.no)));
-            };
-            let told = body["Data"]["Batches"]["BatchExplanation"].as_array().cloned().unwrap_or_default();
-            let told = told.iter().find(|told| text(&told["TaskId"]) == id);
-            let (status, waits, since) = told.map_or_else(Default::default, |told| {
-                (text(&told["TaskStatus"]), text(&told["WaitsFor"]), text(&told["UtcWaitsSince"]))
-            });
-            let now = updraft_server::api::answer::utc(self.server.clock.peek());
-            let right =
-                status == task.status.name() && !waits.is_empty() && !since.is_empty() && since <= now;
-            // A clock that was set back may be behind its own notes.
-            ensure(right || since > now && self.set_back_ms > 0, || {
-                format!(
-                    "task {} is {:?}, and is said to be {status}, waiting for {waits:?} since {since:?}: {body}",
-                    task.no, task.status
-                )
-            })?;
-        }
-        Ok(())
     }
 }
 

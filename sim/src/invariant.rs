@@ -37,7 +37,7 @@ pub(crate) enum Invariant {
     History,
     /// `history`: events that were refused.
     Refusals,
-    /// `history`: what open tasks wait for.
+    /// `explained`: what open tasks wait for.
     Explained,
     /// `quiet`: who is online.
     Presence,

@@ -63,7 +63,6 @@ impl World {
         self.stats.looked(Invariant::Ends, self.checker.tasks().count());
         ensure(late.is_empty(), || format!("these tasks do not end: {}", late.join("; ")))?;
         self.rules_are_carried_out()?;
-        self.what_waits_is_explained()?;
         self.cancel_the_rest()?;
         self.enable_all()?;
         self.reconnect(true);

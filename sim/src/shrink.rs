@@ -147,6 +147,7 @@ impl Default for Effort {
 mod tests {
     use super::*;
     use crate::check::PLANTED;
+    use crate::mask::Mask;
     use crate::run;
 
     #[test]
