@@ -133,7 +133,7 @@ impl World {
     }
 
     pub(crate) fn break_something(&mut self, fault: Fault) {
-        if self.plan.is_none() {
+        if self.plan.is_none() || self.nodes.is_empty() {
             return;
         }
         self.break_next();

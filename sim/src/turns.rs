@@ -9,13 +9,16 @@ use updraft_server::device::link::Downlink;
 
 /// `module_turn_minutes` of the simulated server.
 pub(crate) const TURN_MINUTES: i64 = 10;
-/// How much later than the decision it may be looked at.
+const TURN_MS: i64 = TURN_MINUTES * MINUTE_MS;
+/// How far the moment of the decision may be from that of the look at it.
 const LATE_MS: i64 = 2 * SECOND_MS;
 
 /// When devices were told of what.
 #[derive(Default)]
 pub(crate) struct Turns {
     began: BTreeMap<TaskNo, Timestamp>,
+    /// Those that were sent again so close to the end of their turn that another one may have begun or not.
+    unsure: BTreeSet<TaskNo>,
 }
 
 impl Turns {
@@ -61,7 +64,9 @@ impl Turns {
                     matches!(task.status, TaskStatus::Notified | TaskStatus::InProgress)
                         && task.retry_at.is_none()
                 };
-                let ahead = self.has_turn(other.no, now) && self.began.get(&other.no) > self.began.get(no);
+                let ahead = self.has_turn(other.no, now)
+                    && self.began.get(&other.no) > self.began.get(no)
+                    && [no, &other.no].iter().all(|of| !self.unsure.contains(of));
                 ensure(!(told(was) && told(other) && ahead && !own.is_some_and(works)), || {
                     format!("device {device} was pushed {no} while it is the turn of {}", other.no)
                 })?;
@@ -73,13 +78,18 @@ impl Turns {
             let alone = open(task.device).count() < 2;
             let waited = before.get(&no).is_some_and(|was| was.hold_until.is_some());
             if first || !alone && (waited || !self.has_turn(no, now)) {
-                self.began.insert(no, now);
+                let ended = self.began.insert(no, now).is_none_or(|at| now.since_ms(at) >= TURN_MS + LATE_MS);
+                if first || waited || ended {
+                    self.unsure.remove(&no)
+                } else {
+                    self.unsure.insert(no)
+                };
             }
         }
         Ok(())
     }
 
     fn has_turn(&self, no: TaskNo, now: Timestamp) -> bool {
-        self.began.get(&no).is_some_and(|at| now.since_ms(*at) < TURN_MINUTES * MINUTE_MS - LATE_MS)
+        self.began.get(&no).is_some_and(|at| now.since_ms(*at) < TURN_MS - LATE_MS)
     }
 }

@@ -272,7 +272,8 @@ impl World {
         // Spared: nothing was to be sent. It waits on.
         self.death = death;
         self.end_kicked();
-        if self.inbox.is_empty() && self.checker.is_thorough() && self.has_taken_all() {
+        // Whose login was refused just now is still to be sent away.
+        if !worked.failed && self.inbox.is_empty() && self.checker.is_thorough() && self.has_taken_all() {
             self.presence_is_true()?;
         }
         let woken = self.server.running.as_ref().is_some_and(|running| {
