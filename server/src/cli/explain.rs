@@ -65,18 +65,15 @@ pub fn run(args: &ArgMatches) -> anyhow::Result<()> {
 /// The device that is named, whoever's; or one that was deleted and has a task of the batch.
 fn find(tx: &mut Tx<'_>, device: &str, job: Option<&Job>) -> anyhow::Result<Asked> {
     let missing = || format!("there is no device {device}");
-    let no = match device.split_once('/') {
-        None => tx.browse_device_by_iot_id(device)?.with_context(missing)?.no,
-        Some((key, name)) => {
-            let product = find_product(tx, key)?.no;
-            match tx.device_find(product, name)? {
-                Some(found) => found.no,
-                None => {
-                    let deleted = job.map(|job| deleted_of_job(tx, job, key, name)).transpose()?;
-                    return deleted.flatten().with_context(missing);
-                }
-            }
-        }
+    let no = if let Some((key, name)) = device.split_once('/') {
+        let product = find_product(tx, key)?.no;
+        let Some(found) = tx.device_find(product, name)? else {
+            let deleted = job.map(|job| deleted_of_job(tx, job, key, name)).transpose()?;
+            return deleted.flatten().with_context(missing);
+        };
+        found.no
+    } else {
+        tx.browse_device_by_iot_id(device)?.with_context(missing)?.no
     };
     let (device, deleted_at) = tx.device_load(no)?.with_context(missing)?;
     let product = tx.product_load(device.product)?.with_context(missing)?;

@@ -312,7 +312,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
 
     /// Notes that a device said something that belongs to none of its tasks.
     pub fn in_vain(&mut self, device: DeviceNo, event: &Event<'_>, module: &str, remember: bool) {
-        let why = if !self.open_of(device).is_empty() { NO_TASK_OF_MODULE } else { NO_TASK };
+        let why = if self.open_of(device).is_empty() { NO_TASK } else { NO_TASK_OF_MODULE };
         self.note(Unmatched { device, event: event.name(), why, module: module.to_owned(), remember });
     }
 

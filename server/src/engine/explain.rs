@@ -17,7 +17,9 @@ use updraft_core::job::TargetSelection;
 use updraft_core::target::Standing;
 use updraft_core::task::Task;
 use updraft_core::time::Timestamp;
-use updraft_store::{Device, DeviceRefusals, Firmware, Job, Product, Refusals, StoreError, Tx};
+use updraft_store::{
+    Device, DeviceRefusals, Firmware, Job, OpenTask as Unfinished, Product, Refusals, StoreError, Tx,
+};
 
 /// Batches that are explained at once, if none is named.
 pub const BATCHES_MAX: i64 = 20;
@@ -85,16 +87,7 @@ pub fn explain(
     let unfinished = tx.task_list_open(device)?;
     let (jobs, more) = match job {
         Some(job) => (vec![job], false),
-        None => {
-            let running = tx.jobs_running(asked.product.no, BATCHES_MAX + 1)?;
-            let more = running.len() as i64 > BATCHES_MAX;
-            let own: BTreeSet<JobNo> = unfinished.iter().map(|open| open.task.no.job).collect();
-            let others: Vec<JobNo> = running.iter().map(|job| job.no).take(BATCHES_MAX as usize).collect();
-            let mut all: Vec<JobNo> = own.into_iter().chain(others).collect();
-            all.sort_unstable_by(|a, b| b.cmp(a));
-            all.dedup();
-            (tx.jobs_load(&all)?, more)
-        }
+        None => all_batches(tx, asked.product.no, &unfinished)?,
     };
     let known = Known::read(tx, &asked, &jobs)?;
     let ids: BTreeMap<JobNo, String> =
@@ -140,6 +133,21 @@ pub fn explain(
     }
     let refusals = tx.device_refusals(device)?;
     Ok(OfDevice { asked, batches, more, refusals })
+}
+
+/// The newest running batches of a product, and those that the device has open tasks of, newest first; and whether
+/// there are more.
+fn all_batches(
+    tx: &mut Tx<'_>,
+    product: ProductNo,
+    unfinished: &[Unfinished],
+) -> Result<(Vec<Job>, bool), StoreError> {
+    let running = tx.jobs_running(product, BATCHES_MAX + 1)?;
+    let more = running.len() as i64 > BATCHES_MAX;
+    let running = running.iter().map(|job| job.no).take(BATCHES_MAX as usize);
+    let all: BTreeSet<JobNo> = running.chain(unfinished.iter().map(|open| open.task.no.job)).collect();
+    let newest_first: Vec<JobNo> = all.into_iter().rev().collect();
+    Ok((tx.jobs_load(&newest_first)?, more))
 }
 
 /// The last device of this name that was deleted and has a task of the batch, if the batch is of its product.
@@ -190,7 +198,9 @@ impl Known {
         for listed in tx.tasks_of_device(device, &numbers)? {
             tasks.entry(listed.task.no.job).or_default().push(listed.task);
         }
-        tasks.values_mut().for_each(|tasks| tasks.sort_by_key(|task| task.no));
+        for tasks in tasks.values_mut() {
+            tasks.sort_by_key(|task| task.no);
+        }
         let asks = jobs.iter().any(|job| job.conduct.dynamic.is_some());
         let rules = if asks { dynamic::rules(tx, asked.product.no)? } else { Vec::new() };
         Ok(Self {

@@ -371,7 +371,9 @@ fn decide_allowed(
     devices.dedup();
     let mut door = Door::open(tx, app, now);
     door.load_devices(&devices)?;
-    surplus.into_iter().for_each(|said| door.note(said));
+    for said in surplus {
+        door.note(said);
+    }
     for happened in events {
         one(&mut door, happened)?;
     }

@@ -4,7 +4,7 @@ use crate::dynamic::{dynamic, running, tell};
 use crate::overwrite::progress;
 use crate::rules::{asked, failure, pull, report};
 use crate::server::TestServer;
-use crate::shop::{Pairs, Shop, pairs, text};
+use crate::shop::{Pairs, Shop, changed, pairs, text};
 use serde_json::Value;
 use std::sync::atomic::Ordering;
 use updraft_core::time::{MINUTE_MS, Timestamp};
@@ -140,9 +140,11 @@ async fn a_device_without_a_task_is_told_why() {
     let other = Shop::open_as(&server, "other_").await;
     let stranger = other.device("lamp_3").await;
     assert_eq!(shape(&told(&server, &stranger, &job).await), ["LEFT_OUT", "", "NOTHING", "PRODUCT"]);
-    // Of another version by then; today's is another one.
-    let named = shop.batch(&shop.package().await, "lamp_2", &[("SrcVersion.1", "0.9.0")]).await;
-    let now = told(&server, &late, &named).await;
+    // A batch without tasks, which is over.
+    let request = changed(&request, &[("FirmwareId", &shop.package().await), ("SrcVersion.1", "0.9.0")]);
+    let none = text(&server.ok("CreateOTAStaticUpgradeJob", &request).await, "/Data/JobId");
+    server.engine().await;
+    let now = told(&server, &late, &none).await;
     assert_eq!(shape(&now), ["LEFT_OUT", "", "NOTHING", "SOURCE_VERSION"]);
     assert!(text(&now, "/Summary").contains("As of now"), "{now}");
     // A task that was born failed says by what its device is kept.
