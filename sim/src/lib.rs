@@ -154,14 +154,13 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut more =
+        let steps =
             if self.steps == STEPS_DEFAULT { String::new() } else { format!(" --steps {}", self.steps) };
-        if !self.without.is_empty() {
-            more += &format!(" --without {}", self.without);
-        }
+        let without =
+            if self.without.is_empty() { String::new() } else { format!(" --without {}", self.without) };
         write!(
             f,
-            "{}\nseed {}, step {}: {}\nreplay: cargo xtask sim {}{more}",
+            "{}\nseed {}, step {}: {}\nreplay: cargo xtask sim {}{steps}{without}",
             self.tail, self.seed, self.at_step, self.violation, self.seed
         )
     }

@@ -10,8 +10,8 @@ impl World {
     pub(crate) fn packages_are_their_own(&self, decided: &[(DeviceNo, Downlink)]) -> Result<(), Violation> {
         for (device, downlink) in decided {
             let (task, package) = match downlink {
-                Downlink::Push { task, package, .. } => (*task, package),
-                Downlink::PullReply { package: Some((task, _, package)), .. } => (*task, package),
+                Downlink::Push { task, package, .. }
+                | Downlink::PullReply { package: Some((task, _, package)), .. } => (*task, package),
                 Downlink::PullReply { package: None, .. } | Downlink::Message { .. } => continue,
             };
             let wrong =

@@ -139,7 +139,7 @@ fn kind(violation: &Violation) -> String {
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { tries: 400, time: Duration::from_secs(120) }
+        Self { tries: 400, time: Duration::from_mins(2) }
     }
 }
 
@@ -147,7 +147,6 @@ impl Default for Effort {
 mod tests {
     use super::*;
     use crate::check::PLANTED;
-    use crate::mask::Mask;
     use crate::run;
 
     #[test]
@@ -162,7 +161,7 @@ mod tests {
     fn a_long_story_is_told_short() {
         PLANTED.set(true);
         let failure = run(1_000, 5_000).expect_err("some task fails, and none may");
-        let effort = Effort { tries: 60, time: Duration::from_secs(600) };
+        let effort = Effort { tries: 60, time: Duration::from_mins(10) };
         let small = shrink(&failure, effort, &mut |_, _| {});
         assert_eq!(kind(&small.failure.violation), kind(&failure.violation));
         assert!(small.happenings.1 * 3 < small.happenings.0, "{:?}", small.happenings);

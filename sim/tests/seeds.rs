@@ -5,7 +5,7 @@ use std::time::Duration;
 use updraft_sim::{Effort, STEPS_DEFAULT, run, shrink};
 
 /// How long a broken world is made small before it is told.
-const EFFORT: Effort = Effort { tries: 100, time: Duration::from_secs(60) };
+const EFFORT: Effort = Effort { tries: 100, time: Duration::from_mins(1) };
 
 fn holds(seeds: impl IntoIterator<Item = u64>) {
     for seed in seeds {

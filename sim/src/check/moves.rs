@@ -67,16 +67,11 @@ fn times_out_in_time(was: Option<&Task>, task: &Task, job: &Job, now: Timestamp)
     let before = was.filter(|was| was.status == TaskStatus::InProgress);
     match task.status {
         TaskStatus::InProgress => {
-            let wanted = match before {
-                Some(was) => was.timeout_at,
-                None => {
-                    let timeout =
-                        job.timeout_minutes_of(no.ordinal).map(|for_| now.plus_ms(for_ * MINUTE_MS));
-                    let grace = FINISH_GRACE_MINUTES * MINUTE_MS;
-                    let finish = job.schedule.finish.map(|at| at.max(now).plus_ms(grace));
-                    timeout.into_iter().chain(finish).min()
-                }
-            };
+            let timeout = job.timeout_minutes_of(no.ordinal).map(|minutes| now.plus_ms(minutes * MINUTE_MS));
+            let grace_ms = FINISH_GRACE_MINUTES * MINUTE_MS;
+            let finish = job.schedule.finish.map(|at| at.max(now).plus_ms(grace_ms));
+            let first = timeout.into_iter().chain(finish).min();
+            let wanted = before.map_or(first, |was| was.timeout_at);
             ensure(task.timeout_at == wanted, || {
                 format!("task {no} runs out of time at {:?} instead of {wanted:?}", task.timeout_at)
             })
