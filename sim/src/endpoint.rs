@@ -8,7 +8,7 @@ use crate::net::{ConnNo, Down, Up};
 use crate::server::Worked;
 use crate::world::{Event, World};
 use crate::{Violation, ensure};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use updraft_core::id::DeviceNo;
 use updraft_core::limits::MODULES_PER_DEVICE_MAX;
 use updraft_core::time::MINUTE_MS;
@@ -229,6 +229,7 @@ impl World {
         let owes = self.server.running.is_some() && !self.has_taken_all();
         if !events.is_empty() || owes {
             let given = events.clone();
+            self.asking = asked_for(&events);
             let Worked { value, died, failed } = self.operate(|running| {
                 let taker = running.taker.clone();
                 async move { taker.lock().await.take(given).await }
@@ -409,4 +410,13 @@ impl World {
         }
         self.send_down(conn, Down::Publish(topic, payload, is_push));
     }
+}
+
+/// The modules that devices ask for in a group.
+fn asked_for(events: &[Happened]) -> BTreeSet<(DeviceNo, String)> {
+    let asked = events.iter().filter_map(|Happened { device, event }| match event {
+        DeviceEvent::Pull { module, .. } => Some((*device, module.clone())),
+        _ => None,
+    });
+    asked.collect()
 }

@@ -166,7 +166,7 @@ impl World {
         }
     }
 
-    /// What was told to be cancelled is, or is about to be.
+    /// What was told to be cancelled is.
     fn is_cancelled(&mut self, job: JobNo, flags: &[&str]) -> Result<(), Violation> {
         self.stats.looked(Invariant::Answered, 1);
         let reached = |task: &&Task| match task.status {
@@ -174,9 +174,8 @@ impl World {
             TaskStatus::InProgress => flags.contains(&"CancelInProgressTask"),
             _ => false,
         };
-        let cancel = self.checker.job(job).map(|job| job.cancel).unwrap_or_default();
-        let left = self.checker.tasks().filter(|task| task.no.job == job).filter(reached);
-        let left = left.filter(|task| !cancel.reaches(task.status)).map(|task| task.no).next();
+        let left = self.checker.tasks().filter(|task| task.no.job == job).find(reached);
+        let left = left.map(|task| task.no);
         ensure(left.is_none(), || format!("task {left:?} was told to be cancelled and goes on"))
     }
 

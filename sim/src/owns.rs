@@ -23,6 +23,9 @@ impl World {
             ensure(firmware.product == self.products[node.product].no, || wrong("product"))?;
             ensure(firmware.instance == self.server.instance, || wrong("instance"))?;
             ensure(firmware.module == package.module, || wrong("module"))?;
+            let asked = matches!(downlink, Downlink::PullReply { .. });
+            let for_it = self.asking.contains(&(*device, package.module.clone()));
+            ensure(!asked || for_it, || wrong("module than it asked for"))?;
             let difference = firmware.differs_from().is_some();
             ensure(difference == package.differential, || wrong("kind"))?;
             let files = firmware.files.iter().map(|file| (file.size, file.md5.as_str()));

@@ -93,6 +93,8 @@ pub(crate) struct World {
     /// GroupIds.
     pub(crate) groups: Vec<String>,
     pub(crate) images: BTreeMap<String, Image>,
+    /// What devices ask for in the group of messages that was taken last.
+    pub(crate) asking: BTreeSet<(DeviceNo, String)>,
     /// Versions that devices were told are stored.
     pub(crate) reported: BTreeMap<(DeviceNo, String), String>,
     pub(crate) checker: Checker,
@@ -154,6 +156,7 @@ impl World {
             packages: Vec::new(),
             groups: Vec::new(),
             images: BTreeMap::new(),
+            asking: BTreeSet::new(),
             reported: BTreeMap::new(),
             checker: Checker::default(),
             seen: BTreeSet::new(),
