@@ -141,18 +141,18 @@ fn lines(plan: &Value) -> Vec<String> {
 fn downloads(plan: &Value) -> String {
     let number = |name: &str| plan["Downloads"][name].as_i64();
     let count = |name: &str| grouped(number(name).unwrap_or_default());
-    let mut line = format!("Downloads  {} bytes", count("Bytes"));
+    let mut parts = vec![format!("Downloads  {} bytes", count("Bytes"))];
     if number("BytesExpected").is_some_and(|expected| number("Bytes") != Some(expected)) {
-        line += &format!(", {} with attempts that fail and are repeated", count("BytesExpected"));
+        parts.push(format!(", {} with attempts that fail and are repeated", count("BytesExpected")));
     }
-    line += &format!("; {} bytes a second while devices are told", count("BytesPerSecond"));
+    parts.push(format!("; {} bytes a second while devices are told", count("BytesPerSecond")));
     if number("CapPerSecond").is_some() {
-        line += &format!(", of {} that there are", count("CapPerSecond"));
+        parts.push(format!(", of {} that there are", count("CapPerSecond")));
     }
     if let Some(stretch) = number("StretchSeconds").filter(|stretch| *stretch > 0) {
-        line += &format!(": they take {} longer than the pushes", span(stretch));
+        parts.push(format!(": they take {} longer than the pushes", span(stretch)));
     }
-    line
+    parts.concat()
 }
 
 fn texts(list: &Value) -> impl Iterator<Item = &str> {
@@ -169,7 +169,7 @@ fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut out = String::from(if number < 0 { "-" } else { "" });
     for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
