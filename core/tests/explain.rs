@@ -128,6 +128,17 @@ fn a_queued_task_waits_for_the_device_then_for_its_slot() {
 }
 
 #[test]
+fn the_end_of_the_batchs_time_is_foretold_if_it_comes_first() {
+    let slotted = Task { slot_at: Some(in_ms(30)), ..task(TaskStatus::Queued) };
+    for (finish, next) in [(29, Foreseen::Cancel), (30, Foreseen::Cancel), (31, Foreseen::Push)] {
+        let terms = Terms { finish_at: Some(in_ms(finish)), ..TERMS };
+        let waits = of(&slotted, &terms, RUNS, &[], &listens());
+        assert_eq!((shape(&waits).1, shape(&waits).2), (next, Some(finish.min(30))));
+        assert_eq!(waits.ends_by, terms.finish_at);
+    }
+}
+
+#[test]
 fn a_slot_of_a_rate_that_was_changed_is_not_foretold() {
     let slotted = Task { slot_at: Some(in_ms(30)), ..task(TaskStatus::Queued) };
     let of = OpenTask {
@@ -210,7 +221,7 @@ fn a_task_waits_for_its_turn_and_says_whose_it_is() {
     let waits = of(&queued, &TERMS, RUNS, &[other(TaskStatus::Notified, false)], &listens());
     assert_eq!(shape(&waits), (Some((Wait::Turn, BORN_MS)), Foreseen::Look, Some(50_000)));
     let turn = waits.check("TURN").unwrap();
-    assert!(turn.text(|at| at.0.to_string()).contains("4/2"));
+    assert!(turn.text(|at| at.0.to_string()).contains("4/2, whose turn lasts until 1050000"), "{turn:?}");
     assert_eq!(turn.holds, Holds::No);
     let waits = of(&queued, &TERMS, RUNS, &[other(TaskStatus::InProgress, true)], &listens());
     assert!(waits.check("TURN").unwrap().seen.render(|_| String::new()).contains("works on"));
@@ -478,6 +489,9 @@ prop_compose! {
 }
 
 proptest! {
+    // States that are rare among all that can be drawn, and cheap to look at.
+    #![proptest_config(ProptestConfig::with_cases(4_096))]
+
     /// What is foretold is what the table of events does then.
     #[test]
     fn an_explanation_keeps_its_word(
