@@ -24,7 +24,7 @@ impl World {
 
     /// One device's life changes; plans the next.
     pub(crate) fn change_a_life(&mut self) -> Result<(), Violation> {
-        if self.plan.is_none() {
+        if self.plan.is_none() || self.nodes.is_empty() {
             return Ok(());
         }
         let wait_ms = self.lives.range(SECOND_MS, 180 * SECOND_MS) * self.nature.slowness;
