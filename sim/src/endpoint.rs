@@ -230,6 +230,8 @@ impl World {
         if !events.is_empty() || owes {
             let given = events.clone();
             self.asking = asked_for(&events);
+            let came = events.iter().filter(|of| matches!(of.event, DeviceEvent::Online { .. }));
+            self.coming = came.map(|of| of.device).collect();
             let Worked { value, died, failed } = self.operate(|running| {
                 let taker = running.taker.clone();
                 async move { taker.lock().await.take(given).await }
@@ -242,6 +244,7 @@ impl World {
                 }
                 Some(Ok(())) => {
                     self.remember(&events)?;
+                    self.coming.clear();
                     true
                 }
             };

@@ -95,6 +95,8 @@ pub(crate) struct World {
     pub(crate) images: BTreeMap<String, Image>,
     /// What devices ask for in the group of messages that was taken last.
     pub(crate) asking: BTreeSet<(DeviceNo, String)>,
+    /// Devices that log in in the group of messages that is being taken.
+    pub(crate) coming: BTreeSet<DeviceNo>,
     /// Versions that devices were told are stored.
     pub(crate) reported: BTreeMap<(DeviceNo, String), String>,
     pub(crate) checker: Checker,
@@ -157,6 +159,7 @@ impl World {
             groups: Vec::new(),
             images: BTreeMap::new(),
             asking: BTreeSet::new(),
+            coming: BTreeSet::new(),
             reported: BTreeMap::new(),
             checker: Checker::default(),
             seen: BTreeSet::new(),
