@@ -36,6 +36,8 @@ impl World {
         self.death = None;
         self.server.storage = Storage::default();
         self.note("from here on nothing goes wrong".to_owned());
+        // A wake-up that was lost in a world in which days pass would be missed for longer than anything may take now.
+        self.round_in(0);
         self.retire_twins();
         for node in &mut self.nodes {
             node.away_until = self.now;
