@@ -215,7 +215,7 @@ class Campaign:
         for job in jobs:
             wait_for(lambda: self._ended(backend, job), timeout=180, every=0.2)
             self.ledger.checks += 1
-        # Whom a dynamic batch took in outlives it.
+        # Whom a dynamic batch took in outlives it; and a batch whose answer was lost with the server is nobody's.
         for identity in self.identities:
             wait_for(lambda: self._unfinished(backend, identity), lambda tasks: not tasks, timeout=120, every=0.2)
             self.ledger.checks += 1
@@ -223,8 +223,13 @@ class Campaign:
         self._check_rows(everything=True)
 
     def _unfinished(self, backend, identity):
+        """The tasks that a device still has; those that wait for a consent that nobody will give are called off."""
         fields = {"product_key": identity.product_key, "device_name": identity.name}
-        return backend.ok("ListOTAUnfinishedTaskByDevice", **fields).data.simple_otatask_info
+        tasks = backend.ok("ListOTAUnfinishedTaskByDevice", **fields).data.simple_otatask_info
+        for task in tasks or []:
+            if task.task_status == "CONFIRM":
+                backend.cancel(task.job_id, cancel_unconfirmed_task=True)
+        return tasks
 
     def _ended(self, backend, job):
         """Whether a batch has ended; does what it waits for an operator to do."""

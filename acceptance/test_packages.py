@@ -56,7 +56,8 @@ def test_a_device_of_three_modules_is_told_of_one_at_a_time(server, backend, fle
         jobs[module] = backend.batch(product_key, firmware_id, multi_module_mode=True)
     device.wait("holding")
     # Well within its first update the others wait.
-    assert [backend.task(jobs[module], identity).task_status for module in (MODULE, "radio")] == ["QUEUED"] * 2
+    for module in (MODULE, "radio"):
+        backend.wait_task(jobs[module], identity, "QUEUED")
     assert [push["module"] for push in device.all("push")] == ["default"]
     device.send("go")
     for job_id in jobs.values():

@@ -52,7 +52,7 @@ class Ledger:
             kept = copy.copy(self)
             for name in ("products", "devices", "packages", "jobs", "reopened", "deleted", "progress", "reported"):
                 setattr(kept, name, copy.copy(getattr(self, name)))
-        kept.final, kept.broken = {}, []
+        kept.final, kept.broken, kept.checks = {}, [], 0
         return kept
 
     def askable(self):

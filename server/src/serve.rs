@@ -323,6 +323,8 @@ impl Server {
 async fn open_database(config: &Config) -> anyhow::Result<(Claim, Store)> {
     let (config, location) = (config.clone(), config.database()?);
     let open = move || {
+        // Whoever is served already is neither damaged nor without its key.
+        Claim::look(&location)?;
         setup::look_before_start(&config, LOOK_AT_DATABASE)?;
         let claim = Claim::take(&location)?;
         let store = Store::open(&location)?;

@@ -39,6 +39,14 @@ impl Claim {
 }
 
 impl Claim {
+    /// Says that another server has a database, where that is known without opening it. Claims nothing.
+    pub fn look(location: &Location) -> Result<(), StoreError> {
+        match location {
+            Location::Sqlite(path) if Self::is_taken(path) => Err(taken()),
+            Location::Sqlite(_) | Location::Postgres(_) | Location::Inline => Ok(()),
+        }
+    }
+
     /// Whether somebody serves the database in this file. The lock is tried for an instant and let go again.
     pub(crate) fn is_taken(path: &Path) -> bool {
         File::open(lock_of(path))
