@@ -552,3 +552,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_said_of_the_next_task_adds_what_was_not_said_and_says_what_is_waited_for_now() {
+    let device = listens();
+    let next = told(&stranger(&device, &[]));
+    let ended = of(&task(TaskStatus::Failed), &TERMS, RUNS, &[], &device);
+    let (before, summary) = (ended.checks.len(), ended.summary.clone());
+    let known: Vec<&str> = ended.checks.iter().map(|check| check.name).collect();
+    let new = next.checks.iter().filter(|check| !known.contains(&check.name)).count();
+    assert!(new > 0 && new < next.checks.len(), "{known:?}");
+    let both = ended.then(next.clone());
+    assert_eq!(both.checks.len(), before + new);
+    assert_eq!((both.waiting, both.next), (next.waiting, next.next));
+    assert_eq!(both.summary, summary.and(". The next one: ").join(next.summary));
+}

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use updraft_core::apply::{ApplyStatus, NameProblem};
 use updraft_core::device::DeviceStatus;
+use updraft_core::explain::{Foreseen, Holds, Verdict, Wait};
 use updraft_core::firmware::{FirmwareKind, FirmwareStatus, SignMethod};
 use updraft_core::history::{Cause, What};
 use updraft_core::job::{DownloadProtocol, DynamicMode, JobStatus, JobType, OverwriteMode, TargetSelection};
@@ -292,4 +293,58 @@ fn a_gateway_is_refused_with_the_platforms_codes_and_words() {
     }
     let changes = [Change::Create, Change::Delete, Change::Enable, Change::Disable];
     assert_eq!(changes.map(Change::status), [0, 1, 2, 8]);
+}
+
+#[test]
+fn names_in_explanations() {
+    named(&[(Holds::Yes, "YES"), (Holds::No, "NO"), (Holds::NotAsked, "NOT_ASKED")], Holds::name);
+    named(
+        &[
+            (Verdict::Updated, "UPDATED"),
+            (Verdict::Ended, "ENDED"),
+            (Verdict::UnderWay, "UNDER_WAY"),
+            (Verdict::Waiting, "WAITING"),
+            (Verdict::ToCome, "TO_COME"),
+            (Verdict::LeftOut, "LEFT_OUT"),
+        ],
+        Verdict::name,
+    );
+    // Each with a word that its text has.
+    let waits = [
+        (Wait::Start, "START", "start"),
+        (Wait::Consent, "CONSENT", "ConfirmOTATask"),
+        (Wait::Cancellation, "CANCELLATION", "its cancellation"),
+        (Wait::OthersCancellation, "OTHERS_CANCELLATION", "does not reach it"),
+        (Wait::Connection, "CONNECTION", "connect"),
+        (Wait::Question, "QUESTION", "NeedPush"),
+        (Wait::Turn, "TURN", "turn"),
+        (Wait::Slot, "SLOT", "MaximumPerMinute"),
+        (Wait::Retry, "RETRY", "attempt"),
+        (Wait::Answer, "ANSWER", "word of the device"),
+        (Wait::Version, "VERSION", "new version"),
+        (Wait::Choice, "CHOICE", "choice"),
+        (Wait::Making, "MAKING", "being made"),
+        (Wait::Round, "ROUND", "round"),
+        (Wait::Report, "REPORT", "report"),
+        (Wait::Free, "FREE", "another task"),
+        (Wait::Verification, "VERIFICATION", "verification"),
+    ];
+    for (wait, name, word) in waits {
+        assert_eq!(wait.name(), name);
+        assert!(wait.text().contains(word), "{wait:?}");
+    }
+    let foreseen = [
+        (Foreseen::Start, "START", "starts"),
+        (Foreseen::Push, "PUSH", "pushed"),
+        (Foreseen::Look, "LOOK", "looked at"),
+        (Foreseen::Retry, "RETRY", "attempt"),
+        (Foreseen::TimeOut, "TIMEOUT", "out of time"),
+        (Foreseen::Cancel, "CANCEL", "cancelled"),
+        (Foreseen::Decision, "DECISION", "decided"),
+        (Foreseen::Nothing, "NOTHING", "nothing"),
+    ];
+    for (what, name, word) in foreseen {
+        assert_eq!(what.name(), name);
+        assert!(what.text().contains(word), "{what:?}");
+    }
 }
