@@ -65,7 +65,8 @@ class Campaign:
             (self.folder / "disk").mkdir()
             self.disk = self.ends.enter_context(small_disk(self.folder / "disk", DISK_MEBIBYTES))
             data = self.disk / "data"
-        self.server = Server(data, quota_scale=0, **settings)
+        # An hour's operators make more products than an instance may have.
+        self.server = Server(data, quota_scale=0, product_max=1_000_000, **settings)
         self.server.log = self.folder / "log"
         self.server.environment |= self.world.environment
         self.server.start()
