@@ -8,9 +8,13 @@
 //! Reading order: `world` (the queue), `server` (the process that may die), `net`, `devices` and
 //! `endpoint` (both ends of a connection), `gateways` (connections that carry others), `operator`, `rules`, `packages`,
 //! `groups`, `lives` and `ends` (API calls), `nature` (what kind of world it is), `faults` and `storage`, `check`, `shot`,
-//! `takeover` and `turns` (after every step), `quiet` and `explained` (at the end); `story` for written scenarios.
+//! `takeover`, `turns`, `owns` and `history` (after every step), `quiet` and `explained` (at the end); `story` for written scenarios.
 //!
-//! Replay a failure: `cargo xtask sim <seed>`.
+//! What must hold has a name in `invariant`; `stats` counts the looks at it, and all that happened; `machine` knows
+//! which cells of core's table were reached. `mask` numbers what happens, so that it can be left out, and `shrink`
+//! leaves out all that a broken world does not need. `campaign` lives many worlds.
+//!
+//! Replay a failure: `cargo xtask sim <seed>`, which makes it small, too.
 
 mod api;
 mod asks;

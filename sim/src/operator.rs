@@ -290,7 +290,11 @@ impl World {
                 if flags.is_empty() { Ok(()) } else { self.cancel(job, &flags) }
             }
             86..89 if !jobs.is_empty() => {
-                let job = self.operator.pick(&jobs);
+                // Changes of batches that do not run are refused: that is tried, too, but leads nowhere.
+                let runs = |no: &JobNo| self.checker.job(*no).is_some_and(|job| !job.status.is_ended());
+                let running: Vec<JobNo> = jobs.iter().copied().filter(runs).collect();
+                let some = if running.is_empty() || self.operator.percent(20) { &jobs } else { &running };
+                let job = self.operator.pick(some);
                 if self.operator.percent(40) { self.end_rule(job) } else { self.draw_change(job) }
             }
             89..93 => self.list_is_right(package),
