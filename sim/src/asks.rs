@@ -30,12 +30,14 @@ impl World {
         self.ask("ConfirmOTATask", Vec::new(), &tasks)
     }
 
-    /// Puts ended tasks back in line, and tries it on others.
+    /// Puts ended tasks back in line, and tries it on others: most of all on those that succeeded.
     pub(crate) fn reupgrade_some(&mut self) -> Result<(), Violation> {
-        let any = self.operator.percent(10);
-        let ended: fn(&Task) -> bool =
-            |task| matches!(task.status, TaskStatus::Failed | TaskStatus::Canceled);
-        let Some((id, tasks)) = self.some_tasks(if any { |_| true } else { ended }) else { return Ok(()) };
+        let like: fn(&Task) -> bool = match self.operator.below(100) {
+            0..10 => |_| true,
+            10..30 => |task| task.status == TaskStatus::Succeeded,
+            _ => |task| matches!(task.status, TaskStatus::Failed | TaskStatus::Canceled),
+        };
+        let Some((id, tasks)) = self.some_tasks(like) else { return Ok(()) };
         self.ask("ReupgradeOTATask", pairs(&[("JobId", &id)]), &tasks)
     }
 
