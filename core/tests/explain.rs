@@ -559,6 +559,7 @@ fn what_is_said_of_the_next_task_adds_what_was_not_said_and_says_what_is_waited_
     let next = told(&stranger(&device, &[]));
     let ended = of(&task(TaskStatus::Failed), &TERMS, RUNS, &[], &device);
     let (before, summary) = (ended.checks.len(), ended.summary.clone());
+    assert_eq!(holds(&next, "CONNECTION"), Holds::NotAsked, "that is asked once there is a task");
     let known: Vec<&str> = ended.checks.iter().map(|check| check.name).collect();
     let new = next.checks.iter().filter(|check| !known.contains(&check.name)).count();
     assert!(new > 0 && new < next.checks.len(), "{known:?}");
