@@ -4,12 +4,13 @@ use crate::api::{Answer, Pairs, pairs};
 use crate::invariant::Invariant;
 use crate::world::World;
 use crate::{Violation, ensure};
+use std::collections::BTreeSet;
 use updraft_core::id::{JobNo, TaskNo, task_id};
 use updraft_core::task::{Task, TaskStatus};
 
 impl World {
     /// Up to three tasks of one batch that stand like this, with their ids.
-    fn some_tasks(&mut self, like: fn(&Task) -> bool) -> Option<(String, Vec<(TaskNo, String)>)> {
+    fn some_tasks(&mut self, like: impl Fn(&Task) -> bool) -> Option<(String, Vec<(TaskNo, String)>)> {
         let found: Vec<TaskNo> = self.checker.tasks().filter(|task| like(task)).map(|task| task.no).collect();
         if found.is_empty() {
             return None;
@@ -30,12 +31,21 @@ impl World {
         self.ask("ConfirmOTATask", Vec::new(), &tasks)
     }
 
-    /// Puts ended tasks back in line, and tries it on others: most of all on those that succeeded.
+    /// Puts ended tasks back in line, and tries it on others: most of all on those that succeeded, of devices that
+    /// have left the version since.
     pub(crate) fn reupgrade_some(&mut self) -> Result<(), Violation> {
-        let like: fn(&Task) -> bool = match self.operator.below(100) {
-            0..10 => |_| true,
-            10..30 => |task| task.status == TaskStatus::Succeeded,
-            _ => |task| matches!(task.status, TaskStatus::Failed | TaskStatus::Canceled),
+        let left = |task: &Task| {
+            let firmware = self.checker.firmware(task.no.job);
+            let runs = firmware.and_then(|of| self.reported.get(&(task.device, of.module.clone())));
+            task.status == TaskStatus::Succeeded && runs != firmware.map(|of| &of.dest_version)
+        };
+        let left: BTreeSet<TaskNo> =
+            self.checker.tasks().filter(|task| left(task)).map(|task| task.no).collect();
+        let drawn = self.operator.below(100);
+        let like = |task: &Task| match drawn {
+            0..10 => true,
+            10..40 if !left.is_empty() => left.contains(&task.no),
+            _ => matches!(task.status, TaskStatus::Failed | TaskStatus::Canceled),
         };
         let Some((id, tasks)) = self.some_tasks(like) else { return Ok(()) };
         self.ask("ReupgradeOTATask", pairs(&[("JobId", &id)]), &tasks)

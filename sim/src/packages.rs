@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use updraft_core::device::DEFAULT_MODULE;
 use updraft_core::id::{FirmwareNo, JobNo};
 use updraft_core::page::Page;
+use updraft_core::task::{Task, TaskStatus};
 use updraft_core::time::{MINUTE_MS, SECOND_MS};
 use updraft_fleet::DeviceConfig;
 use updraft_server::files::purge;
@@ -186,17 +187,27 @@ impl World {
         }
     }
 
-    /// Somebody puts another version on a device that is in line for a difference, without telling the server.
+    /// Somebody puts another version on a device that is in line for a difference, or was updated, without telling
+    /// the server.
     fn reflash_one(&mut self) {
+        let updated = self.keeper.percent(30);
         let is_difference = |job: JobNo| {
             let of = self.checker.job(job).map(|job| job.firmware);
             self.packages.iter().find(|package| Some(package.no) == of && package.source.is_some())
         };
-        let open = self.checker.tasks().filter(|task| task.status.is_open());
+        let of = |task: &&Task| {
+            if updated { task.status == TaskStatus::Succeeded } else { task.status.is_open() }
+        };
+        let open = self.checker.tasks().filter(of);
         let found: Vec<(usize, String)> = open
             .filter_map(|task| {
                 let node = self.nodes.iter().position(|node| node.no == task.device)?;
-                Some((node, is_difference(task.no.job)?.module.clone()))
+                let module = if updated {
+                    self.checker.module(task.no).to_owned()
+                } else {
+                    is_difference(task.no.job)?.module.clone()
+                };
+                Some((node, module))
             })
             .collect();
         if found.is_empty() {
