@@ -8,7 +8,7 @@
 //! [`pace`] (who is pushed when), [`target`] (who gets a task), [`dynamic`] (who gets one later), [`plan`] and
 //! [`forecast`] (what a batch would do, and how long), [`explain`] (why all that), then the vocabulary in [`id`],
 //! [`text`], [`limits`] and [`time`]; [`policy`] and [`quota`] are about callers, [`registration`] about devices that
-//! register themselves.
+//! register themselves, [`lookout`] about the nodes that serve together.
 
 pub mod apply;
 pub mod device;
@@ -22,6 +22,7 @@ pub mod id;
 pub mod job;
 pub mod limits;
 pub mod list_file;
+pub mod lookout;
 pub mod pace;
 pub mod page;
 pub mod plan;

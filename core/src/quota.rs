@@ -14,6 +14,16 @@ pub struct CallWindow {
 }
 
 impl CallWindow {
+    /// The window of calls that were taken at these moments, oldest first.
+    pub fn of(taken: impl IntoIterator<Item = Timestamp>) -> Self {
+        Self { taken: taken.into_iter().collect() }
+    }
+
+    /// The moments of the calls in it, oldest first.
+    pub fn moments(&self) -> impl Iterator<Item = Timestamp> {
+        self.taken.iter().copied()
+    }
+
     /// Takes one call of at most `limit` a second, or says in how many milliseconds to try again.
     pub fn take(&mut self, limit: u32, now: Timestamp) -> Result<(), i64> {
         // Calls meet here in another order than they read the clock: a slightly older one counts as now.

@@ -15,6 +15,7 @@ use crate::files::Blobs;
 use crate::files::address::Addresses;
 use crate::files::pace::Bandwidth;
 use crate::gate::{Gate, Limits};
+use crate::nodes::Nodes;
 use crate::random::Random;
 use crate::seal::MasterKey;
 use parking_lot::Mutex;
@@ -75,7 +76,9 @@ pub struct App {
     pub planning: Mutex<BTreeSet<AccountNo>>,
     /// Counts of devices that calls wait for.
     pub device_counts: SharedCounts,
-    /// Wakes the engine. It carries no data and may be lost: the engine looks at the rows.
+    /// This node, and the others that serve the database.
+    pub nodes: Nodes,
+    /// Wakes this node's engine ([`App::awaken`] wakes all). It carries no data and may be lost: the engine looks at the rows.
     pub wake: Notify,
     /// The latest moment that the engine has seen: by it shows that the clock was set back.
     pub latest_ms: AtomicI64,
@@ -115,6 +118,7 @@ impl App {
             busy_keys: Mutex::default(),
             planning: Mutex::default(),
             device_counts: SharedCounts::default(),
+            nodes: Nodes::new(config.role, config.shares_database()),
             wake: Notify::new(),
             latest_ms: AtomicI64::new(0),
             config,
@@ -126,6 +130,12 @@ impl App {
             blobs,
             link,
         })
+    }
+
+    /// Wakes the engine, on whichever node it is.
+    pub fn awaken(&self) {
+        self.wake.notify_one();
+        self.nodes.call_others();
     }
 
     /// The current moment.

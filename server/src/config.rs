@@ -6,6 +6,7 @@
 
 use crate::api::quota::OwnQps;
 use crate::networks::Networks;
+use crate::nodes::Role;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,7 @@ plain_settings! {
     i64: "a whole number",
     u32: "a whole number, 0 or more",
     f64: "a number",
+    Role: "all, api, gateway or worker",
 }
 
 impl Setting for PathBuf {
@@ -149,6 +151,23 @@ config! {
     public_url: Option<String> = None;
     /// The database: `sqlite:PATH` or `postgres://…`. Empty: `updraft.db` in the data folder.
     database_url: Option<String> = None;
+    /// What this node does: `all`, or one of `api` (answers calls), `gateway` (has devices connected, and serves their
+    /// downloads) and `worker` (carries batches out) of several nodes that share a PostgreSQL database and `blobs_url`.
+    role: Role = Role::All;
+    /// What people call this node. Empty: the name of its host.
+    node_name: Option<String> = None;
+    /// Where files of packages are. Empty: the folder `blobs` in the data folder, of one server alone; `file:/PATH`: a
+    /// folder that several nodes share.
+    blobs_url: Option<String> = None;
+    /// A node that gives no sign of life for so long, in seconds, is given up by the others: its devices are offline
+    /// until they come back.
+    node_lease_seconds: u32 = 10;
+    /// A node that cannot reach the database for so long, in seconds, lets its devices go, if they could connect to
+    /// another one. 0: never.
+    node_cut_off_seconds: u32 = 60;
+    /// How long a node that stops still serves after `/readyz` has said that it does not, in seconds: as long as load
+    /// balancers take to notice.
+    drain_delay_seconds: u32 = 0;
     /// A certificate chain (PEM). Empty: a local CA makes one, exported as `tls/ca.pem` in the data folder.
     tls_cert: Option<PathBuf> = None;
     /// The private key of `tls_cert` (PEM).
@@ -427,6 +446,18 @@ impl Config {
     /// The base of public addresses, without a final `/`.
     pub fn public_base(&self) -> Option<&str> {
         self.public_url.as_deref().map(|url| url.trim_end_matches('/'))
+    }
+
+    /// What people call this node.
+    pub fn node_name(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let name = self.node_name.clone().or_else(host);
+        name.map_or_else(|| "node".to_owned(), |name| name.trim().to_owned())
+    }
+
+    /// Whether other nodes may serve the database, too: they can if it is PostgreSQL and files are where all find them.
+    pub fn shares_database(&self) -> bool {
+        self.blobs_url.is_some() && matches!(self.database(), Ok(updraft_store::Location::Postgres(_)))
     }
 
     /// Where the database is.

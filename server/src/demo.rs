@@ -64,13 +64,14 @@ where
 async fn story(options: Options, server: &Server) -> anyhow::Result<()> {
     let show = Show::new();
     let api = ApiClient::of(server)?;
-    show::line(&format!("A server runs: API on {}, MQTT on {}.", server.api_addr, server.mqtt_addr));
+    let mqtt_addr = server.mqtt_addr.context("the demo's server has devices connected")?;
+    show::line(&format!("A server runs: API on {}, MQTT on {mqtt_addr}.", server.api_addr));
 
     let product = api.call("CreateProduct", &[("ProductName", "demo_lamp"), ("NodeType", "0")]).await?;
     let product_key = text(&product, "/ProductKey")?;
     let identities = register(&api, &product_key, options.devices, &show).await?;
     let first_name = identities.first().context("no devices")?.device_name.clone();
-    let fleet = start_fleet(server, identities);
+    let fleet = start_fleet(mqtt_addr, identities);
     show::line(&format!("{} devices are registered; all but the late ones connect.", options.devices));
     let late = late_devices(options.devices);
     let online = u64::from(options.devices) - late;
@@ -155,7 +156,7 @@ fn late_devices(devices: u32) -> u64 {
     (0..devices as usize).filter(|index| matches!(behaviour(*index), Behaviour::Late { .. })).count() as u64
 }
 
-fn start_fleet(server: &Server, identities: Vec<Identity>) -> FleetHandle {
+fn start_fleet(mqtt_addr: std::net::SocketAddr, identities: Vec<Identity>) -> FleetHandle {
     let devices = identities
         .into_iter()
         .enumerate()
@@ -165,7 +166,7 @@ fn start_fleet(server: &Server, identities: Vec<Identity>) -> FleetHandle {
             ..DeviceConfig::new(identity, "1.0.0")
         })
         .collect();
-    Fleet::start(devices, server.mqtt_addr, FleetOptions { speed: SPEED, ..FleetOptions::default() })
+    Fleet::start(devices, mqtt_addr, FleetOptions { speed: SPEED, ..FleetOptions::default() })
 }
 
 async fn package(api: &ApiClient, product_key: &str) -> anyhow::Result<String> {

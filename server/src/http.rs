@@ -70,7 +70,7 @@ impl Http {
             return channel::topic::answer(&self.app, caller, &base, request).await;
         }
         match path {
-            "/" => self.root(caller, request).await,
+            "/" if self.app.nodes.role().is_api() => self.root(caller, request).await,
             "/healthz" => plain_reply(StatusCode::OK, "alive\n"),
             "/readyz" => self.readiness(),
             "/metrics" if self.app.config.metrics_addr.is_none() => self.metrics(),
@@ -89,6 +89,10 @@ impl Http {
     }
 
     fn readiness(&self) -> Reply {
+        if self.app.nodes.is_cut_off() {
+            let words = "not ready: the database cannot be reached, and devices are sent to other nodes\n";
+            return plain_reply(StatusCode::SERVICE_UNAVAILABLE, words);
+        }
         if !self.ready.load(Ordering::Relaxed) {
             return plain_reply(StatusCode::SERVICE_UNAVAILABLE, "not ready\n");
         }

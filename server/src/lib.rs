@@ -22,6 +22,7 @@ pub mod http;
 pub mod limiter;
 pub mod net;
 pub mod networks;
+pub mod nodes;
 pub mod ports;
 pub mod pretty;
 pub mod proxy;

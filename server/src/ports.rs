@@ -18,8 +18,8 @@ const BACKLOG: i32 = 4_096;
 pub struct Listeners {
     /// That of the API.
     pub api: TcpListener,
-    /// That of devices.
-    pub mqtt: TcpListener,
+    /// That of devices, if they connect to this node.
+    pub mqtt: Option<TcpListener>,
     /// That of devices by TLS only.
     pub mqtt_tls: Option<TcpListener>,
     /// That of devices over WebSocket only.
@@ -34,7 +34,7 @@ pub struct Addresses {
     /// The API.
     pub api: SocketAddr,
     /// Devices.
-    pub mqtt: SocketAddr,
+    pub mqtt: Option<SocketAddr>,
     /// Devices by TLS only.
     pub mqtt_tls: Option<SocketAddr>,
     /// Devices over WebSocket only.
@@ -49,11 +49,13 @@ impl Listeners {
             opened
                 .with_context(|| format!("cannot open `{key}`; another address, or an empty one, avoids it"))
         };
+        let of_devices = |addr: Option<SocketAddr>| addr.filter(|_| config.role.is_gateway());
+        let mqtt = of_devices(Some(config.mqtt_addr)).map(listen).transpose();
         Ok(Self {
             api: listen(config.api_addr).context("cannot open the API's port")?,
-            mqtt: listen(config.mqtt_addr).context("cannot open the devices' port")?,
-            mqtt_tls: maybe("mqtt_tls_addr", config.mqtt_tls_addr)?,
-            mqtt_ws: maybe("mqtt_ws_addr", config.mqtt_ws_addr)?,
+            mqtt: mqtt.context("cannot open the devices' port")?,
+            mqtt_tls: maybe("mqtt_tls_addr", of_devices(config.mqtt_tls_addr))?,
+            mqtt_ws: maybe("mqtt_ws_addr", of_devices(config.mqtt_ws_addr))?,
             metrics: maybe("metrics_addr", config.metrics_addr)?,
         })
     }
@@ -63,7 +65,7 @@ impl Listeners {
         let maybe = |port: &Option<TcpListener>| port.as_ref().map(TcpListener::local_addr).transpose();
         Ok(Addresses {
             api: self.api.local_addr()?,
-            mqtt: self.mqtt.local_addr()?,
+            mqtt: maybe(&self.mqtt)?,
             mqtt_tls: maybe(&self.mqtt_tls)?,
             mqtt_ws: maybe(&self.mqtt_ws)?,
         })
@@ -113,7 +115,7 @@ pub fn devices(config: &Config, listeners: DeviceListeners, tls: Arc<ServerConfi
     };
     let (mqtt, mqtt_tls, mqtt_ws) = listeners;
     let ports =
-        [(Some(mqtt), Speaks::Mqtt), (mqtt_tls, Speaks::MqttByTls), (mqtt_ws, Speaks::MqttOverWebSocket)];
+        [(mqtt, Speaks::Mqtt), (mqtt_tls, Speaks::MqttByTls), (mqtt_ws, Speaks::MqttOverWebSocket)];
     let ports = ports.into_iter().filter_map(|(listener, speaks)| {
         listener.map(|listener| (listener, Port { speaks, ..port.clone() }))
     });
@@ -121,7 +123,7 @@ pub fn devices(config: &Config, listeners: DeviceListeners, tls: Arc<ServerConfi
 }
 
 /// The listeners of devices: for everything, for TLS only, for WebSocket only.
-pub type DeviceListeners = (TcpListener, Option<TcpListener>, Option<TcpListener>);
+pub type DeviceListeners = (Option<TcpListener>, Option<TcpListener>, Option<TcpListener>);
 
 /// The devices' ports.
 pub struct DevicePorts {

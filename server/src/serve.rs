@@ -14,6 +14,7 @@ use crate::files::{Blobs, purge};
 use crate::gate::{Gate, Pass};
 use crate::http::{Caller, Http, Known};
 use crate::net::{self, Peer, Port, Speaks, Stream};
+use crate::nodes::heart;
 use crate::ports::{self, DevicePorts, Listeners};
 use crate::random::Random;
 use crate::retention;
@@ -36,10 +37,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use updraft_core::time::Timestamp;
-use updraft_store::{Claim, Lane, Store, StoreError};
+use updraft_store::{Claim, LOGIN_BITS, Lane, Sharing, Store};
 
 /// How often silent sessions are looked for.
 const KEEPALIVE_SWEEP: Duration = Duration::from_secs(5);
+/// How often it is asked whether the database is still this server's.
+const CLAIM_LOOK: Duration = Duration::from_secs(1);
 /// How long the engine and the like get to finish their round at a stop.
 const WORKER_STOP: Duration = Duration::from_secs(5);
 /// How long a start looks at the database before it opens it: all of a small one, the beginning of a large one.
@@ -51,8 +54,8 @@ const HTTP_BUFFER_BYTES: usize = 64 * 1024;
 pub struct Server {
     /// Where the API is.
     pub api_addr: SocketAddr,
-    /// Where devices connect.
-    pub mqtt_addr: SocketAddr,
+    /// Where devices connect, if they connect to this node.
+    pub mqtt_addr: Option<SocketAddr>,
     /// Where devices connect by TLS only.
     pub mqtt_tls_addr: Option<SocketAddr>,
     /// Where devices connect over WebSocket only.
@@ -86,17 +89,19 @@ impl Server {
         let (claim, store) = open_database(&config).await?;
         let master = setup::master_key(&config, &store, &random).await?;
         let root_key_file = setup::root_account(&config, &store, &master, &random, clock.now()).await?;
-        let now = clock.now();
-        let (starts, offline) = store
-            .write(Lane::Interactive, move |tx| {
-                tx.reviews_add_online_for_groups()?;
-                Ok::<_, StoreError>((tx.node_start()?, tx.devices_all_offline(now)?))
-            })
-            .await?;
-        tracing::info!(
-            devices = offline,
-            "devices that were online before the start are offline until they return"
-        );
+        if !config.shares_database() {
+            let now = clock.now();
+            let offline = store
+                .write(Lane::Interactive, move |tx| {
+                    tx.reviews_add_online_for_groups()?;
+                    tx.devices_all_offline(now)
+                })
+                .await?;
+            tracing::info!(
+                devices = offline,
+                "devices that were online before the start are offline until they return"
+            );
+        }
         let blobs = open_blobs(&config, &store).await?;
 
         let mut listeners = Listeners::open(&config)?;
@@ -108,10 +113,12 @@ impl Server {
             Some(url) => BaseUrl::Public(url.to_owned()),
             None => BaseUrl::Connection { port: addresses.api.port() },
         };
-        // Above every number of an earlier run: no run sees a trillion logins.
-        let sessions = Arc::new(Sessions::new(starts << 40, base).keeping(keeping(&config)));
+        let sessions = Arc::new(Sessions::new(0, base).keeping(keeping(&config)));
         let data_dir = config.data_dir.clone();
         let app = App::new(config, Arc::new(store), clock, random, master, blobs, sessions.clone());
+        let me = heart::join(&app).await?;
+        // Above every number of an earlier run, and apart from those of other nodes: no run sees a trillion logins.
+        app.link.renumber(me << LOGIN_BITS);
         app.authority.load(&app).await.context("cannot read the authority of devices' certificates")?;
         let http = Arc::new(Http { app: Arc::clone(&app), metrics, ready: AtomicBool::new(false) });
         let (stop, stopped) = watch::channel(false);
@@ -188,9 +195,16 @@ impl Server {
         }
 
         self.workers.push(tokio::spawn(ingest::run(Arc::clone(&self.app), deliveries)));
-        self.workers.push(tokio::spawn(engine::run(Arc::clone(&self.app), engine_stopped)));
+        let role = self.app.nodes.role();
+        if role.is_worker() || role.is_gateway() {
+            self.workers.push(tokio::spawn(engine::run(Arc::clone(&self.app), engine_stopped.clone())));
+        }
         self.workers.push(tokio::spawn(purge::run(Arc::clone(&self.app), stopped.clone())));
         self.workers.push(tokio::spawn(retention::run(Arc::clone(&self.app), stopped.clone())));
+        if self.app.nodes.is_shared() {
+            // As long as the engine: the others must not take a node that still works for dead.
+            self.workers.push(tokio::spawn(heart::run(Arc::clone(&self.app), engine_stopped)));
+        }
         self.workers.push(tokio::spawn(vigil::run(Arc::clone(&self.app), stopped.clone())));
         let (sessions, stopped) = (Arc::clone(&self.sessions), stopped.clone());
         self.workers.push(tokio::spawn(async move {
@@ -222,6 +236,15 @@ impl Server {
     /// Looks for new certificates now; the log says what came of it.
     pub async fn reload(&self) {
         look(&self.app, &self.certificates, true).await;
+    }
+
+    /// Returns when another server has taken the database: this one must end.
+    pub async fn lost_database(&self) {
+        let lost = self.claim.watch();
+        let mut looks = tokio::time::interval(CLAIM_LOOK);
+        while !lost.load(Ordering::Relaxed) {
+            looks.tick().await;
+        }
     }
 
     /// How many devices are connected.
@@ -268,7 +291,7 @@ impl Server {
         let run = json!({
             "pid": std::process::id(),
             "api_addr": self.api_addr.to_string(),
-            "mqtt_addr": self.mqtt_addr.to_string(),
+            "mqtt_addr": self.mqtt_addr,
             "mqtt_tls_addr": self.mqtt_tls_addr,
             "mqtt_ws_addr": self.mqtt_ws_addr,
             "ca_file": self.ca_file,
@@ -283,6 +306,11 @@ impl Server {
     /// Drains and stops: no new work, then what is in progress, then the engine, then the database.
     pub async fn stop(self) {
         self.http.ready.store(false, Ordering::Relaxed);
+        let delay = self.app.config.drain_delay_seconds;
+        if delay > 0 {
+            tracing::info!(seconds = delay, "not ready any more; serving until load balancers know");
+            tokio::time::sleep(Duration::from_secs(delay.into())).await;
+        }
         let _ = std::fs::remove_file(self.data_dir.join("run.json"));
         let _ = self.stop.send(true);
         self.sessions.drain();
@@ -310,6 +338,7 @@ impl Server {
                 Err(_) => abort.abort(),
             }
         }
+        heart::leave(&self.app).await;
         let (app, claim) = (Arc::clone(&self.app), self.claim);
         let _ = tokio::task::spawn_blocking(move || {
             app.store.close();
@@ -326,7 +355,8 @@ async fn open_database(config: &Config) -> anyhow::Result<(Claim, Store)> {
         // Whoever is served already is neither damaged nor without its key.
         Claim::look(&location)?;
         setup::look_before_start(&config, LOOK_AT_DATABASE)?;
-        let claim = Claim::take(&location)?;
+        let sharing = if config.shares_database() { Sharing::WithNodes } else { Sharing::Alone };
+        let claim = Claim::take(&location, sharing)?;
         let store = Store::open(&location)?;
         anyhow::Ok((claim, store))
     };

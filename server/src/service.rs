@@ -57,6 +57,14 @@ pub async fn run(server: Server, mut signals: Signals) -> anyhow::Result<()> {
                 tell(&[NotifyState::Ready]);
             }
             () = watchdog.due() => tell(&[NotifyState::Watchdog]),
+            () = server.lost_database() => {
+                tell(&[NotifyState::Stopping]);
+                server.stop().await;
+                anyhow::bail!(
+                    "another updraft took the database while its server was away: two servers that each think \
+                     themselves alone would undo one another's work; stop one of them"
+                );
+            }
         }
     }
     tracing::info!("draining; a second signal stops at once");

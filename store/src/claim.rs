@@ -1,16 +1,36 @@
-//! One server per database: a second one would mark every device offline and run a second engine.
+//! Who may serve a database: one server alone, or several nodes that share it.
+//!
+//! A server that serves alone marks every device offline when it starts and keeps files in a folder of its own: beside
+//! it there must be no other. Nodes of one installation share a PostgreSQL database; beside them there must be no
+//! server that thinks itself alone.
 
 use crate::Location;
 use crate::engine::postgres::PgConn;
 use crate::error::StoreError;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-/// The sole right to serve a database; it ends when this is dropped, or with the process.
+/// How often a session that holds a claim is looked after.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The right to serve a database; it ends when this is dropped, or with the process.
 pub struct Claim {
     kind: Kind,
+    lost: Arc<AtomicBool>,
+}
+
+/// Whom a claim keeps out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Everybody.
+    Alone,
+    /// Only who wants to serve alone.
+    WithNodes,
 }
 
 enum Kind {
@@ -21,9 +41,17 @@ enum Kind {
 
 impl Claim {
     /// Claims a database, or says that another server has it. Blocks.
-    pub fn take(location: &Location) -> Result<Self, StoreError> {
+    ///
+    /// # Errors
+    /// SQLite is served by one process alone.
+    pub fn take(location: &Location, sharing: Sharing) -> Result<Self, StoreError> {
+        let lost = Arc::new(AtomicBool::new(false));
         let kind = match location {
             Location::Inline => Kind::Nothing,
+            Location::Sqlite(_) if sharing == Sharing::WithNodes => {
+                let words = "several nodes need a PostgreSQL database: SQLite is served by one process";
+                return Err(StoreError::Unavailable(words.to_owned()));
+            }
             Location::Sqlite(path) => {
                 let lock = lock_of(path);
                 let file = File::create(&lock).map_err(|error| {
@@ -32,13 +60,21 @@ impl Claim {
                 file.try_lock().map_err(|_| taken())?;
                 Kind::File { _locked: file }
             }
-            Location::Postgres(url) => session(url.clone())?,
+            Location::Postgres(url) => session(url.clone(), sharing, Arc::clone(&lost))?,
         };
-        Ok(Self { kind })
+        Ok(Self { kind, lost })
     }
-}
 
-impl Claim {
+    /// Whether another server took the database while the database server was away, so that this one must end.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// What [`Claim::is_lost`] asks, for whoever watches.
+    pub fn watch(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.lost)
+    }
+
     /// Says that another server has a database, where that is known without opening it. Claims nothing.
     pub fn look(location: &Location) -> Result<(), StoreError> {
         match location {
@@ -64,37 +100,76 @@ fn taken() -> StoreError {
     StoreError::Unavailable("another updraft serves this database; stop it first".to_owned())
 }
 
-/// Holds an advisory lock in a session on a thread of its own: clients must not live inside async code.
-fn session(url: String) -> Result<Kind, StoreError> {
+fn shared_out() -> StoreError {
+    StoreError::Unavailable(
+        "another updraft serves this database and keeps its files to itself, or would have to: nodes that share a \
+         database share their files, too (`blobs_url`); stop it first, or give both of them the same `blobs_url`"
+            .to_owned(),
+    )
+}
+
+/// Holds an advisory lock in a session on a thread of its own: clients must not live inside async code. The lock goes
+/// when the database server does, so it is taken again then, or found to be somebody else's.
+fn session(url: String, sharing: Sharing, lost: Arc<AtomicBool>) -> Result<Kind, StoreError> {
     let (release, released) = mpsc::channel::<()>();
     let (report, outcome) = mpsc::channel();
     let thread = std::thread::Builder::new()
         .name("store-claim".to_owned())
         .spawn(move || {
-            let claimed = PgConn::connect(&url).and_then(|mut conn| {
-                let mut got = false;
-                let sql = "SELECT CASE WHEN pg_try_advisory_lock(hashtext('updraft.serve'))
-                                       THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END";
-                conn.query(sql, &[], &mut |row| {
-                    got = row.flag(0)?;
-                    Ok(())
-                })?;
-                if got { Ok(conn) } else { Err(taken()) }
-            });
-            match claimed {
-                Ok(_conn) => {
-                    let _ = report.send(Ok(()));
-                    // Until the claim is dropped.
-                    let _ = released.recv();
+            let mut conn = match lock(&url, sharing) {
+                Ok(Some(conn)) => conn,
+                refused => {
+                    let _ = report.send(refused.and(Err(refusal(sharing))));
+                    return;
                 }
-                Err(error) => {
-                    let _ = report.send(Err(error));
+            };
+            let _ = report.send(Ok(()));
+            while released.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                if conn.batch("").is_ok() {
+                    continue;
+                }
+                match lock(&url, sharing) {
+                    Ok(Some(again)) => conn = again,
+                    Ok(None) => {
+                        lost.store(true, Ordering::Relaxed);
+                        return;
+                    }
+                    // The server is away; nobody else has the database either.
+                    Err(error) => tracing::debug!(%error, "the claim to the database cannot be renewed yet"),
                 }
             }
         })
         .map_err(|error| StoreError::Unavailable(format!("cannot start a thread: {error}")))?;
     outcome.recv().map_err(|_| StoreError::Internal("claiming the database panicked".to_owned()))??;
     Ok(Kind::Session { release: Some(release), thread: Some(thread) })
+}
+
+fn refusal(sharing: Sharing) -> StoreError {
+    match sharing {
+        Sharing::Alone => taken(),
+        Sharing::WithNodes => shared_out(),
+    }
+}
+
+/// A session with the lock; `None`: somebody has it.
+fn lock(url: &str, sharing: Sharing) -> Result<Option<PgConn>, StoreError> {
+    let sql = match sharing {
+        Sharing::Alone => {
+            "SELECT CASE WHEN pg_try_advisory_lock(hashtext('updraft.serve'))
+                         THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END"
+        }
+        Sharing::WithNodes => {
+            "SELECT CASE WHEN pg_try_advisory_lock_shared(hashtext('updraft.serve'))
+                         THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END"
+        }
+    };
+    let mut conn = PgConn::connect(url)?;
+    let mut got = false;
+    conn.query(sql, &[], &mut |row| {
+        got = row.flag(0)?;
+        Ok(())
+    })?;
+    Ok(got.then_some(conn))
 }
 
 impl Drop for Claim {

@@ -122,28 +122,31 @@ pub(crate) fn candidate(row: &Row<'_>) -> Result<Candidate, StoreError> {
     })
 }
 
-// `session < ?2` keeps a login that was overtaken on its way here from undoing a newer one. Whoever was reset and has
-// registered anew is through with that.
+// `session < ?2` keeps a login that was overtaken on its way here from undoing a newer one of the same node; of logins at
+// two nodes the one that comes here last counts. Whoever was reset and has registered anew is through with that.
 const ONLINE: Hot = Hot {
     row: "UPDATE device SET status = 1, session = ?2, ip = ?3, online_at = ?4,
                             active_at = COALESCE(active_at, ?4),
                             reset_at = CASE WHEN registered_at IS NULL THEN reset_at END,
                             status_at = CASE WHEN status = 1 THEN status_at ELSE ?4 END
-          WHERE id = ?1 AND session < ?2",
+          WHERE id = ?1 AND (session < ?2 OR session >> 40 <> ?2 >> 40)",
     set: "UPDATE device SET status = 1, session = n.session, ip = n.ip, online_at = n.at,
                             active_at = COALESCE(active_at, n.at),
                             reset_at = CASE WHEN registered_at IS NULL THEN reset_at END,
                             status_at = CASE WHEN status = 1 THEN status_at ELSE n.at END
           FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[]) AS n(id, session, ip, at)
-          WHERE device.id = n.id AND device.session < n.session",
+          WHERE device.id = n.id
+            AND (device.session < n.session OR device.session >> 40 <> n.session >> 40)",
     columns: &[Column::Int, Column::Int, Column::Text, Column::Int],
 };
 
 const OFFLINE: Hot = Hot {
-    row: "UPDATE device SET status = 2, status_at = ?3 WHERE id = ?1 AND session <= ?2 AND status = 1",
+    row: "UPDATE device SET status = 2, status_at = ?3
+          WHERE id = ?1 AND session <= ?2 AND session >> 40 = ?2 >> 40 AND status = 1",
     set: "UPDATE device SET status = 2, status_at = n.at
           FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n(id, session, at)
-          WHERE device.id = n.id AND device.session <= n.session AND device.status = 1",
+          WHERE device.id = n.id AND device.session <= n.session AND device.session >> 40 = n.session >> 40
+            AND device.status = 1",
     columns: &[Column::Int, Column::Int, Column::Int],
 };
 
@@ -311,8 +314,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Marks devices offline whose session is this one or an older one: the end of a login whose beginning could
-    /// not be written ends the one before it too.
+    /// Marks devices offline whose session is this one or an older one of the same node: the end of a login whose
+    /// beginning could not be written ends the one before it too.
     pub fn devices_offline(&mut self, devices: &[(DeviceNo, i64)], now: Timestamp) -> Result<(), StoreError> {
         let rows: Vec<Vec<Value<'_>>> = devices
             .iter()

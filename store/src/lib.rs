@@ -42,9 +42,12 @@ mod job;
 mod job_list;
 mod job_update;
 mod job_work;
+mod ledger;
+mod listen;
 mod look;
 mod migrate;
 mod module;
+mod node;
 #[cfg(test)]
 mod plan;
 mod policy;
@@ -74,7 +77,7 @@ pub use browse::{
     Place,
 };
 pub use certificate::{CertifiedDevice, DeviceAuthority, DeviceCertificate};
-pub use claim::Claim;
+pub use claim::{Claim, Sharing};
 pub use device::{Candidate, Device, NewDevice, OnlineDevice};
 pub use device_count::{Counted, PieceCounts};
 pub use device_life::{DeviceLogin, DeviceToken};
@@ -90,15 +93,17 @@ pub use health::{Health, Integrity, examine};
 pub use instance::Instance;
 pub use job::{Job, ListedJob, NewJob, RetryRule};
 pub use job_update::{FormerTerms, JobUpdate};
+pub use listen::Listener;
 pub use look::TaskMark;
 pub use module::Module;
+pub use node::{DevicePlace, LOGIN_BITS, Mail, Node, node_of};
 pub use policy::EarlierTask;
 pub use product::{NewProduct, Product};
 pub use ram_user::RamUser;
 pub use registration::{Credentials, Registrant, RegistrantDevice, TokenHolder};
 pub use sts_key::{StsHolder, StsKey};
 pub use survey::{PastTask, StandingTask};
-pub use task::{ListedTask, OpenTask, TaskFilter};
+pub use task::{DueAt, ListedTask, OpenTask, TaskFilter};
 pub use task_history::Refusals;
 pub use topo::{Gateway, SubDevice};
 pub use trouble::Trouble;
@@ -108,7 +113,7 @@ pub use writer::Lane;
 use crate::engine::{postgres::PgConn, sqlite};
 use crate::trouble::Fuse;
 use crate::vital::Vital;
-use crate::writer::{Connect, Database, Queue, READS, Typed, WRITES, Work, run_group};
+use crate::writer::{Connect, Database, LEDGER, Queue, READS, Typed, WRITES, Work, run_group};
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -117,6 +122,8 @@ use tokio::sync::oneshot;
 
 /// Threads that answer reads on PostgreSQL.
 const POSTGRES_READERS: usize = 4;
+/// Threads that write the ledger on PostgreSQL; each connects when it first has something to do.
+const POSTGRES_LEDGERS: usize = 4;
 /// Idle SQLite read connections that are kept.
 const SQLITE_READERS_MAX: usize = 8;
 
@@ -133,7 +140,7 @@ enum Mode {
     /// One connection in memory, used in the caller's thread: for the simulation.
     Inline { database: Mutex<Database>, fuse: Arc<Mutex<Fuse>> },
     /// A server: clients on threads of their own.
-    Postgres { queue: Arc<Queue>, readers: Arc<Queue> },
+    Postgres { url: String, queue: Arc<Queue>, readers: Arc<Queue>, ledger: Arc<Queue> },
 }
 
 /// Where the database is.
@@ -200,8 +207,8 @@ impl Store {
     }
 
     fn open_postgres(url: &str, prepare: Prepare) -> Result<Self, StoreError> {
-        let url = url.to_owned();
-        let connect: Connect = Arc::new(move || Ok(Database::Postgres(Box::new(PgConn::connect(&url)?))));
+        let (url, connected) = (url.to_owned(), url.to_owned());
+        let connect: Connect = Arc::new(move || Ok(Database::Postgres(Box::new(PgConn::connect(&connected)?))));
         let first = Arc::clone(&connect);
         // On a thread of its own: the caller may be inside a runtime.
         std::thread::spawn(move || prepare(&mut first()?))
@@ -214,7 +221,11 @@ impl Store {
         for _ in 0..POSTGRES_READERS {
             threads.push(spawn("store-reader", &readers, &connect, READS, &vital)?);
         }
-        Ok(Self { mode: Mode::Postgres { queue, readers }, vital, threads: Mutex::new(threads) })
+        let ledger = Arc::new(Queue::default());
+        for _ in 0..POSTGRES_LEDGERS {
+            threads.push(spawn("store-ledger", &ledger, &connect, LEDGER, &vital)?);
+        }
+        Ok(Self { mode: Mode::Postgres { url, queue, readers, ledger }, vital, threads: Mutex::new(threads) })
     }
 
     /// Why nothing can be written, as far as writes of before tell; `None`: nothing is known to be wrong. Damage
@@ -266,6 +277,32 @@ impl Store {
             }
         }
         answer.await.map_err(|_| E::from(closed()))?
+    }
+
+    /// Runs `run` in a transaction beside the one writer: for rows of which nobody but `ledger.rs` knows. On PostgreSQL
+    /// its answer comes before the disk has them.
+    pub async fn ledger<T, E, F>(&self, run: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let Mode::Postgres { ledger, .. } = &self.mode else {
+            return self.write(Lane::Interactive, run).await;
+        };
+        let (reply, answer) = oneshot::channel();
+        let job: Box<dyn writer::Job> = Box::new(Typed { run, after: None::<fn(&T)>, outcome: None, reply });
+        ledger.push(Lane::Interactive, job).map_err(|_| E::from(closed()))?;
+        answer.await.map_err(|_| E::from(closed()))?
+    }
+
+    /// Calls `woken` whenever a node has called [`Tx::nodes_wake`], and now and then without a reason. `None`: this
+    /// database wakes nobody.
+    pub fn listen(&self, woken: impl Fn() + Send + 'static) -> Result<Option<Listener>, StoreError> {
+        match &self.mode {
+            Mode::Postgres { url, .. } => Listener::start(url.clone(), woken).map(Some),
+            Mode::Sqlite { .. } | Mode::Inline { .. } => Ok(None),
+        }
     }
 
     /// Runs `run` on one consistent state of the database.
@@ -335,9 +372,10 @@ impl Store {
                 queue.close();
                 readers.lock().clear();
             }
-            Mode::Postgres { queue, readers } => {
+            Mode::Postgres { queue, readers, ledger, .. } => {
                 queue.close();
                 readers.close();
+                ledger.close();
             }
         }
         for thread in self.threads.lock().drain(..) {

@@ -35,14 +35,11 @@ const MIGRATIONS: &[Migration] = &[
     migration!(7, "0007_device_side"),
     migration!(8, "0008_task_history"),
     migration!(9, "0009_explanations"),
+    migration!(10, "0010_nodes"),
 ];
 
 /// Brings the database to the newest schema, or refuses one that is newer than this binary.
 pub(crate) fn migrate(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    // SQLite's write transaction keeps others out; on PostgreSQL two servers that start at once would race.
-    if let Conn::Postgres(conn) = &mut tx.conn {
-        conn.batch("SELECT pg_advisory_xact_lock(hashtext('updraft.migration'))")?;
-    }
     batch(
         tx,
         "CREATE TABLE IF NOT EXISTS migration (number BIGINT NOT NULL PRIMARY KEY, checksum TEXT NOT NULL)",

@@ -34,6 +34,16 @@ pub struct OpenTask {
     pub dest_version: String,
 }
 
+/// Whose deadlines one of several nodes looks after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueAt {
+    /// The node: it looks after tasks of devices that are connected to it.
+    pub node: i64,
+    /// It also looks after those of devices that are connected nowhere, and of all whose deadline was at this moment or
+    /// before it: whoever should have seen to those did not.
+    pub neglected: Option<Timestamp>,
+}
+
 /// Which tasks of a batch a list shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskFilter {
@@ -289,6 +299,35 @@ impl Tx<'_> {
              ORDER BY due_at, job, ordinal LIMIT ?2",
             &[now.0.into(), limit.into()],
             |row| Ok(TaskNo { job: JobNo(row.int(0)?), ordinal: row.int(1)? }),
+        )
+    }
+
+    /// The same of tasks that a node looks after. The rows of other nodes' tasks are passed over: they are few, since
+    /// each node sees to its own at once.
+    pub fn tasks_due_of(&mut self, whose: &DueAt, now: Timestamp, limit: i64) -> Result<Vec<TaskNo>, StoreError> {
+        self.query(
+            "SELECT t.job, t.ordinal FROM task t JOIN device d ON d.id = t.device
+             WHERE t.due_at IS NOT NULL AND t.due_at <= ?1
+               AND (d.status = 1 AND d.session >> 40 = ?2 OR CAST(?3 AS BIGINT) IS NOT NULL AND (d.status <> 1 OR t.due_at <= ?3))
+             ORDER BY t.due_at, t.job, t.ordinal LIMIT ?4",
+            &[now.0.into(), whose.node.into(), whose.neglected.map(|at| at.0).into(), limit.into()],
+            |row| Ok(TaskNo { job: JobNo(row.int(0)?), ordinal: row.int(1)? }),
+        )
+    }
+
+    /// When the next deadline of a task comes that a node looks after, if it comes before `horizon`.
+    pub fn task_next_due_of(
+        &mut self,
+        whose: &DueAt,
+        horizon: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        self.query_one(
+            "SELECT t.due_at FROM task t JOIN device d ON d.id = t.device
+             WHERE t.due_at IS NOT NULL AND t.due_at <= ?1
+               AND (d.status = 1 AND d.session >> 40 = ?2 OR CAST(?3 AS BIGINT) IS NOT NULL AND (d.status <> 1 OR t.due_at <= ?3))
+             ORDER BY t.due_at LIMIT 1",
+            &[horizon.0.into(), whose.node.into(), whose.neglected.map(|at| at.0).into()],
+            |row| Ok(Timestamp(row.int(0)?)),
         )
     }
 

@@ -190,7 +190,21 @@ impl Database {
     pub(crate) fn begin_write(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "BEGIN IMMEDIATE",
-            Self::Postgres(_) => "BEGIN ISOLATION LEVEL READ COMMITTED",
+            // One node writes at a time: what a closure has read is still so when it writes, as on SQLite. The lock goes
+            // with the transaction, whichever way that ends; who waits is served in order of coming.
+            Self::Postgres(_) => {
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(hashtext('updraft.write'))"
+            }
+        }
+    }
+
+    /// Begins a write of the ledger: beside the others, and without a wait for the disk.
+    pub(crate) fn begin_ledger(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => self.begin_write(),
+            Self::Postgres(_) => {
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off"
+            }
         }
     }
 
@@ -231,6 +245,9 @@ pub(crate) struct Work {
 /// Transactions that write.
 pub(crate) const WRITES: Work =
     Work { begin: Database::begin_write, group_max: GROUP_MAX, despite_damage: false, note: Vital::hurt };
+/// Transactions of the ledger (`ledger.rs`), each by itself.
+pub(crate) const LEDGER: Work =
+    Work { begin: Database::begin_ledger, group_max: 1, despite_damage: false, note: Vital::misread };
 /// Transactions that only read, each by itself.
 pub(crate) const READS: Work =
     Work { begin: Database::begin_read, group_max: 1, despite_damage: true, note: Vital::misread };

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashSet};
 use updraft_core::time::{MINUTE_MS, Timestamp};
+use updraft_store::{Store, StoreError};
 
 /// The nonces used lately.
 pub struct Nonces {
@@ -52,6 +53,18 @@ impl Nonces {
         buckets.count += 1;
         Ok(())
     }
+}
+
+/// Uses a nonce for several nodes together: it is remembered in the database, whose room is the only limit.
+pub async fn take_together(
+    store: &Store,
+    key_id: &str,
+    nonce: &str,
+    expires: Timestamp,
+) -> Result<Result<(), Refusal>, StoreError> {
+    let hash = hash(key_id, nonce).cast_signed();
+    let fresh = store.ledger(move |tx| tx.nonce_use(hash, expires)).await?;
+    Ok(if fresh { Ok(()) } else { Err(Refusal::Used) })
 }
 
 impl Buckets {

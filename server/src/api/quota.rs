@@ -7,6 +7,7 @@ use std::fmt;
 use updraft_core::id::AccountNo;
 use updraft_core::quota::CallWindow;
 use updraft_core::time::Timestamp;
+use updraft_store::{Store, StoreError};
 
 /// Idle windows are dropped once there are this many.
 const WINDOWS_MAX: usize = 10_000;
@@ -64,16 +65,43 @@ impl Quotas {
         per_second: u32,
         now: Timestamp,
     ) -> Result<(), i64> {
-        let per_second = self.own.0.get(operation).copied().unwrap_or(per_second);
-        if self.scale == 0.0 || per_second == 0 {
-            return Ok(());
-        }
-        let limit = (f64::from(per_second) * self.scale).ceil() as u32;
+        let Some(limit) = self.limit(operation, per_second) else { return Ok(()) };
         let mut windows = self.windows.lock();
         if windows.len() > WINDOWS_MAX {
             windows.retain(|_, window| !window.is_idle(now));
         }
-        windows.entry((account, operation)).or_default().take(limit.max(1), now)
+        windows.entry((account, operation)).or_default().take(limit, now)
+    }
+
+    /// The same for several nodes together: their calls are counted in the database.
+    pub async fn take_together(
+        &self,
+        store: &Store,
+        account: AccountNo,
+        operation: &'static str,
+        per_second: u32,
+        now: Timestamp,
+    ) -> Result<Result<(), i64>, StoreError> {
+        let Some(limit) = self.limit(operation, per_second) else { return Ok(Ok(())) };
+        store
+            .ledger(move |tx| {
+                let mut window = CallWindow::of(tx.call_window(account, operation)?);
+                let taken = window.take(limit, now);
+                if taken.is_ok() {
+                    tx.call_window_set(account, operation, window.moments())?;
+                }
+                Ok(taken)
+            })
+            .await
+    }
+
+    /// Calls per second of an operation; `None`: any number.
+    fn limit(&self, operation: &'static str, per_second: u32) -> Option<u32> {
+        let per_second = self.own.0.get(operation).copied().unwrap_or(per_second);
+        if self.scale == 0.0 || per_second == 0 {
+            return None;
+        }
+        Some(((f64::from(per_second) * self.scale).ceil() as u32).max(1))
     }
 }
 

@@ -93,7 +93,7 @@ async fn run(
         return Err(Code::InvalidFormat.into());
     }
     let signer = signer(arrival.app, parts, body, &params, acs3).await?;
-    throttle(arrival.app, operation, &signer)?;
+    throttle(arrival.app, operation, &signer).await?;
     let app = Arc::clone(arrival.app);
     let base = arrival.base.to_owned();
     let outcome = if operation.changes {
@@ -163,10 +163,14 @@ async fn instance(app: &App, signer: &Signer, params: &Params) -> Result<Instanc
     app.instances.find(&app.store, signer.account, id).await?.ok_or_else(|| Code::InstanceNotFound.into())
 }
 
-fn throttle(app: &App, operation: &'static Operation, signer: &Signer) -> Result<(), ApiError> {
-    app.quotas
-        .take(signer.account, operation.name, operation.qps, app.now())
-        .map_err(|wait_ms| ApiError { retry_after_ms: Some(wait_ms), ..ApiError::new(Code::ThrottlingUser) })
+async fn throttle(app: &App, operation: &'static Operation, signer: &Signer) -> Result<(), ApiError> {
+    let (quotas, account, now) = (&app.quotas, signer.account, app.now());
+    let taken = if app.nodes.is_shared() {
+        quotas.take_together(&app.store, account, operation.name, operation.qps, now).await?
+    } else {
+        quotas.take(account, operation.name, operation.qps, now)
+    };
+    taken.map_err(|wait_ms| ApiError { retry_after_ms: Some(wait_ms), ..ApiError::new(Code::ThrottlingUser) })
 }
 
 /// Whether the policies of the signer's user and of its session allow the operation.

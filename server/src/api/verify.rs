@@ -2,7 +2,7 @@
 
 use crate::api::access::Signer;
 use crate::api::error::{ApiError, Code, Kind};
-use crate::api::nonce::Refusal;
+use crate::api::nonce::{self, Refusal};
 use crate::api::params::Params;
 use crate::api::sign::{self, V1Hash};
 use crate::api::sts;
@@ -203,7 +203,14 @@ async fn verify(app: &App, claim: &Claim<'_>) -> Result<Arc<Signer>, ApiError> {
         )
         .because("the access key is known, so the secret or the signed string is wrong"));
     }
-    match app.nonces.take(&claim.key_id, claim.nonce, at.plus_ms(skew_ms), now) {
+    let expires = at.plus_ms(skew_ms);
+    let taken = if app.nodes.is_shared() {
+        let taken = nonce::take_together(&app.store, &claim.key_id, claim.nonce, expires).await;
+        taken.map_err(|error| before_the_operation(error.into()))?
+    } else {
+        app.nonces.take(&claim.key_id, claim.nonce, expires, now)
+    };
+    match taken {
         Ok(()) => Ok(signer),
         Err(Refusal::Used) => Err(Code::NonceUsed.into()),
         Err(Refusal::Full) => {

@@ -72,7 +72,9 @@ pub fn serve(args: &ArgMatches) -> anyhow::Result<()> {
         };
         say(&format!("updraft {} serves", env!("CARGO_PKG_VERSION")));
         say(&format!("  API and downloads  {} (plain and TLS)", server.api_addr));
-        say(&format!("  MQTT               {} (plain and TLS)", server.mqtt_addr));
+        if let Some(addr) = server.mqtt_addr {
+            say(&format!("  MQTT               {addr} (plain and TLS)"));
+        }
         if let Some(addr) = server.mqtt_tls_addr {
             say(&format!("  MQTT by TLS        {addr}"));
         }

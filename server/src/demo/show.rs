@@ -71,7 +71,8 @@ pub fn addresses(server: &Server) -> anyhow::Result<()> {
     let key = std::fs::read_to_string(key_file)?;
     println!("\nThe server stays up until Ctrl-C:");
     println!("  UPDRAFT_API={}", server.api_addr);
-    println!("  UPDRAFT_MQTT_HOST={} UPDRAFT_MQTT_PORT={}", server.mqtt_addr.ip(), server.mqtt_addr.port());
+    let mqtt = server.mqtt_addr.context("the demo's server has devices connected")?;
+    println!("  UPDRAFT_MQTT_HOST={} UPDRAFT_MQTT_PORT={}", mqtt.ip(), mqtt.port());
     println!("  root access key: {key}");
     Ok(())
 }

@@ -142,7 +142,7 @@ impl End {
             Self::Ours(Ending::TakenOver) => Reason::SessionTakenOver,
             Self::Ours(Ending::Silent) => Reason::KeepAliveTimeout,
             Self::Ours(Ending::Kicked) => Reason::AdministrativeAction,
-            Self::Ours(Ending::Shutdown | Ending::Gone) => Reason::ShuttingDown,
+            Self::Ours(Ending::Shutdown | Ending::CutOff | Ending::Gone) => Reason::ShuttingDown,
             Self::Unavailable(_) => Reason::ServerBusy,
         })
     }
@@ -403,6 +403,7 @@ fn words(ending: Ending) -> &'static str {
         Ending::Silent => "nothing was heard for one and a half times the keepalive",
         Ending::Kicked => "the device was disabled or deleted",
         Ending::Shutdown => "the server stops",
+        Ending::CutOff => "another node could serve it, and this one cannot",
         Ending::Gone => "the device went",
     }
 }

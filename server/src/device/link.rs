@@ -113,6 +113,15 @@ pub trait DeviceLink: Send + Sync + 'static {
 
     /// Ends the device's session, if it is logged in through a gateway: it is behind that gateway no more.
     fn log_out(&self, _device: DeviceNo) {}
+
+    /// Ends this login of the device, if it has no later one here: it has logged in at another node.
+    fn end(&self, _device: DeviceNo, _session: i64) {}
+
+    /// Ends all connections: devices are to come back, here or to another node.
+    fn cut_off(&self) {}
+
+    /// Numbers logins from here on, which must lie above every number of before.
+    fn renumber(&self, _first: i64) {}
 }
 
 /// What a login names.

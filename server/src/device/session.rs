@@ -54,6 +54,8 @@ pub enum Ending {
     Kicked,
     /// The server stops.
     Shutdown,
+    /// The server cannot serve it now, and another node could.
+    CutOff,
     /// The device went; its session waits for it.
     Gone,
 }
@@ -108,6 +110,18 @@ impl DeviceLink for Sessions {
 
     fn log_out(&self, device: DeviceNo) {
         Self::log_out(self, device);
+    }
+
+    fn end(&self, device: DeviceNo, session: i64) {
+        Self::end(self, device, session);
+    }
+
+    fn cut_off(&self) {
+        self.each(|session| session.end(Ending::CutOff));
+    }
+
+    fn renumber(&self, first: i64) {
+        self.next_number.fetch_max(first, Ordering::SeqCst);
     }
 }
 
@@ -409,6 +423,17 @@ impl Sessions {
         let shard = self.shard(device).lock();
         self.kept.lock().take(device, 0);
         shard.get(&device).inspect(|session| session.end(Ending::Kicked)).is_some()
+    }
+
+    /// Ends one login of a device, and forgets what it left behind, if it has no later one here.
+    pub fn end(&self, device: DeviceNo, number: i64) {
+        let shard = self.shard(device).lock();
+        let mut kept = self.kept.lock();
+        if kept.get(device, 0).is_some_and(|session| session.number <= number) {
+            kept.take(device, 0);
+        }
+        drop(kept);
+        shard.get(&device).filter(|session| session.number <= number).inspect(|session| session.end(Ending::TakenOver));
     }
 
     /// How many sessions are kept without a connection.

@@ -31,6 +31,17 @@ const NO_TASK_OF_MODULE: &str = "the device has tasks, but none for this module"
 /// How soon a task is looked at again that waits for the end of a cancellation.
 const HOLD_MS: i64 = 1_000;
 
+/// Where a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// A push from here reaches it now.
+    Here,
+    /// It is connected to another node, which sees to it as soon as its deadline says so.
+    Elsewhere,
+    /// Nothing reaches it.
+    Nowhere,
+}
+
 /// A task in the hands of the door.
 struct Held {
     task: Task,
@@ -58,6 +69,8 @@ pub struct Door<'a, 'tx> {
     /// Devices of which all unfinished tasks are in hand.
     whole: BTreeSet<DeviceNo>,
     batches: BTreeMap<JobNo, Batch>,
+    /// Devices that were looked for at other nodes, and whether they are there.
+    elsewhere: BTreeMap<DeviceNo, bool>,
     /// What is to be remembered of the tasks, in order.
     lines: Vec<Line>,
     effects: Effects,
@@ -74,6 +87,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
             by_device: BTreeMap::new(),
             whole: BTreeSet::new(),
             batches: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
             lines: Vec::new(),
             effects: Effects::default(),
         }
@@ -95,8 +109,36 @@ impl<'a, 'tx> Door<'a, 'tx> {
     /// Takes these tasks in hand, and the unfinished ones of their devices beside them: for who may tell a device.
     pub fn load_tasks_and_beside(&mut self, tasks: &[TaskNo]) -> Result<(), StoreError> {
         self.load_tasks(tasks)?;
-        let devices = tasks.iter().filter_map(|no| Some(self.tasks.get(no)?.task.device)).collect();
+        let devices: BTreeSet<DeviceNo> =
+            tasks.iter().filter_map(|no| Some(self.tasks.get(no)?.task.device)).collect();
+        self.look_elsewhere(devices.iter().copied())?;
         self.make_whole(devices)
+    }
+
+    /// Looks for devices at other nodes that are not connected here, if there are others.
+    fn look_elsewhere(&mut self, devices: impl Iterator<Item = DeviceNo>) -> Result<(), StoreError> {
+        if self.app.nodes.is_alone() {
+            return Ok(());
+        }
+        let unknown = |device: &DeviceNo| {
+            !self.elsewhere.contains_key(device) && !self.app.link.listening(*device)
+        };
+        let devices: Vec<DeviceNo> = devices.filter(unknown).collect();
+        for place in self.tx.device_places(&devices)? {
+            let there = place.online && self.app.nodes.is_other(place.node());
+            self.elsewhere.insert(place.device, there);
+        }
+        Ok(())
+    }
+
+    /// Where a device is.
+    pub fn reach(&mut self, device: DeviceNo) -> Result<Reach, StoreError> {
+        if self.app.link.listening(device) {
+            return Ok(Reach::Here);
+        }
+        self.look_elsewhere(std::iter::once(device))?;
+        let there = self.elsewhere.get(&device).copied().unwrap_or_default();
+        Ok(if there { Reach::Elsewhere } else { Reach::Nowhere })
     }
 
     fn hold(&mut self, tasks: Vec<Task>) -> Result<(), StoreError> {
@@ -207,9 +249,10 @@ impl<'a, 'tx> Door<'a, 'tx> {
         self.effects.refused.pop().map(|(_, refused)| Err(refused)).ok_or_else(missing)
     }
 
-    /// Whether a push would reach the device of a task in hand now.
-    pub fn is_listening(&self, no: TaskNo) -> bool {
-        self.task(no).is_some_and(|task| self.app.link.listening(task.device))
+    /// Whether a push would reach the device of a task in hand now, from here or from another node.
+    pub fn is_reached(&mut self, no: TaskNo) -> Result<bool, StoreError> {
+        let Some(device) = self.task(no).map(|task| task.device) else { return Ok(false) };
+        Ok(self.reach(device)? != Reach::Nowhere)
     }
 
     /// A task in hand.
@@ -217,8 +260,11 @@ impl<'a, 'tx> Door<'a, 'tx> {
         self.tasks.get(&no).map(|held| &held.task)
     }
 
-    /// Sends a listening device what it needs of a task: now, or at a slot that is reserved for it.
+    /// Sends a listening device what it needs of a task: now, or at a slot that is reserved for it. What a device of
+    /// another node needs now is due now, and that node sees to it.
     pub fn offer(&mut self, no: TaskNo) -> Result<(), StoreError> {
+        let Some(device) = self.task(no).map(|task| task.device) else { return Ok(()) };
+        let elsewhere = self.reach(device)? == Reach::Elsewhere;
         let (Some(held), Some(batch)) = (self.tasks.get(&no), self.batches.get_mut(&no.job)) else {
             return Ok(());
         };
@@ -231,6 +277,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
         let started = terms.started;
         match push_need(&held.task, &terms, self.now) {
             PushNeed::Nothing | PushNeed::WaitForSlot => Ok(()),
+            PushNeed::Repeat if elsewhere => self.apply(no, &Event::Hold(self.now)).map(|_| ()),
             PushNeed::Repeat => self.push_in_turn(no),
             PushNeed::Slot(earliest) => {
                 // Who waits for its turn takes no slot away from others.
@@ -239,7 +286,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
                 }
                 let Some(batch) = self.batches.get_mut(&no.job) else { return Ok(()) };
                 let slot = reserve(batch, earliest);
-                if started && slot <= self.now {
+                if started && slot <= self.now && !elsewhere {
                     self.push(no)
                 } else {
                     self.apply(no, &Event::Slot(slot)).map(|_| ())
@@ -251,34 +298,34 @@ impl<'a, 'tx> Door<'a, 'tx> {
     /// A task's slot, retry, time-out or wait for its turn has come.
     pub fn due(&mut self, no: TaskNo) -> Result<(), StoreError> {
         let Some(task) = self.tasks.get(&no).map(|held| &held.task) else { return Ok(()) };
-        let (device, slot) = (task.device, task.slot_at);
-        match task.status {
+        let (device, slot, status, hold_until) = (task.device, task.slot_at, task.status, task.hold_until);
+        let reach = self.reach(device)?;
+        match status {
             TaskStatus::Queued => {
-                let listening = self.app.link.listening(device);
                 let started = self.batches.get(&no.job).is_some_and(|batch| {
-                    terms::of(&batch.job, &batch.firmware, no, task.status, &self.app.config).started
+                    terms::of(&batch.job, &batch.firmware, no, status, &self.app.config).started
                         && !batch.job.slot_is_void(no.ordinal)
                 });
-                if listening && started && slot.is_some_and(|slot| pace::is_usable(slot, self.now)) {
+                let usable = slot.is_some_and(|slot| pace::is_usable(slot, self.now));
+                if reach == Reach::Here && started && usable {
                     return self.push_in_turn(no);
                 }
                 self.apply(no, &Event::SlotLost)?;
-                if listening { self.offer(no) } else { Ok(()) }
+                if reach == Reach::Nowhere { Ok(()) } else { self.offer(no) }
             }
             TaskStatus::Notified | TaskStatus::InProgress => {
-                if task.hold_until.is_some_and(|until| until <= self.now) {
+                if hold_until.is_some_and(|until| until <= self.now) {
                     self.apply(no, &Event::SlotLost)?;
                 }
                 self.apply(no, &Event::Timeout)?;
                 self.apply(no, &Event::RetryDue)?;
                 let waits = self.task(no).is_none_or(|task| task.retry_at.is_some());
                 let open = self.status(no).is_some_and(TaskStatus::is_open);
-                if open && !waits && self.app.link.listening(device) { self.offer(no) } else { Ok(()) }
+                if open && !waits && reach != Reach::Nowhere { self.offer(no) } else { Ok(()) }
             }
             TaskStatus::Confirm | TaskStatus::Succeeded | TaskStatus::Failed | TaskStatus::Canceled => {
                 // Cannot be; but one such row must not hold up all others for ever.
-                let status = task.status.name();
-                tracing::error!(task = %no, status, "a task had a deadline that it must not have");
+                tracing::error!(task = %no, status = status.name(), "a task had a deadline that it must not have");
                 self.tx.task_due_clear(no)
             }
         }

@@ -16,6 +16,7 @@ use crate::engine;
 use crate::engine::advance::{Door, Effects, Unmatched};
 use crate::files::block;
 use crate::files::pace::Pace;
+use crate::nodes::mail;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -349,7 +350,7 @@ fn decide_allowed(
     events: &[Happened],
     now: Timestamp,
 ) -> Result<Effects, StoreError> {
-    presence(tx, events, now)?;
+    let taken_over = presence(tx, app, events, now)?;
     // `default` beside as many as a product may have.
     let modules_max = app.config.module_max.saturating_add(1).max(MODULES_PER_DEVICE_MAX);
     let (reports, surplus) = reports(tx, events, modules_max)?;
@@ -379,11 +380,13 @@ fn decide_allowed(
     }
     let mut effects = door.close()?;
     effects.wake |= noted;
+    effects.mailed |= taken_over;
     Ok(effects)
 }
 
-/// Writes who came and went. Of several logins of a device only the last one counts.
-fn presence(tx: &mut Tx<'_>, events: &[Happened], now: Timestamp) -> Result<(), StoreError> {
+/// Writes who came and went. Of several logins of a device only the last one counts. Answers whether another node is to
+/// end a login.
+fn presence(tx: &mut Tx<'_>, app: &App, events: &[Happened], now: Timestamp) -> Result<bool, StoreError> {
     let mut online: BTreeMap<DeviceNo, OnlineDevice> = BTreeMap::new();
     let mut offline = Vec::new();
     for Happened { device, event } in events {
@@ -401,9 +404,12 @@ fn presence(tx: &mut Tx<'_>, events: &[Happened], now: Timestamp) -> Result<(), 
     }
     let changed: Vec<DeviceNo> =
         online.keys().copied().chain(offline.iter().map(|(device, _)| *device)).collect();
+    let arrived: Vec<DeviceNo> = online.keys().copied().collect();
+    let taken_over = mail::take_over(tx, app, &arrived)?;
     tx.devices_online(&online.into_values().collect::<Vec<_>>(), now)?;
     tx.devices_offline(&offline, now)?;
-    tx.reviews_add_for_groups(DeviceChange::Status, &changed)
+    tx.reviews_add_for_groups(DeviceChange::Status, &changed)?;
+    Ok(taken_over)
 }
 
 /// The version reports to remember, and those that are not: a device may invent only so many module names.

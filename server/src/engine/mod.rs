@@ -21,14 +21,16 @@ pub mod terms;
 
 use crate::app::App;
 use crate::engine::advance::{Door, Effects};
+use crate::nodes::mail;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use updraft_core::id::JobNo;
+use updraft_core::id::{JobNo, TaskNo};
 use updraft_core::job::JobStatus;
+use updraft_core::pace::SLOT_GRACE_MS;
 use updraft_core::task::{Cancel, Event, TaskStatus};
 use updraft_core::time::Timestamp;
-use updraft_store::{Job, Lane, StoreError, Tx};
+use updraft_store::{DueAt, Job, Lane, StoreError, Tx};
 
 /// Cancellations that one round carries on.
 const CANCELING_MAX: i64 = 16;
@@ -37,6 +39,9 @@ const CANCELING_MAX: i64 = 16;
 const LOOK_MS: i64 = 1_000;
 /// Starts and finish times that are read at once.
 const JOBS_DUE_MAX: i64 = 100;
+/// A deadline so long past was not seen to by the node that its device is connected to. Longer than a push slot may be
+/// used, so that no slot of a living node is taken away.
+const NEGLECTED_MS: i64 = 2 * SLOT_GRACE_MS;
 /// How long the engine waits after the database failed.
 pub const FAILED_MS: i64 = 1_000;
 /// Chunks of a cancellation that its caller waits for; the engine does the rest.
@@ -77,10 +82,15 @@ pub async fn run(app: Arc<App>, mut shutdown: watch::Receiver<bool>) {
 }
 
 /// One bounded round: starts and finishes batches, cancels, makes tasks and devices, tends groups, pushes and times out what is due.
+/// Of several nodes one does it all; the others see to what is due of devices that are connected to them.
 ///
 /// Each kind of work is done whatever became of the others, so that a row that one of them cannot stomach does
 /// not stop all batches; the first error is answered.
 pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
+    if !app.nodes.leads() {
+        let more = due_chunk(app).await?;
+        return Ok(Turn { more, next_due: next_due(app).await? });
+    }
     let done = [
         repace::notice_set_back(app).await,
         cancel_chunk(app).await,
@@ -97,9 +107,33 @@ pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
     for outcome in done {
         more |= outcome?;
     }
-    let (task, job) =
-        app.store.read(|tx| Ok::<_, StoreError>((tx.task_next_due()?, tx.job_next_due()?))).await?;
-    Ok(Turn { more, next_due: [task, job].into_iter().flatten().min() })
+    Ok(Turn { more, next_due: next_due(app).await? })
+}
+
+/// When the next deadline comes that this node looks after.
+async fn next_due(app: &Arc<App>) -> Result<Option<Timestamp>, StoreError> {
+    let shared = Arc::clone(app);
+    app.store
+        .read(move |tx| {
+            let task = if shared.nodes.is_alone() {
+                tx.task_next_due()?
+            } else {
+                tx.task_next_due_of(&mine(&shared, shared.now()), shared.now().plus_ms(LOOK_MS))?
+            };
+            Ok::<_, StoreError>([task, tx.job_next_due()?].into_iter().flatten().min())
+        })
+        .await
+}
+
+/// The tasks that this node looks after, now that there are others: those of devices that are connected here, and, if it
+/// leads, of those that are connected nowhere or where nobody sees to them.
+fn mine(app: &App, now: Timestamp) -> DueAt {
+    DueAt { node: app.nodes.me(), neglected: app.nodes.leads().then(|| now.plus_ms(-NEGLECTED_MS)) }
+}
+
+/// The tasks whose deadline has come and that this node looks after, earliest first.
+fn tasks_due(tx: &mut Tx<'_>, app: &App, now: Timestamp, limit: i64) -> Result<Vec<TaskNo>, StoreError> {
+    if app.nodes.is_alone() { tx.tasks_due(now, limit) } else { tx.tasks_due_of(&mine(app, now), now, limit) }
 }
 
 fn job_due(tx: &mut Tx<'_>, job: &Job, now: Timestamp) -> Result<(), StoreError> {
@@ -144,11 +178,13 @@ async fn expand_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
 /// Does what is due: starts and finish times of batches, then slots, attempts and time-outs of tasks. A batch
 /// starts in the transaction that uses its first slots, never after it.
 async fn due_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
-    let now = app.now();
+    let (now, looking) = (app.now(), Arc::clone(app));
     let nothing = app
         .store
         .read(move |tx| {
-            Ok::<_, StoreError>(tx.jobs_due(now, 1)?.is_empty() && tx.tasks_due(now, 1)?.is_empty())
+            Ok::<_, StoreError>(
+                tx.jobs_due(now, 1)?.is_empty() && tasks_due(tx, &looking, now, 1)?.is_empty(),
+            )
         })
         .await?;
     if nothing {
@@ -158,7 +194,7 @@ async fn due_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
     write(app, Lane::Bulk, move |tx| {
         let (now, rows) = (shared.now(), chunk_rows(&shared));
         let finished = jobs_due(tx, now)?;
-        let tasks = tx.tasks_due(now, rows)?;
+        let tasks = tasks_due(tx, &shared, now, rows)?;
         let mut door = Door::open(tx, &shared, now);
         door.load_tasks_and_beside(&tasks)?;
         for task in &tasks {
@@ -247,25 +283,33 @@ pub async fn finish_cancel(app: &Arc<App>, job: JobNo) -> Result<(), StoreError>
             break;
         }
     }
-    app.wake.notify_one();
+    app.awaken();
     Ok(())
 }
 
-/// Runs `run` in a transaction and performs its effects right after the commit.
+/// Runs `run` in a transaction and performs its effects right after the commit; those on devices of other nodes are left
+/// for them in the transaction.
 pub async fn write<T, E, F>(app: &Arc<App>, lane: Lane, run: F) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<StoreError> + Send + 'static,
     F: Fn(&mut Tx<'_>) -> Result<(T, Effects), E> + Send + 'static,
 {
-    let shared = Arc::clone(app);
+    let (shared, posting) = (Arc::clone(app), Arc::clone(app));
     let perform = move |(_, effects): &(T, Effects)| {
         effects.perform(shared.link.as_ref());
         if effects.wake {
-            shared.wake.notify_one();
+            shared.awaken();
+        } else if effects.mailed {
+            shared.nodes.call_others();
         }
     };
-    let (answer, effects) = app.store.write_then(lane, run, perform).await?;
+    let post = move |tx: &mut Tx<'_>| {
+        let (answer, mut effects) = run(tx)?;
+        mail::post(tx, &posting, &mut effects)?;
+        Ok::<_, E>((answer, effects))
+    };
+    let (answer, effects) = app.store.write_then(lane, post, perform).await?;
     effects.report(app);
     Ok(answer)
 }

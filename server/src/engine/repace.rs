@@ -58,7 +58,7 @@ pub async fn repace_chunk(app: &Arc<App>) -> Result<bool, StoreError> {
         door.load_tasks_and_beside(&tasks)?;
         for task in &tasks {
             door.apply(*task, &Event::SlotLost)?;
-            if door.is_listening(*task) {
+            if door.is_reached(*task)? {
                 door.offer(*task)?;
             }
         }

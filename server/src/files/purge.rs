@@ -33,21 +33,26 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             Ok(free) => metrics::gauge!("updraft_disk_free_bytes").set(free as f64),
             Err(error) => tracing::warn!(%error, "the free space of the data folder cannot be measured"),
         }
-        let mut more = false;
-        for (what, outcome) in
-            [("unused uploads", turn(&app).await), ("deleted packages", deleted(&app).await)]
-        {
-            more |= outcome.unwrap_or_else(|error| {
-                tracing::warn!(%error, "the files of {what} could not be purged; trying again later");
-                false
-            });
-        }
+        // Of several nodes one is enough.
+        let more = app.nodes.leads() && chunk(&app).await;
         let pause = if more { Duration::ZERO } else { round };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
     }
+}
+
+/// Purges one chunk of each kind; answers whether there may be more.
+async fn chunk(app: &App) -> bool {
+    let mut more = false;
+    for (what, outcome) in [("unused uploads", turn(app).await), ("deleted packages", deleted(app).await)] {
+        more |= outcome.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the files of {what} could not be purged; trying again later");
+            false
+        });
+    }
+    more
 }
 
 /// Purges one chunk; answers whether there may be more.

@@ -5,6 +5,7 @@
 use crate::error::StoreError;
 use crate::tx::{Column, Hot};
 use crate::value::{Row, Value};
+use postgres::fallible_iterator::FallibleIterator as _;
 use postgres::types::ToSql;
 use postgres::{Client, NoTls, Statement};
 use std::collections::HashMap;
@@ -24,6 +25,17 @@ impl PgConn {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// Waits for a notification, at most so long; several are one. An error: the connection is gone.
+    pub(crate) fn notified(&mut self, wait: std::time::Duration) -> Result<bool, StoreError> {
+        // Asked first: a connection that is gone without a word is noticed here.
+        self.batch("")?;
+        let mut notifications = self.client.notifications();
+        let heard = notifications.timeout_iter(wait).next().map_err(error)?.is_some();
+        let mut rest = notifications.iter();
+        while rest.next().map_err(error)?.is_some() {}
+        Ok(heard)
     }
 
     pub(crate) fn batch(&mut self, sql: &str) -> Result<(), StoreError> {

@@ -41,7 +41,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         })
         .await?;
     // A dynamic batch may ask for the group.
-    call.app.wake.notify_one();
+    call.app.awaken();
     Ok(Object::new()
         .int("ValidDeviceCount", valid)
         .int("SuccessAddedDeviceCount", added)

@@ -41,6 +41,6 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         })
         .await?;
     // The engine looks at the devices that exist.
-    app.wake.notify_one();
+    app.awaken();
     Ok(Object::new().object("Data", answer))
 }

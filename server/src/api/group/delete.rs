@@ -23,6 +23,6 @@ pub async fn delete(call: &Call, dynamic: bool) -> Result<Object, ApiError> {
         })
         .await?;
     // Its members are forgotten by the engine.
-    call.app.wake.notify_one();
+    call.app.awaken();
     Ok(Object::new())
 }

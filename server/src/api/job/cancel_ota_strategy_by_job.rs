@@ -21,7 +21,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let (instance, now) = (call.instance, call.app.now());
     let wake = Arc::clone(&call.app);
     // Older dynamic batches may look at their devices again.
-    let begin = move |(): &()| wake.wake.notify_one();
+    let begin = move |(): &()| wake.awaken();
     let cancel = move |tx: &mut Tx<'_>| {
         let job = tx.job_find(instance, &id)?.ok_or_else(|| ApiError::new(Code::JobNotFound))?;
         if job.conduct.dynamic.is_none() {

@@ -37,7 +37,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let answer = Object::new().text("JobId", &job_id).utc("UtcCreate", now);
     let (wake, rules) = (Arc::clone(app), Arc::clone(app));
     // Also if the caller is gone by then: the engine has work.
-    let begin = move |(): &()| wake.wake.notify_one();
+    let begin = move |(): &()| wake.awaken();
     let create = move |tx: &mut Tx<'_>| {
         let firmware = request.firmware(tx, instance)?;
         if !firmware.status.may_upgrade() {

@@ -51,7 +51,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let (instance, now) = (call.instance, call.app.now());
     let wake = Arc::clone(&call.app);
     // Slots may be given anew, and devices taken in.
-    let begin = move |(): &()| wake.wake.notify_one();
+    let begin = move |(): &()| wake.awaken();
     let update = move |tx: &mut Tx<'_>| {
         let (job, firmware, _) = find_job(tx, instance, &id)?;
         check(&job, &firmware, &wanted)?;

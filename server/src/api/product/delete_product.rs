@@ -35,7 +35,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     };
     let wake = Arc::clone(&call.app);
     // Also if the caller is gone by then: the engine has work.
-    let begin = move |(): &()| wake.wake.notify_one();
+    let begin = move |(): &()| wake.awaken();
     call.app.store.write_then(Lane::Interactive, delete, begin).await?;
     Ok(Object::new())
 }

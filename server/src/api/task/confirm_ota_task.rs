@@ -33,7 +33,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             door.apply_asked(no, &Event::Confirm)?
                 .map_err(|refused| ids::forbidden(id, refused.status.name(), refused.why))?;
             // A second confirmation is no reason to tell a device again that is at work.
-            if waited && door.is_listening(no) {
+            if waited && door.is_reached(no)? {
                 door.offer(no)?;
             }
         }

@@ -50,7 +50,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         for ((id, no), version) in tasks.into_iter().zip(versions) {
             door.apply_asked(no, &Event::Reupgrade(version.as_deref()))?
                 .map_err(|refused| ids::forbidden(id, refused.status.name(), refused.why))?;
-            if door.is_listening(no) {
+            if door.is_reached(no)? {
                 door.offer(no)?;
             }
         }

@@ -9,7 +9,10 @@ use crate::api::{Call, Operation};
 use crate::device::gateway::{Name, topo};
 use crate::device::link::Downlink;
 use crate::device::topic::Owner;
+use crate::engine::advance::Effects;
+use crate::engine;
 use serde::Deserialize;
+use updraft_store::Lane;
 
 /// The table's entry.
 pub const OPERATION: Operation = Operation {
@@ -53,7 +56,11 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             Ok::<_, ApiError>((device.no, message))
         })
         .await?;
-    call.app.link.send(gateway, message);
+    engine::write(&call.app, Lane::Interactive, move |_| {
+        let downlinks = vec![(gateway, message.clone())];
+        Ok::<_, ApiError>(((), Effects { downlinks, ..Effects::default() }))
+    })
+    .await?;
     Ok(Object::new().object("Data", Object::new().text("MessageId", id.to_string())))
 }
 

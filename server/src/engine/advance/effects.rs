@@ -43,6 +43,8 @@ pub struct Effects {
     pub unmatched: Vec<Unmatched>,
     /// Whether the engine has something new to look at.
     pub wake: bool,
+    /// Whether something was left for another node.
+    pub mailed: bool,
 }
 
 impl Effects {
@@ -55,6 +57,7 @@ impl Effects {
         self.refused.extend(other.refused);
         self.unmatched.extend(other.unmatched);
         self.wake |= other.wake;
+        self.mailed |= other.mailed;
     }
 
     /// Sends and withdraws. Called right after the commit, in commit order; must not block.

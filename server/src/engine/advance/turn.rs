@@ -3,7 +3,7 @@
 //! The wait of a task is a row (`hold_until`), and whoever ends the reason for it, in whatever way, offers it in the
 //! same transaction.
 
-use super::{Door, Downlink};
+use super::{Door, Downlink, Reach};
 use crate::engine::terms;
 use std::collections::BTreeSet;
 use updraft_core::id::{DeviceNo, TaskNo};
@@ -95,7 +95,7 @@ impl Door<'_, '_> {
         self.make_whole(freed.clone())?;
         for device in freed {
             if self.open_of(device).iter().any(|task| task.hold_until.is_some())
-                && self.app.link.listening(device)
+                && self.reach(device)? != Reach::Nowhere
             {
                 let mut waiting = self.open_of(device);
                 waiting.retain(|task| task.hold_until.is_some());

@@ -1,0 +1,252 @@
+//! Several nodes on one database: who they are, what each of them does, and how one reaches a device at another.
+//!
+//! Nodes know of one another through the database only. Each says that it lives (`heart.rs`), and what one changes that
+//! concerns a device at another one it leaves there as mail, in the transaction of the change (`mail.rs`). One write
+//! transaction is run at a time, whichever node has it, so every rule that holds on one node holds on all together.
+
+pub mod heart;
+pub mod mail;
+
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
+use updraft_store::Node;
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    #[default]
+    All,
+    /// Answers calls.
+    Api,
+    /// Has devices connected.
+    Gateway,
+    /// Carries batches out.
+    Worker,
+}
+
+const API: i64 = 1;
+const GATEWAY: i64 = 2;
+const WORKER: i64 = 4;
+
+impl Role {
+    /// A bit for each part of the work.
+    fn bits(self) -> i64 {
+        match self {
+            Self::All => API | GATEWAY | WORKER,
+            Self::Api => API,
+            Self::Gateway => GATEWAY,
+            Self::Worker => WORKER,
+        }
+    }
+
+    /// Whether it answers calls.
+    pub fn is_api(self) -> bool {
+        self.bits() & API != 0
+    }
+
+    /// Whether devices connect to it.
+    pub fn is_gateway(self) -> bool {
+        self.bits() & GATEWAY != 0
+    }
+
+    /// Whether it carries batches out.
+    pub fn is_worker(self) -> bool {
+        self.bits() & WORKER != 0
+    }
+}
+
+impl FromStr for Role {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "all" => Ok(Self::All),
+            "api" => Ok(Self::Api),
+            "gateway" => Ok(Self::Gateway),
+            "worker" => Ok(Self::Worker),
+            _ => Err(()),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "all",
+            Self::Api => "api",
+            Self::Gateway => "gateway",
+            Self::Worker => "worker",
+        })
+    }
+}
+
+/// The roles of a node's row, in words.
+pub fn roles(bits: i64) -> String {
+    let all = [Role::All, Role::Api, Role::Gateway, Role::Worker];
+    let known = all.into_iter().find(|role| role.bits() == bits);
+    known.map_or_else(|| format!("unknown ({bits})"), |role| role.to_string())
+}
+
+/// What this node knows of itself and of the others.
+pub struct Nodes {
+    role: Role,
+    /// Whether other nodes may serve the database, too.
+    shared: bool,
+    view: RwLock<View>,
+    /// It could not reach the database for so long that it let its devices go.
+    cut_off: AtomicBool,
+    /// Another node has something for this one.
+    woken: Arc<Notify>,
+    /// The other nodes are to be woken.
+    calling: Notify,
+}
+
+#[derive(Default)]
+struct View {
+    me: i64,
+    /// The others that are not given up, and the bits of their roles.
+    others: BTreeMap<i64, i64>,
+}
+
+impl Nodes {
+    /// A node with this role; `shared`: others may serve the database, too.
+    pub fn new(role: Role, shared: bool) -> Self {
+        Self {
+            role,
+            shared,
+            view: RwLock::default(),
+            cut_off: AtomicBool::new(false),
+            woken: Arc::default(),
+            calling: Notify::new(),
+        }
+    }
+
+    /// What this node does.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether other nodes may serve the database, too, now or later.
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// This node's number; its logins are numbered above it.
+    pub fn me(&self) -> i64 {
+        self.view.read().me
+    }
+
+    /// Whether this is the only node now.
+    pub fn is_alone(&self) -> bool {
+        !self.shared || self.view.read().others.is_empty()
+    }
+
+    /// Whether this is the number of another node that lives, as far as is known.
+    pub fn is_other(&self, node: i64) -> bool {
+        self.view.read().others.contains_key(&node)
+    }
+
+    /// Whether this node does what one does for all: the eldest of those that carry batches out.
+    pub fn leads(&self) -> bool {
+        let view = self.view.read();
+        let elder = |(id, roles): (&i64, &i64)| *id < view.me && roles & WORKER != 0;
+        self.role.is_worker() && (!self.shared || !view.others.iter().any(elder))
+    }
+
+    /// Whether devices could connect elsewhere.
+    fn has_other_gateways(&self) -> bool {
+        self.view.read().others.values().any(|roles| roles & GATEWAY != 0)
+    }
+
+    /// Whether some node carries batches out.
+    fn has_worker(&self) -> bool {
+        self.role.is_worker() || self.view.read().others.values().any(|roles| roles & WORKER != 0)
+    }
+
+    /// Takes the number that this node was given.
+    pub fn joined(&self, me: i64) {
+        self.view.write().me = me;
+    }
+
+    /// Takes a look at all nodes; answers how many others are gone since the last one.
+    pub fn seen(&self, nodes: &[Node]) -> usize {
+        let mut view = self.view.write();
+        let me = view.me;
+        let others: BTreeMap<i64, i64> =
+            nodes.iter().filter(|node| node.id != me).map(|node| (node.id, node.roles)).collect();
+        let gone = view.others.keys().filter(|id| !others.contains_key(id)).count();
+        view.others = others;
+        gone
+    }
+
+    /// Whether it let its devices go because it cannot reach the database.
+    pub fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Relaxed)
+    }
+
+    /// Wakes the other nodes soon; calls that come close together are one.
+    pub fn call_others(&self) {
+        if self.shared {
+            self.calling.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use updraft_core::time::Timestamp;
+
+    fn node(id: i64, role: Role) -> Node {
+        Node {
+            id,
+            name: String::new(),
+            roles: role.bits(),
+            beat: 0,
+            version: String::new(),
+            started_at: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn roles_are_read_as_they_are_shown() {
+        for role in [Role::All, Role::Api, Role::Gateway, Role::Worker] {
+            assert_eq!(role.to_string().parse(), Ok(role));
+            assert_eq!(roles(role.bits()), role.to_string());
+        }
+        assert_eq!("both".parse::<Role>(), Err(()));
+        assert_eq!(roles(0), "unknown (0)");
+    }
+
+    #[test]
+    fn the_eldest_worker_leads_and_a_gateway_never_does() {
+        let nodes = Nodes::new(Role::Worker, true);
+        nodes.joined(5);
+        assert!(nodes.leads() && nodes.is_alone());
+        nodes.seen(&[node(3, Role::Gateway), node(5, Role::Worker), node(7, Role::All)]);
+        assert!(nodes.leads(), "the elder one does no such work");
+        assert!(!nodes.is_alone() && nodes.is_other(3) && !nodes.is_other(5));
+        nodes.seen(&[node(4, Role::All), node(5, Role::Worker)]);
+        assert!(!nodes.leads());
+        assert_eq!(nodes.seen(&[node(5, Role::Worker)]), 1, "one is gone");
+        assert!(nodes.leads());
+
+        let gateway = Nodes::new(Role::Gateway, true);
+        gateway.joined(1);
+        gateway.seen(&[node(1, Role::Gateway), node(2, Role::Worker)]);
+        assert!(!gateway.leads() && gateway.has_worker() && !gateway.has_other_gateways());
+    }
+
+    #[test]
+    fn a_server_that_serves_alone_knows_no_others() {
+        let nodes = Nodes::new(Role::All, false);
+        nodes.joined(5);
+        assert!(nodes.is_alone() && nodes.leads());
+    }
+}
