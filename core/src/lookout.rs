@@ -93,7 +93,11 @@ mod tests {
         let mut lookout = lookout();
         lookout.look(&[(1, 7)], 0);
         assert_eq!(lookout.look(&[(1, 7)], 3_000), [0_i64; 0]);
-        assert_eq!(lookout.look(&[(1, 7)], 60_000), [0_i64; 0], "the database was away, for the other one too");
+        assert_eq!(
+            lookout.look(&[(1, 7)], 60_000),
+            [0_i64; 0],
+            "the database was away, for the other one too"
+        );
         for second in 61..70 {
             assert_eq!(lookout.look(&[(1, 7)], second * 1_000), [0_i64; 0]);
         }

@@ -114,8 +114,7 @@ pub fn devices(config: &Config, listeners: DeviceListeners, tls: Arc<ServerConfi
         turnstile: Turnstile::new(config.mqtt_logins_per_second, wait),
     };
     let (mqtt, mqtt_tls, mqtt_ws) = listeners;
-    let ports =
-        [(mqtt, Speaks::Mqtt), (mqtt_tls, Speaks::MqttByTls), (mqtt_ws, Speaks::MqttOverWebSocket)];
+    let ports = [(mqtt, Speaks::Mqtt), (mqtt_tls, Speaks::MqttByTls), (mqtt_ws, Speaks::MqttOverWebSocket)];
     let ports = ports.into_iter().filter_map(|(listener, speaks)| {
         listener.map(|listener| (listener, Port { speaks, ..port.clone() }))
     });

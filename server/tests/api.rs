@@ -55,6 +55,8 @@ mod list_jobs;
 mod modules;
 #[path = "api/mqtt_downloads.rs"]
 mod mqtt_downloads;
+#[path = "api/nodes.rs"]
+mod nodes;
 #[path = "api/overwrite.rs"]
 mod overwrite;
 #[path = "api/packages.rs"]

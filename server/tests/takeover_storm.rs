@@ -257,7 +257,7 @@ async fn a_thousand_clients_fight_over_a_hundred_devices() {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let eye = Connection::open_with_flags(dir.path().join("data/updraft.db"), flags).unwrap();
 
-    let mqtt = server.mqtt_addr;
+    let mqtt = server.mqtt_addr.expect("devices connect to it");
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         clients.spawn(skirmish(mqtt, number, identities[number % IDENTITIES].clone()));

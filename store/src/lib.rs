@@ -208,7 +208,8 @@ impl Store {
 
     fn open_postgres(url: &str, prepare: Prepare) -> Result<Self, StoreError> {
         let (url, connected) = (url.to_owned(), url.to_owned());
-        let connect: Connect = Arc::new(move || Ok(Database::Postgres(Box::new(PgConn::connect(&connected)?))));
+        let connect: Connect =
+            Arc::new(move || Ok(Database::Postgres(Box::new(PgConn::connect(&connected)?))));
         let first = Arc::clone(&connect);
         // On a thread of its own: the caller may be inside a runtime.
         std::thread::spawn(move || prepare(&mut first()?))

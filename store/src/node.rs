@@ -156,11 +156,7 @@ impl Tx<'_> {
     pub fn device_places(&mut self, devices: &[DeviceNo]) -> Result<Vec<DevicePlace>, StoreError> {
         let keys: Vec<Vec<Value<'_>>> = devices.iter().map(|device| vec![device.0.into()]).collect();
         self.query_set(&PLACES, &keys, |row| {
-            Ok(DevicePlace {
-                device: DeviceNo(row.int(0)?),
-                online: row.int(1)? == 1,
-                session: row.int(2)?,
-            })
+            Ok(DevicePlace { device: DeviceNo(row.int(0)?), online: row.int(1)? == 1, session: row.int(2)? })
         })
     }
 
@@ -175,11 +171,8 @@ impl Tx<'_> {
 
     /// Whether something was left for a node.
     pub fn mail_waits(&mut self, node: i64) -> Result<bool, StoreError> {
-        let found = self.query_one(
-            "SELECT 1 FROM node_mail WHERE node = ?1 LIMIT 1",
-            &[node.into()],
-            |_| Ok(()),
-        )?;
+        let found =
+            self.query_one("SELECT 1 FROM node_mail WHERE node = ?1 LIMIT 1", &[node.into()], |_| Ok(()))?;
         Ok(found.is_some())
     }
 
@@ -191,10 +184,7 @@ impl Tx<'_> {
             |row| Ok((row.int(0)?, DeviceNo(row.int(1)?), row.blob(2)?)),
         )?;
         if let Some((last, ..)) = rows.last() {
-            self.exec(
-                "DELETE FROM node_mail WHERE node = ?1 AND id <= ?2",
-                &[node.into(), (*last).into()],
-            )?;
+            self.exec("DELETE FROM node_mail WHERE node = ?1 AND id <= ?2", &[node.into(), (*last).into()])?;
         }
         Ok(rows.into_iter().map(|(_, device, body)| (device, body)).collect())
     }
@@ -212,10 +202,8 @@ impl Tx<'_> {
         if let Conn::Sqlite(_) = self.conn {
             return Ok(None);
         }
-        self.query_one(
-            "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
-            &[],
-            |row| Ok(Timestamp(row.int(0)?)),
-        )
+        self.query_one("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)", &[], |row| {
+            Ok(Timestamp(row.int(0)?))
+        })
     }
 }

@@ -304,7 +304,12 @@ impl Tx<'_> {
 
     /// The same of tasks that a node looks after. The rows of other nodes' tasks are passed over: they are few, since
     /// each node sees to its own at once.
-    pub fn tasks_due_of(&mut self, whose: &DueAt, now: Timestamp, limit: i64) -> Result<Vec<TaskNo>, StoreError> {
+    pub fn tasks_due_of(
+        &mut self,
+        whose: &DueAt,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<TaskNo>, StoreError> {
         self.query(
             "SELECT t.job, t.ordinal FROM task t JOIN device d ON d.id = t.device
              WHERE t.due_at IS NOT NULL AND t.due_at <= ?1

@@ -202,9 +202,7 @@ impl Database {
     pub(crate) fn begin_ledger(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => self.begin_write(),
-            Self::Postgres(_) => {
-                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off"
-            }
+            Self::Postgres(_) => "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off",
         }
     }
 

@@ -433,7 +433,10 @@ impl Sessions {
             kept.take(device, 0);
         }
         drop(kept);
-        shard.get(&device).filter(|session| session.number <= number).inspect(|session| session.end(Ending::TakenOver));
+        shard
+            .get(&device)
+            .filter(|session| session.number <= number)
+            .inspect(|session| session.end(Ending::TakenOver));
     }
 
     /// How many sessions are kept without a connection.

@@ -120,9 +120,8 @@ impl<'a, 'tx> Door<'a, 'tx> {
         if self.app.nodes.is_alone() {
             return Ok(());
         }
-        let unknown = |device: &DeviceNo| {
-            !self.elsewhere.contains_key(device) && !self.app.link.listening(*device)
-        };
+        let unknown =
+            |device: &DeviceNo| !self.elsewhere.contains_key(device) && !self.app.link.listening(*device);
         let devices: Vec<DeviceNo> = devices.filter(unknown).collect();
         for place in self.tx.device_places(&devices)? {
             let there = place.online && self.app.nodes.is_other(place.node());

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
@@ -49,14 +49,19 @@ const URI_BYTES_MAX: usize = 60_000;
 #[derive(Default)]
 struct NoDevices {
     listening: Arc<AtomicBool>,
+    connected: Arc<Mutex<BTreeSet<DeviceNo>>>,
+    ended: Arc<Mutex<Vec<(DeviceNo, i64)>>>,
     sent: Arc<Mutex<Vec<(DeviceNo, Downlink)>>>,
     kicked: Arc<Mutex<Vec<DeviceNo>>>,
     withdrawn: Arc<Mutex<Vec<(TaskNo, i64)>>>,
 }
 
 impl DeviceLink for NoDevices {
-    fn listening(&self, _: DeviceNo) -> bool {
-        self.listening.load(Ordering::Relaxed)
+    fn listening(&self, device: DeviceNo) -> bool {
+        self.listening.load(Ordering::Relaxed) || self.connected.lock().unwrap().contains(&device)
+    }
+    fn end(&self, device: DeviceNo, session: i64) {
+        self.ended.lock().unwrap().push((device, session));
     }
     fn send(&self, device: DeviceNo, downlink: Downlink) {
         self.sent.lock().unwrap().push((device, downlink));
@@ -75,6 +80,10 @@ pub struct TestServer {
     pub dir: TempDir,
     /// Whether all devices listen.
     pub listening: Arc<AtomicBool>,
+    /// These do in any case.
+    pub connected: Arc<Mutex<BTreeSet<DeviceNo>>>,
+    /// Logins that were ended because their devices logged in at another node.
+    pub ended: Arc<Mutex<Vec<(DeviceNo, i64)>>>,
     /// What was sent to devices.
     pub sent: Arc<Mutex<Vec<(DeviceNo, Downlink)>>>,
     /// Devices whose connections were ended.
@@ -84,7 +93,7 @@ pub struct TestServer {
     /// Who calls in [`TestServer::call`] and [`TestServer::ok`], and in which instance (empty: the public one).
     caller: Mutex<(Key, String)>,
     http: Http,
-    nonces: AtomicU64,
+    nonces: Arc<AtomicU64>,
 }
 
 /// An answer as it came.
@@ -193,14 +202,37 @@ impl TestServer {
         }
         let blobs = disk(Blobs::open(&dir.path().join("blobs")).unwrap());
         let clock = Arc::new(ManualClock::new(START));
+        Self::assemble(dir, config, Arc::new(store), clock, blobs)
+    }
+
+    /// Another server on the same database, with the same files and clock.
+    pub fn beside_as(&self, change: impl FnOnce(&mut Config)) -> Self {
+        let (mut config, store) = (self.app.config.clone(), Arc::clone(&self.app.store));
+        change(&mut config);
+        let blobs = self.app.blobs.clone();
+        let other =
+            Self::assemble(tempfile::tempdir().unwrap(), config, store, Arc::clone(&self.clock), blobs);
+        Self { nonces: Arc::clone(&self.nonces), ..other }
+    }
+
+    fn assemble(
+        dir: TempDir,
+        config: Config,
+        store: Arc<Store>,
+        clock: Arc<ManualClock>,
+        blobs: Blobs,
+    ) -> Self {
+        let master = MasterKey::new(&[7; 32]).unwrap();
         let random = Random::from_seed([1; 32]);
         let link = NoDevices::default();
+        let (connected, ended) = (Arc::clone(&link.connected), Arc::clone(&link.ended));
         let (kicked, withdrawn) = (Arc::clone(&link.kicked), Arc::clone(&link.withdrawn));
         let (listening, sent) = (Arc::clone(&link.listening), Arc::clone(&link.sent));
-        let app = App::new(config, Arc::new(store), clock.clone(), random, master, blobs, Arc::new(link));
+        let app = App::new(config, store, clock.clone(), random, master, blobs, Arc::new(link));
         let http = Http { app: Arc::clone(&app), metrics: None, ready: AtomicBool::new(true) };
         let caller = Mutex::new((ROOT, String::new()));
-        Self { app, clock, dir, listening, sent, kicked, withdrawn, caller, http, nonces: AtomicU64::new(0) }
+        let nonces = Arc::default();
+        Self { app, clock, dir, listening, connected, ended, sent, kicked, withdrawn, caller, http, nonces }
     }
 
     /// From now on [`TestServer::call`] and [`TestServer::ok`] are calls of this key in this instance.
@@ -338,14 +370,19 @@ impl TestServer {
 
     /// A device of this IotId does something; the engine looks at it.
     pub async fn device(&self, iot_id: &str, event: DeviceEvent) {
+        let device = self.device_no(iot_id).await;
+        ingest::take(&self.app, vec![Happened { device, event }]).await.unwrap();
+    }
+
+    /// The number of the device with this IotId.
+    pub async fn device_no(&self, iot_id: &str) -> DeviceNo {
         let wanted = iot_id.to_owned();
         let found = self.app.store.read(move |tx| {
             let account = tx.account_find(ROOT_ACCOUNT)?.unwrap_or_default();
             let instance = tx.instance_public(account)?;
             Ok::<_, StoreError>(tx.device_find_by_iot_id(instance, &wanted)?.map(|device| device.no))
         });
-        let device = found.await.unwrap().expect("the device exists");
-        ingest::take(&self.app, vec![Happened { device, event }]).await.unwrap();
+        found.await.unwrap().expect("the device exists")
     }
 
     /// Lets the engine work until there is nothing to do at once.

@@ -28,6 +28,7 @@ mod job_update;
 mod look;
 mod migration;
 mod module;
+mod node;
 mod parity;
 mod policy;
 mod private_postgres;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         group::CASES,
         group_dynamic::CASES,
         module::CASES,
+        node::CASES,
         job::CASES,
         job_list::CASES,
         job_update::CASES,

@@ -388,7 +388,7 @@ fn two_stores_share_one_database(engine: &Engine) {
 }
 
 /// Ends every connection of the database but our own, and waits until they are gone.
-fn end_connections(outside: &mut Outside) {
+pub fn end_connections(outside: &mut Outside) {
     let ended = outside.rows(
         "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
          WHERE datname = current_database() AND pid <> pg_backend_pid()",

@@ -9,8 +9,8 @@ use crate::api::{Call, Operation};
 use crate::device::gateway::{Name, topo};
 use crate::device::link::Downlink;
 use crate::device::topic::Owner;
-use crate::engine::advance::Effects;
 use crate::engine;
+use crate::engine::advance::Effects;
 use serde::Deserialize;
 use updraft_store::Lane;
 
