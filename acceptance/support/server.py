@@ -39,7 +39,7 @@ class Server:
     def start(self):
         """Starts the process (on the same ports if it ran before) and waits until it serves."""
         command = [binary(), "serve", "--data-dir", str(self.data_dir)]
-        command += ["--api-addr", self.api, "--mqtt-addr", self.mqtt]
+        command += ["--api-addr", self.api, "--mqtt-addr", self.mqtt or "127.0.0.1:0"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         Server.running.append(self)

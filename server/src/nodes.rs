@@ -110,7 +110,7 @@ pub struct Nodes {
 #[derive(Default)]
 struct View {
     me: i64,
-    /// The others that are not given up, and the bits of their roles.
+    /// The others that were there at the last look, and the bits of their roles: a new one may be missing.
     others: BTreeMap<i64, i64>,
 }
 
@@ -142,14 +142,9 @@ impl Nodes {
         self.view.read().me
     }
 
-    /// Whether this is the only node now.
-    pub fn is_alone(&self) -> bool {
-        !self.shared || self.view.read().others.is_empty()
-    }
-
-    /// Whether this is the number of another node that lives, as far as is known.
+    /// Whether this is the number of another node. It may be gone: the database knows.
     pub fn is_other(&self, node: i64) -> bool {
-        self.view.read().others.contains_key(&node)
+        self.shared && node != self.me()
     }
 
     /// Whether this node does what one does for all: the eldest of those that carry batches out.
@@ -228,10 +223,13 @@ mod tests {
     fn the_eldest_worker_leads_and_a_gateway_never_does() {
         let nodes = Nodes::new(Role::Worker, true);
         nodes.joined(5);
-        assert!(nodes.leads() && nodes.is_alone());
+        assert!(nodes.leads());
         nodes.seen(&[node(3, Role::Gateway), node(5, Role::Worker), node(7, Role::All)]);
         assert!(nodes.leads(), "the elder one does no such work");
-        assert!(!nodes.is_alone() && nodes.is_other(3) && !nodes.is_other(5));
+        assert!(
+            nodes.is_other(3) && !nodes.is_other(5) && nodes.is_other(9),
+            "who has just come is another one, too"
+        );
         nodes.seen(&[node(4, Role::All), node(5, Role::Worker)]);
         assert!(!nodes.leads());
         assert_eq!(nodes.seen(&[node(5, Role::Worker)]), 1, "one is gone");
@@ -247,6 +245,6 @@ mod tests {
     fn a_server_that_serves_alone_knows_no_others() {
         let nodes = Nodes::new(Role::All, false);
         nodes.joined(5);
-        assert!(nodes.is_alone() && nodes.leads());
+        assert!(nodes.leads() && !nodes.is_other(4));
     }
 }

@@ -364,7 +364,9 @@ async fn open_database(config: &Config) -> anyhow::Result<(Claim, Store)> {
 }
 
 async fn open_blobs(config: &Config, store: &Store) -> anyhow::Result<Blobs> {
-    let blobs = Blobs::open(&config.data_dir.join("blobs")).context("cannot open the folder of blobs")?;
+    let shared = config.blobs_url.as_deref().and_then(|url| url.strip_prefix("file:"));
+    let folder = shared.map_or_else(|| config.data_dir.join("blobs"), PathBuf::from);
+    let blobs = Blobs::open(&folder).context("cannot open the folder of blobs")?;
     // A crash between a blob and its row leaves a blob that nothing names.
     for name in blobs.names()? {
         let wanted = name.clone();

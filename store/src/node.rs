@@ -67,11 +67,12 @@ const PLACES: Hot = Hot {
 };
 
 const POST: Hot = Hot {
-    row: "INSERT INTO node_mail (node, device, body) VALUES (?1, ?2, ?3)",
+    row: "INSERT INTO node_mail (node, device, body)
+          SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM serving_node WHERE id = ?1)",
     set: "INSERT INTO node_mail (node, device, body)
-          SELECT node, device, body
+          SELECT n.node, n.device, n.body
           FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) WITH ORDINALITY AS n(node, device, body, place)
-          ORDER BY place",
+          JOIN serving_node s ON s.id = n.node ORDER BY n.place",
     columns: &[Column::Int, Column::Int, Column::Blob],
 };
 
@@ -160,7 +161,7 @@ impl Tx<'_> {
         })
     }
 
-    /// Leaves something for other nodes, in this order.
+    /// Leaves something for other nodes, in this order. What is for a node that is gone is for nobody.
     pub fn mail_post(&mut self, mails: &[Mail]) -> Result<(), StoreError> {
         let rows: Vec<Vec<Value<'_>>> = mails
             .iter()

@@ -117,7 +117,7 @@ impl<'a, 'tx> Door<'a, 'tx> {
 
     /// Looks for devices at other nodes that are not connected here, if there are others.
     fn look_elsewhere(&mut self, devices: impl Iterator<Item = DeviceNo>) -> Result<(), StoreError> {
-        if self.app.nodes.is_alone() {
+        if !self.app.nodes.is_shared() {
             return Ok(());
         }
         let unknown =

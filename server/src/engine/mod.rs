@@ -115,17 +115,17 @@ async fn next_due(app: &Arc<App>) -> Result<Option<Timestamp>, StoreError> {
     let shared = Arc::clone(app);
     app.store
         .read(move |tx| {
-            let task = if shared.nodes.is_alone() {
-                tx.task_next_due()?
-            } else {
+            let task = if shared.nodes.is_shared() {
                 tx.task_next_due_of(&mine(&shared, shared.now()), shared.now().plus_ms(LOOK_MS))?
+            } else {
+                tx.task_next_due()?
             };
             Ok::<_, StoreError>([task, tx.job_next_due()?].into_iter().flatten().min())
         })
         .await
 }
 
-/// The tasks that this node looks after, now that there are others: those of devices that are connected here, and, if it
+/// The tasks that this node looks after, if there may be others: those of devices that are connected here, and, if it
 /// leads, of those that are connected nowhere or where nobody sees to them.
 fn mine(app: &App, now: Timestamp) -> DueAt {
     DueAt { node: app.nodes.me(), neglected: app.nodes.leads().then(|| now.plus_ms(-NEGLECTED_MS)) }
@@ -133,7 +133,11 @@ fn mine(app: &App, now: Timestamp) -> DueAt {
 
 /// The tasks whose deadline has come and that this node looks after, earliest first.
 fn tasks_due(tx: &mut Tx<'_>, app: &App, now: Timestamp, limit: i64) -> Result<Vec<TaskNo>, StoreError> {
-    if app.nodes.is_alone() { tx.tasks_due(now, limit) } else { tx.tasks_due_of(&mine(app, now), now, limit) }
+    if !app.nodes.is_shared() {
+        tx.tasks_due(now, limit)
+    } else {
+        tx.tasks_due_of(&mine(app, now), now, limit)
+    }
 }
 
 fn job_due(tx: &mut Tx<'_>, job: &Job, now: Timestamp) -> Result<(), StoreError> {

@@ -53,7 +53,7 @@ pub enum Note {
 
 /// Leaves for other nodes what the effects of a transaction want done there.
 pub fn post(tx: &mut Tx<'_>, app: &App, effects: &mut Effects) -> Result<(), StoreError> {
-    if app.nodes.is_alone() {
+    if !app.nodes.is_shared() {
         return Ok(());
     }
     let notes = notes(effects);
@@ -75,7 +75,7 @@ pub fn post(tx: &mut Tx<'_>, app: &App, effects: &mut Effects) -> Result<(), Sto
 
 /// Leaves the end of logins for the nodes that have them: their devices have logged in here.
 pub fn take_over(tx: &mut Tx<'_>, app: &App, devices: &[DeviceNo]) -> Result<bool, StoreError> {
-    if app.nodes.is_alone() {
+    if !app.nodes.is_shared() {
         return Ok(false);
     }
     let places = places(tx, devices)?;

@@ -104,18 +104,20 @@ fn devices_of_nodes_that_are_gone_are_marked_offline(store: &Store) {
 }
 
 fn mail_is_taken_once_in_order_by_whom_it_is_for(store: &Store) {
+    let (one, two) = (join(store, "one"), join(store, "two"));
     let mail = |node, device, body: &str| Mail { node, device: DeviceNo(device), body: body.into() };
-    let mails = [mail(1, 5, "a"), mail(2, 6, "b"), mail(1, 4, "c"), mail(1, 5, "d")];
+    let nobody = two + 1;
+    let mails =
+        [mail(one, 5, "a"), mail(two, 6, "b"), mail(one, 4, "c"), mail(nobody, 4, "x"), mail(one, 5, "d")];
     write(store, move |tx| tx.mail_post(&mails));
-    assert!(read(store, |tx| tx.mail_waits(1)) && !read(store, |tx| tx.mail_waits(3)));
-    let taken = |limit| write(store, move |tx| tx.mail_take(1, limit));
+    assert!(read(store, move |tx| tx.mail_waits(one)) && !read(store, move |tx| tx.mail_waits(nobody)));
+    let taken = |limit| write(store, move |tx| tx.mail_take(one, limit));
     assert_eq!(taken(2), [(DeviceNo(5), b"a".to_vec()), (DeviceNo(4), b"c".to_vec())]);
     assert_eq!(taken(2), [(DeviceNo(5), b"d".to_vec())]);
     assert_eq!(taken(2), []);
-    assert!(read(store, |tx| tx.mail_waits(2)));
-    join(store, "two");
-    write(store, |tx| tx.node_leave(2));
-    assert!(!read(store, |tx| tx.mail_waits(2)), "who leaves leaves nothing behind");
+    assert!(read(store, move |tx| tx.mail_waits(two)));
+    write(store, move |tx| tx.node_leave(two));
+    assert!(!read(store, move |tx| tx.mail_waits(two)), "who leaves leaves nothing behind");
 }
 
 fn a_nonce_is_used_once_until_it_is_forgotten(store: &Store) {

@@ -47,7 +47,7 @@ async fn run(call: Call) -> Result<Object, ApiError> {
 
 /// Whether pushes reach a device; `None`: it is connected to another node, which knows.
 fn listening(tx: &mut Tx<'_>, app: &App, device: DeviceNo) -> Result<Option<bool>, StoreError> {
-    if app.nodes.is_alone() || app.link.listening(device) {
+    if !app.nodes.is_shared() || app.link.listening(device) {
         return Ok(Some(app.link.listening(device)));
     }
     let place = tx.device_places(&[device])?.pop();
