@@ -20,6 +20,7 @@ pub mod fleet_io;
 pub mod gate;
 pub mod http;
 pub mod limiter;
+pub mod migrate;
 pub mod net;
 pub mod networks;
 pub mod nodes;

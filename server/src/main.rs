@@ -4,8 +4,8 @@ mod cli;
 
 use clap::{ArgMatches, Command};
 use cli::{
-    account, api, audit, backup, browse, complain, completions, doctor, explain, is_closed_pipe, job, plan,
-    ram, run, say,
+    account, api, audit, backup, browse, complain, completions, doctor, explain, is_closed_pipe, job,
+    migrate, plan, ram, run, say,
 };
 use std::process::ExitCode;
 use updraft_server::config::documentation;
@@ -43,6 +43,7 @@ fn command_line() -> Command {
         .subcommand(doctor::command())
         .subcommand(backup::backup_command())
         .subcommand(backup::restore_command())
+        .subcommand(migrate::command())
         .subcommand(account::account_command())
         .subcommand(account::instance_command())
         .subcommand(ram::command())
@@ -63,6 +64,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
         Some(("demo", args)) => run::run_demo(args),
         Some(("backup", args)) => backup::run_backup(args),
         Some(("restore", args)) => backup::run_restore(args),
+        Some(("migrate", args)) => migrate::run(args),
         Some(("account", args)) => account::run_account(args),
         Some(("instance", args)) => account::run_instance(args),
         Some(("ram", args)) => ram::run(args),

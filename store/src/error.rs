@@ -44,6 +44,12 @@ pub enum StoreError {
         /// The one that this binary needs.
         known: i64,
     },
+    /// Rows are still being brought to the database from SQLite, or were found to differ.
+    #[error(
+        "the database holds a migration that has not ended: run `updraft migrate` again, or serve the SQLite database \
+         as before"
+    )]
+    Unfinished,
     /// A closure panicked; its changes were rolled back.
     #[error("the operation failed inside: {0}")]
     Panicked(String),
@@ -66,6 +72,7 @@ impl StoreError {
             Self::Corrupt { .. }
             | Self::NewerSchema { .. }
             | Self::OlderSchema { .. }
+            | Self::Unfinished
             | Self::Panicked(_)
             | Self::Internal(_) => false,
         }

@@ -3,7 +3,7 @@
 use crate::engine::{postgres::PgConn, sqlite};
 use crate::error::StoreError;
 use crate::writer::Database;
-use crate::{Claim, Location, migrate, sound};
+use crate::{Claim, Location, migrate, sound, transfer};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -28,6 +28,8 @@ pub struct Health {
     pub installation: Option<Vec<u8>>,
     /// The newest moment that its batches know, in milliseconds since 1970.
     pub newest_ms: Option<i64>,
+    /// Whether `updraft migrate` has begun to fill it and has not ended.
+    pub unfinished: bool,
     /// Whether the file is sound.
     pub integrity: Integrity,
 }
@@ -108,6 +110,7 @@ fn damaged(words: String) -> Health {
         known: migrate::known(),
         installation: None,
         newest_ms: None,
+        unfinished: false,
         integrity: Integrity::Damaged(words),
     }
 }
@@ -127,7 +130,7 @@ fn look_at_postgres(url: &str) -> Result<Option<Health>, StoreError> {
 
 /// Opens a file without making others beside it. Without a write-ahead log the file is all there is and nobody
 /// uses it; SQLite would make a new log just to read.
-fn open(path: &Path) -> Result<Connection, StoreError> {
+pub(crate) fn open(path: &Path) -> Result<Connection, StoreError> {
     if sound::log_of(path).exists() {
         return sqlite::open_reader(path);
     }
@@ -199,6 +202,7 @@ fn look(
     database.batch(database.begin_read())?;
     let mut tx = database.tx();
     let known = migrate::known();
+    let unfinished = transfer::is_unfinished(&mut tx)?;
     let schema = migrate::found(&mut tx);
     let (mut installation, mut newest_ms) = (None, None);
     // What an older or newer schema has, nobody here knows.
@@ -210,5 +214,5 @@ fn look(
     }
     // The transaction may have failed on a table that is not there; ending it is all the same.
     let _ = database.batch("ROLLBACK");
-    Ok(Health { engine, postgres_major, schema, known, installation, newest_ms, integrity })
+    Ok(Health { engine, postgres_major, schema, known, installation, newest_ms, unfinished, integrity })
 }

@@ -62,6 +62,7 @@ mod survey;
 mod task;
 mod task_history;
 mod topo;
+mod transfer;
 mod trouble;
 mod tx;
 mod value;
@@ -106,6 +107,10 @@ pub use survey::{PastTask, StandingTask};
 pub use task::{DueAt, ListedTask, OpenTask, TaskFilter};
 pub use task_history::Refusals;
 pub use topo::{Gateway, SubDevice};
+pub use transfer::{
+    Begun, SameTable, TRANSFER_CHUNK_ROWS, TransferError, TransferProgress, Transferred, transfer,
+    transfer_verify,
+};
 pub use trouble::Trouble;
 pub use tx::Tx;
 pub use writer::Lane;

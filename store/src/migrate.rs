@@ -40,6 +40,7 @@ const MIGRATIONS: &[Migration] = &[
 
 /// Brings the database to the newest schema, or refuses one that is newer than this binary.
 pub(crate) fn migrate(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    refuse_unfinished(tx)?;
     batch(
         tx,
         "CREATE TABLE IF NOT EXISTS migration (number BIGINT NOT NULL PRIMARY KEY, checksum TEXT NOT NULL)",
@@ -93,12 +94,18 @@ pub(crate) fn found(tx: &mut Tx<'_>) -> i64 {
 
 /// Refuses a database whose schema is not exactly the newest one that this binary knows.
 pub(crate) fn require_newest(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    refuse_unfinished(tx)?;
     let (known, found) = (known(), found(tx));
     match found.cmp(&known) {
         std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Greater => Err(StoreError::NewerSchema { found, known }),
         std::cmp::Ordering::Less => Err(StoreError::OlderSchema { found, known }),
     }
+}
+
+/// Nobody uses a database of which a part may be missing.
+fn refuse_unfinished(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    if crate::transfer::is_unfinished(tx)? { Err(StoreError::Unfinished) } else { Ok(()) }
 }
 
 fn batch(tx: &mut Tx<'_>, sql: &str) -> Result<(), StoreError> {

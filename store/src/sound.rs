@@ -36,6 +36,19 @@ pub(crate) fn log_of(path: &Path) -> PathBuf {
     PathBuf::from(log)
 }
 
+/// A text that is another one whenever the database at `path` or its log may have changed.
+pub(crate) fn stamp(path: &Path) -> String {
+    let shown = stamps(path).map(|stamp| match stamp {
+        // An empty log is as good as none.
+        None | Some((0, _)) => "-".to_owned(),
+        Some((bytes, changed)) => {
+            let since = changed.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            format!("{bytes} bytes of {} ns", since.as_nanos())
+        }
+    });
+    shown.join(", ")
+}
+
 fn stamps(path: &Path) -> [Option<(u64, std::time::SystemTime)>; 2] {
     let stamp = |meta: Metadata| Some((meta.len(), meta.modified().ok()?));
     [path.to_owned(), log_of(path)].map(|path| std::fs::metadata(path).ok().and_then(stamp))

@@ -88,10 +88,11 @@ fn tell(what: &str, manifest: &Manifest, folder: &Path) {
 }
 
 /// Progress on a terminal.
-struct Bar(ProgressBar);
+pub struct Bar(ProgressBar);
 
 impl Bar {
-    fn new() -> anyhow::Result<Self> {
+    /// A bar that shows nothing yet; on no terminal it never does.
+    pub fn new() -> anyhow::Result<Self> {
         let live = stderr().is_terminal();
         let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(0), target);
@@ -99,13 +100,15 @@ impl Bar {
         Ok(Self(bar))
     }
 
-    fn show(&self, what: &'static str, done: u64, all: u64) {
+    /// Shows what is being done, and how much of it.
+    pub fn show(&self, what: &'static str, done: u64, all: u64) {
         self.0.set_message(what);
         self.0.set_length(all);
         self.0.set_position(done);
     }
 
-    fn end(&self) {
+    /// Takes it away.
+    pub fn end(&self) {
         self.0.finish_and_clear();
     }
 }

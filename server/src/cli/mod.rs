@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod explain;
 pub mod history;
 pub mod job;
+pub mod migrate;
 pub mod out;
 pub mod page;
 pub mod plan;

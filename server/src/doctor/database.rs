@@ -82,6 +82,14 @@ fn judge(health: &Health) -> Finding {
             "Run the newer release again.",
         );
     }
+    if health.unfinished {
+        return Finding::broken(
+            DATABASE,
+            format!("{engine} holds a migration that has not ended"),
+            "Rows may be missing; a server refuses to serve it.",
+            "Run `updraft migrate` again, or serve the SQLite database as before.",
+        );
+    }
     match &health.integrity {
         _ if *schema == 0 => Finding::good(DATABASE, format!("{engine}; empty, the first start fills it")),
         _ if schema < known => {
@@ -210,6 +218,7 @@ mod tests {
             known: 3,
             installation: None,
             newest_ms: None,
+            unfinished: false,
             integrity: Integrity::Sound,
         };
         let old =
@@ -225,6 +234,7 @@ mod tests {
                 Level::Broken,
                 "row 7",
             ),
+            (Health { unfinished: true, ..old(15) }, Level::Broken, "has not ended"),
             (old(15), Level::Good, "sound"),
             (old(14), Level::Broken, "older than 15"),
         ] {

@@ -23,6 +23,11 @@ impl PgConn {
         Ok(Self { client, prepared: HashMap::new() })
     }
 
+    /// For statements that are no texts of ours: a transfer's.
+    pub(crate) fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }

@@ -40,6 +40,7 @@ mod survey;
 mod task;
 mod task_history;
 mod topo;
+mod transfer;
 mod value;
 mod writer;
 
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         value::CASES,
         writer::CASES,
         parity::CASES,
+        transfer::CASES,
         health::CASES,
         migration::CASES,
     ];
