@@ -72,7 +72,7 @@ pub fn examine(location: &Location, patience: Duration) -> Result<Option<Health>
             // thread is left behind.
             let (found, answer) = mpsc::channel();
             let url = url.clone();
-            std::thread::spawn(move || found.send(look_at_postgres(&url)));
+            std::thread::spawn(move || drop(found.send(look_at_postgres(&url))));
             answer.recv_timeout(patience).unwrap_or_else(|_| {
                 Err(StoreError::Unavailable(format!("it does not answer within {} s", patience.as_secs())))
             })

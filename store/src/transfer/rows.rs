@@ -92,10 +92,10 @@ fn named(table: &Table, shown: impl Iterator<Item = String>) -> String {
 }
 
 /// Columns of a row of the target.
-pub(super) fn values_of_postgres<'r>(
+pub(super) fn values_of_postgres(
     columns: impl Iterator<Item = Column>,
-    row: &'r ::postgres::Row,
-) -> Result<Vec<Value<'r>>, TransferError> {
+    row: &::postgres::Row,
+) -> Result<Vec<Value<'_>>, TransferError> {
     let value = |(place, kind)| {
         Ok(match kind {
             Column::Int => row.try_get::<_, Option<i64>>(place)?.into(),

@@ -102,6 +102,8 @@ impl Target {
             "SET synchronous_commit = off; SET statement_timeout = 0; SET lock_timeout = 0;
              SET idle_in_transaction_session_timeout = 0; SET maintenance_work_mem = '256MB'",
         )?;
+        // What a killed run was doing goes on in the server for a moment, and may still be committed: wait for its end.
+        conn.batch("SELECT pg_advisory_lock(hashtext('updraft.transfer'))")?;
         let mut target = Self { conn };
         let encoding: String = target.one("SELECT current_setting('server_encoding')", &[]).map_err(error)?;
         if encoding != "UTF8" {

@@ -43,7 +43,8 @@ fn every_row_of_every_table_goes_over(target: &Engine) {
         let sql = |order: &str| format!("SELECT * FROM \"{table}\" ORDER BY {order}");
         let order = key(&source, table).join(", ");
         let (mut here, mut there) = (columns(&source, table), columns(target, table));
-        (here.sort(), there.sort());
+        here.sort();
+        there.sort();
         assert_eq!(here, there, "{table}");
         let texts: Vec<String> = here
             .iter()
@@ -103,18 +104,13 @@ fn an_interrupted_transfer_goes_on_where_it_was(target: &Engine) {
             .map(|table| target.outside().number(&format!("SELECT COUNT(*) FROM \"{table}\"")))
             .sum();
         assert!(rows >= copied_before, "rows were lost: {rows} after {copied_before}");
-        match ended {
-            Ok(moved) => break moved.expect("the last run gets to the end"),
-            Err(_) => {
-                assert!(matches!(target.try_open().map(drop), Err(StoreError::Unfinished)));
-                assert!(matches!(
-                    Store::open_beside(target.location()).map(drop),
-                    Err(StoreError::Unfinished)
-                ));
-                assert!(is_unfinished(target));
-                copied_before = rows;
-            }
+        if let Ok(moved) = ended {
+            break moved.expect("the last run gets to the end");
         }
+        assert!(matches!(target.try_open().map(drop), Err(StoreError::Unfinished)));
+        assert!(matches!(Store::open_beside(target.location()).map(drop), Err(StoreError::Unfinished)));
+        assert!(is_unfinished(target));
+        copied_before = rows;
     };
     assert!(runs > 5, "{runs}");
     assert_eq!(moved.begun, Begun::Resumed);
@@ -299,7 +295,7 @@ fn value(dice: &mut u64, row: usize, name: &str, kind: &str, key: &[String]) -> 
     match (kind.trim_end_matches(" NULL"), place) {
         ("INTEGER", Some(0)) if key.len() > 1 => (row / 3).to_string(),
         ("INTEGER", Some(_)) => row.to_string(),
-        _ if kind.ends_with(" NULL") && drawn % 3 == 0 => "NULL".to_owned(),
+        _ if kind.ends_with(" NULL") && drawn.is_multiple_of(3) => "NULL".to_owned(),
         ("INTEGER", None) => match row {
             3 => i64::MAX.to_string(),
             4 => format!("{} - 1", i64::MIN + 1),
@@ -309,7 +305,7 @@ fn value(dice: &mut u64, row: usize, name: &str, kind: &str, key: &[String]) -> 
         ("TEXT", _) if row == 2 => format!("'{}'", "long ".repeat(2_000)),
         ("TEXT", _) => format!("'{}{row}'", text.replace('\'', "''")),
         ("BLOB", _) if row == 1 => "x''".to_owned(),
-        ("BLOB", _) => format!("x'{:02x}00ff{drawn:08x}'", row),
+        ("BLOB", _) => format!("x'{row:02x}00ff{drawn:08x}'"),
         (other, _) => panic!("a type that the cases do not know: {other}"),
     }
 }
