@@ -7,8 +7,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use updraft_store::{
-    Claim, Location, SameTable, StoreError, TRANSFER_CHUNK_ROWS, TransferProgress, Transferred, transfer,
-    transfer_verify,
+    Claim, Location, SameTable, Sharing, StoreError, TRANSFER_CHUNK_ROWS, TransferProgress, Transferred,
+    transfer, transfer_verify,
 };
 
 /// Longest look for damage.
@@ -94,8 +94,8 @@ impl Sides {
             std::cmp::Ordering::Greater => Err(StoreError::NewerSchema { found, known })?,
             std::cmp::Ordering::Equal => {}
         }
-        let source = Claim::take(&Location::Sqlite(from.clone())).context(stopped)?;
-        let target = Claim::take(&target).context("cannot use the target database")?;
+        let source = Claim::take(&Location::Sqlite(from.clone()), Sharing::Alone).context(stopped)?;
+        let target = Claim::take(&target, Sharing::Alone).context("cannot use the target database")?;
         Ok(Self { from, _folder: folder, _claims: [source, target] })
     }
 }

@@ -28,7 +28,7 @@ impl Listener {
                 while !ending.load(Ordering::Relaxed) {
                     if let Err(error) = listen(&url, &ending, &woken) {
                         tracing::debug!(%error, "the connection that listens for other nodes ended");
-                        std::thread::sleep(WAIT);
+                        std::thread::park_timeout(WAIT);
                     }
                     // It may have missed something.
                     woken();
@@ -55,6 +55,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.closed.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }

@@ -133,10 +133,10 @@ fn mine(app: &App, now: Timestamp) -> DueAt {
 
 /// The tasks whose deadline has come and that this node looks after, earliest first.
 fn tasks_due(tx: &mut Tx<'_>, app: &App, now: Timestamp, limit: i64) -> Result<Vec<TaskNo>, StoreError> {
-    if !app.nodes.is_shared() {
-        tx.tasks_due(now, limit)
-    } else {
+    if app.nodes.is_shared() {
         tx.tasks_due_of(&mine(app, now), now, limit)
+    } else {
+        tx.tasks_due(now, limit)
     }
 }
 

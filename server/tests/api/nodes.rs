@@ -3,7 +3,7 @@
 
 use crate::overwrite::progress;
 use crate::rules::{report, tasks};
-use crate::server::{ROOT, TestServer};
+use crate::server::{ROOT, START, TestServer};
 use crate::shop::{Shop, changed, pairs, text, without};
 use updraft_core::id::DeviceNo;
 use updraft_core::time::MINUTE_MS;
@@ -340,8 +340,7 @@ async fn calls_and_nonces_count_for_all_nodes_together() {
     assert_ne!(first.code(), "SignatureNonceUsed");
     let again = pair.two.send_signed(http::Method::POST, ROOT, call).await;
     assert_eq!(again.code(), "SignatureNonceUsed");
-    let forgotten = pair.one.app.store.ledger(move |tx| {
-        Ok::<_, StoreError>(tx.nonces_forget(crate::server::START.plus_ms(60 * MINUTE_MS), 100)?)
-    });
+    let later = START.plus_ms(60 * MINUTE_MS);
+    let forgotten = pair.one.app.store.ledger::<_, StoreError, _>(move |tx| tx.nonces_forget(later, 100));
     assert!(forgotten.await.unwrap() > 0);
 }

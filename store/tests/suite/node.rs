@@ -125,7 +125,7 @@ fn a_nonce_is_used_once_until_it_is_forgotten(store: &Store) {
         |hash, expires| block_on(store.ledger(move |tx| tx.nonce_use(hash, expires))).expect("it works");
     assert!(take(-7, NOW) && !take(-7, NOW.plus_ms(1)) && take(i64::MAX, NOW.plus_ms(5)));
     let forget = |at| {
-        let forgotten = store.ledger(move |tx| Ok::<_, StoreError>(tx.nonces_forget(at, 10)?));
+        let forgotten = store.ledger::<_, StoreError, _>(move |tx| tx.nonces_forget(at, 10));
         block_on(forgotten).expect("it works")
     };
     assert_eq!((forget(NOW), forget(NOW.plus_ms(1))), (0, 1));
@@ -231,6 +231,6 @@ fn wait_until(mut reached: impl FnMut() -> bool) {
     let began = std::time::Instant::now();
     while !reached() {
         assert!(began.elapsed() < Duration::from_secs(30), "it takes too long");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::yield_now();
     }
 }
