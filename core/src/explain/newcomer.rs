@@ -278,16 +278,12 @@ fn following(of: &Newcomer<'_>, rule: &Rule<'_>) -> Vec<Check> {
 /// The tasks that the device had of the rule allow another one.
 fn again(of: &Newcomer<'_>, rule: &Rule<'_>) -> Check {
     let had = rule.earlier.len();
+    let count = format!("the device had {had} of at most {DYNAMIC_MATCHES_MAX} tasks of this batch");
     let (holds, seen) = match not_due(rule.earlier, of.device.reported) {
         None if had == 0 => (true, Said::of("the device had no task of this batch")),
-        None => (true, Said::of(format!("the device had {had} tasks of this batch, and has reported since"))),
+        None => (true, Said::of(count).and(", and has reported since")),
         Some(NotDue::Open) => (false, Said::of("the device has an open task of this batch")),
-        Some(NotDue::TooOften) => (
-            false,
-            Said::of(format!(
-                "the device had {had} tasks of this batch, of {DYNAMIC_MATCHES_MAX} that there may be"
-            )),
-        ),
+        Some(NotDue::TooOften) => (false, Said::of(count)),
         Some(NotDue::Canceled(at)) => {
             (false, Said::of("its last task of this batch was cancelled, and that stands; at ").at(at))
         }

@@ -6,7 +6,7 @@ use updraft_core::explain::{
     Explanation, Foreseen, Holds, Making, Newcomer, Rule, Seen, Verdict, Wait, newcomer,
 };
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
-use updraft_core::job::{Conduct, DynamicMode, TargetSelection};
+use updraft_core::job::{Conduct, DynamicMode, OverwriteMode, TargetSelection};
 use updraft_core::target::{Demand, Standing};
 use updraft_core::task::{Condition, TaskStatus};
 
@@ -98,6 +98,78 @@ fn a_batch_whose_tasks_are_being_made_says_what_is_to_come() {
     assert_eq!(first(&told(&Newcomer { chosen: Some(true), ..gray })), (Verdict::ToCome, ""));
 }
 
+/// What a check says, with moments in milliseconds from now.
+fn said(explanation: &Explanation, name: &str) -> String {
+    let check = explanation.check(name).unwrap_or_else(|| panic!("no {name} in {explanation:?}"));
+    check.text(|at| at.since_ms(NOW).to_string())
+}
+
+#[test]
+fn a_batch_for_named_devices_tells_its_list_from_one_that_is_worked_off() {
+    let device = listens();
+    // Its devices were found by their names: none came too late, and its numbers are places in the list.
+    let worked_off =
+        Newcomer { no: DeviceNo(10), selection: TargetSelection::Specific, ..stranger(&device, &[]) };
+    let over = told(&worked_off);
+    assert_eq!(over.check("REGISTERED"), None);
+    assert!(said(&over, "SELECTION").contains("which names led to no task is not kept"));
+    let making = Making { done: false, ..worked_off.making };
+    let comes = told(&Newcomer { making, ..worked_off });
+    assert_eq!(shape(&comes), (Some((Wait::Making, BORN_MS)), Foreseen::Decision, None));
+    assert!(said(&comes, "SELECTION").contains("is being worked through"));
+}
+
+#[test]
+fn a_device_of_another_product_is_not_told_that_it_came_too_late() {
+    // Registering it earlier would have changed nothing.
+    let device = listens();
+    let of = Newcomer { no: DeviceNo(10), wanted_product_key: "b2", ..stranger(&device, &[]) };
+    assert_eq!(told(&of).check("REGISTERED"), None);
+}
+
+#[test]
+fn a_gray_batch_says_whether_its_choice_is_open_or_forgotten() {
+    let device = listens();
+    let gray = Newcomer { selection: TargetSelection::Gray, ..stranger(&device, &[]) };
+    let over = told(&gray);
+    assert_eq!(holds(&over, "SELECTION"), Holds::NotAsked);
+    assert!(said(&over, "SELECTION").contains("Who was in the share of devices and got no task is not kept"));
+    let making = Making { selecting: true, done: false, ..gray.making };
+    let choosing = told(&Newcomer { making, ..gray });
+    assert_eq!(holds(&choosing, "SELECTION"), Holds::NotAsked);
+    assert!(said(&choosing, "SELECTION").contains("is still being chosen"));
+}
+
+#[test]
+fn who_is_kept_busy_reads_by_which_tasks_and_whether_they_stay() {
+    let device = listens();
+    let standing = |job, module, status| {
+        let no = TaskNo { job: JobNo(job), ordinal: 3 };
+        (no, Standing { job: no.job, module, status })
+    };
+    let (waits, works) =
+        (standing(3, "radio", TaskStatus::Queued), standing(4, "default", TaskStatus::InProgress));
+    let of = |conduct, standing: &[_], sources: &[String]| {
+        let base = stranger(&device, sources);
+        let told = told(&Newcomer { standing, demand: Demand { conduct, ..base.demand }, ..base });
+        (holds(&told, "BUSY"), said(&told, "BUSY"))
+    };
+    let keep = Conduct::default();
+    let stays = "The device has unfinished tasks that stay: 3/3 (QUEUED), 4/3 (IN_PROGRESS); ";
+    // Whichever version it comes from: that is another question.
+    for sources in [&[][..], &["1.0".to_owned()], &["0.9".to_owned()]] {
+        let (holds, said) = of(keep, &[waits, works], sources);
+        assert_eq!(holds, Holds::No);
+        assert!(said.starts_with(stays), "{said}");
+    }
+    let replace = Conduct { overwrite: OverwriteMode::Replace, ..keep };
+    let replaced = "Unfinished tasks of the device are replaced: 3/3 (QUEUED).".to_owned();
+    assert_eq!(of(replace, &[waits], &[]), (Holds::Yes, replaced));
+    let modules = Conduct { multi_module: true, ..keep };
+    let free = "No other task of the device is in the way.".to_owned();
+    assert_eq!(of(modules, &[waits], &[]), (Holds::Yes, free));
+}
+
 /// A device without an open task of a dynamic batch that stands.
 fn ruled<'a>(device: &'a Seen<'a>, mode: DynamicMode, earlier: &'a [Earlier]) -> Newcomer<'a> {
     let base = stranger(device, &[]);
@@ -149,11 +221,67 @@ fn a_dynamic_batch_says_why_it_does_not_take_a_device_in() {
     let ten = had(TaskStatus::Failed, 10);
     let often = told(&ruled(&fresh, NowAndLater, &ten));
     assert_eq!(first(&often), (Verdict::LeftOut, "AGAIN"));
-    assert!(often.sentence(|_| String::new()).contains("10 tasks"));
+    assert!(often.sentence(|_| String::new()).contains("10 of at most 10 tasks"));
     let other = TaskNo { job: JobNo(4), ordinal: 3 };
     let standing = [(other, Standing { job: other.job, module: "radio", status: TaskStatus::Queued })];
     let busy = told(&Newcomer { standing: &standing, ..ruled(&device, NowAndLater, &[]) });
     assert_eq!((first(&busy).1, shape(&busy).0), ("BUSY", Some((Wait::Free, BORN_MS))));
+}
+
+#[test]
+fn a_device_that_a_dynamic_batch_is_about_to_look_at_is_told_so() {
+    let device = listens();
+    let base = ruled(&device, DynamicMode::NowAndLater, &[]);
+    let followed = base.rule.unwrap();
+    let other = Rule { is_followed: false, follows: Some("six"), ..followed };
+    let with = |rule, making| told(&Newcomer { rule: Some(rule), making, ..base });
+    let made = base.making;
+    // What keeps it out may be past when it is looked at.
+    let noted = with(Rule { is_noted: true, ..other }, made);
+    assert_eq!((first(&noted), noted.next.what), ((Verdict::ToCome, "NEWEST"), Foreseen::Decision));
+    let sentence = noted.sentence(|_| String::new());
+    let expected =
+        "The device is about to be looked at; as things stand: the device follows the newer batch six.";
+    assert_eq!(sentence, expected);
+    let ahead = Making { done: false, after: DeviceNo(6), ..made };
+    for (making, looks) in [
+        (ahead, true),
+        (Making { done: true, ..ahead }, false),
+        (Making { after: DeviceNo(7), ..ahead }, false),
+        (Making { upto: DeviceNo(6), ..ahead }, false),
+    ] {
+        let (verdict, next) = match looks {
+            true => (Verdict::ToCome, Foreseen::Decision),
+            false => (Verdict::LeftOut, Foreseen::Nothing),
+        };
+        let told = with(other, making);
+        assert_eq!((told.verdict, told.next.what), (verdict, next), "{making:?}");
+        // Who would be taken in waits for a look, whenever that comes.
+        let told = with(followed, making);
+        assert_eq!((shape(&told).0, told.next.what), (Some((Wait::Round, BORN_MS)), next), "{making:?}");
+    }
+}
+
+#[test]
+fn a_dynamic_batch_says_which_reports_it_waits_for() {
+    let device = listens();
+    let wanted = |mode| said(&told(&ruled(&device, mode, &[])), "REPORT");
+    let later = wanted(DynamicMode::Later);
+    assert!(later.contains("wanted: a report since the batch was made"), "{later}");
+    assert_eq!(wanted(DynamicMode::NowAndLater), "The device last reported version 1.0, at -100000.");
+}
+
+#[test]
+fn a_dynamic_batch_says_how_often_the_device_had_a_task_of_it() {
+    let device = Seen { reported: Some(Reported { version: "1.0", at: NOW }), ..listens() };
+    let had = |count| {
+        let earlier = vec![Earlier { status: TaskStatus::Failed, changed_at: in_ms(-50) }; count];
+        let told = told(&ruled(&device, DynamicMode::NowAndLater, &earlier));
+        (holds(&told, "AGAIN"), said(&told, "AGAIN"))
+    };
+    assert_eq!(had(0), (Holds::Yes, "The device had no task of this batch.".to_owned()));
+    let again = "The device had 1 of at most 10 tasks of this batch, and has reported since.";
+    assert_eq!(had(1), (Holds::Yes, again.to_owned()));
 }
 
 #[test]

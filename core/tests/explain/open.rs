@@ -157,6 +157,19 @@ fn a_device_that_was_told_owes_a_word_and_then_the_version() {
 }
 
 #[test]
+fn a_sentence_begins_with_how_far_the_device_has_come() {
+    for (status, begins) in [
+        (TaskStatus::Confirm, "The device has not been told of the package; the task waits since "),
+        (TaskStatus::Queued, "The device has not been told of the package; the task waits since "),
+        (TaskStatus::Notified, "The device was told of the package; the task waits since "),
+        (TaskStatus::InProgress, "The device reported 0 %; the task waits since "),
+    ] {
+        let said = plain(&task(status), &listens()).sentence(|_| String::new());
+        assert!(said.starts_with(begins), "{said}");
+    }
+}
+
+#[test]
 fn since_when_is_told_by_the_history_or_by_the_task_itself() {
     let line = |to, ms| Line {
         task: TaskNo { job: JobNo(5), ordinal: 1 },
