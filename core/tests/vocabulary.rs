@@ -8,6 +8,7 @@ use updraft_core::firmware::{FirmwareKind, FirmwareStatus, SignMethod};
 use updraft_core::history::{Cause, What};
 use updraft_core::job::{DownloadProtocol, DynamicMode, JobStatus, JobType, OverwriteMode, TargetSelection};
 use updraft_core::limits;
+use updraft_core::plan::Fate;
 use updraft_core::registration;
 use updraft_core::task::{Cancel, Event, FailedStep, TaskStatus};
 use updraft_core::time::{self, Timestamp};
@@ -346,5 +347,24 @@ fn names_in_explanations() {
     for (what, name, word) in foreseen {
         assert_eq!(what.name(), name);
         assert!(what.text().contains(word), "{what:?}");
+    }
+}
+
+#[test]
+fn names_in_plans() {
+    // Each with words that its meaning has.
+    let fates = [
+        (Fate::Queued, "QUEUED", "is updated"),
+        (Fate::Replacing, "REPLACING", "in other batches is cancelled"),
+        (Fate::Busy, "BUSY", "fails at once"),
+        (Fate::OnDestVersion, "ON_DEST_VERSION", "runs the version already"),
+        (Fate::OtherSource, "OTHER_SRC_VERSION", "none of the source versions"),
+        (Fate::NoVersion, "NO_VERSION", "never told its version"),
+        (Fate::NotChosen, "NOT_CHOSEN", "not in the share"),
+    ];
+    assert_eq!(fates.map(|(fate, ..)| fate), Fate::ALL);
+    for (fate, name, words) in fates {
+        assert_eq!((fate.name(), Fate::from_name(name)), (name, Some(fate)));
+        assert!(fate.meaning().contains(words), "{fate:?}");
     }
 }

@@ -115,7 +115,7 @@ fn free(of: &OpenTask<'_>, holder: Option<Holder>, now: Timestamp) -> (Wait, Nex
             (Wait::Turn, Next::at(Foreseen::Look, until))
         }
         // An old one is given back, and another one taken.
-        (None, Some(slot)) if of.slot_is_void || now > slot && !pace::is_usable(slot, now) => {
+        (None, Some(slot)) if of.slot_is_void || !pace::is_usable(slot, now.max(slot)) => {
             (Wait::Slot, Next::soon(Foreseen::Look))
         }
         (None, Some(slot)) => (Wait::Slot, Next::at(Foreseen::Push, slot)),
@@ -173,7 +173,7 @@ fn checks(
         Said::of(seen),
         "a push, or else a question of the device",
     ));
-    if task.retry_at.is_some() || task.retries > 0 {
+    if task.retries > 0 {
         let tries = format!("{} of the attempts failed", task.retries);
         let seen = match task.retry_at {
             Some(at) => Said::of(format!("{tries} ({}); the next begins at ", task.desc)).at(at),

@@ -22,16 +22,18 @@ prop_compose! {
     ) -> Task {
         let status = TaskStatus::ALL[at];
         let base = task(status);
+        let retries = i64::from(retry.is_some());
         match status {
             TaskStatus::Confirm => base,
             TaskStatus::Queued => {
                 Task { slot_at: slot, hold_until: hold.filter(|_| slot.is_none()), ..base }
             }
             TaskStatus::Notified => {
-                Task { retry_at: retry, hold_until: hold.filter(|_| retry.is_none()), told_at: Some(in_ms(told)), ..base }
+                Task { retry_at: retry, retries, hold_until: hold.filter(|_| retry.is_none()), told_at: Some(in_ms(told)), ..base }
             }
             _ => Task {
                 retry_at: retry,
+                retries,
                 timeout_at: timeout,
                 working: working && retry.is_none(),
                 told_at: Some(in_ms(told)),

@@ -107,7 +107,7 @@ fn said(explanation: &Explanation, name: &str) -> String {
 #[test]
 fn a_batch_for_named_devices_tells_its_list_from_one_that_is_worked_off() {
     let device = listens();
-    // Its devices were found by their names: none came too late, and its numbers are places in the list.
+    // Its devices were found by their names, so no number is the last one: none came too late.
     let worked_off =
         Newcomer { no: DeviceNo(10), selection: TargetSelection::Specific, ..stranger(&device, &[]) };
     let over = told(&worked_off);

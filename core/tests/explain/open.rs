@@ -2,10 +2,11 @@
 
 use super::{BORN, BORN_MS, NOW, RUNS, TERMS, TURN_MS, holds, in_ms, listens, of, plain, seen, shape, task};
 use updraft_core::device::DeviceStatus;
-use updraft_core::explain::{Foreseen, Holds, OpenTask, Verdict, Wait, open, since};
+use updraft_core::explain::{Foreseen, Holds, OpenTask, Seen, Verdict, Wait, open, since};
 use updraft_core::history::{Line, What};
 use updraft_core::id::{JobNo, TaskNo};
 use updraft_core::job::JobStatus;
+use updraft_core::pace::SLOT_GRACE_MS;
 use updraft_core::task::{Cancel, Condition, Task, TaskStatus, Terms};
 
 #[test]
@@ -62,6 +63,34 @@ fn a_slot_of_a_rate_that_was_changed_is_not_foretold() {
     let explanation = open(&of, |no| no.to_string(), NOW);
     assert_eq!(shape(&explanation), (Some((Wait::Slot, BORN_MS)), Foreseen::Look, None));
     assert_eq!(holds(&explanation, "SLOT"), Holds::No);
+}
+
+#[test]
+fn a_slot_is_foretold_while_it_may_still_be_used() {
+    for (slot, next) in [
+        (0, (Foreseen::Push, Some(0))),
+        (-SLOT_GRACE_MS, (Foreseen::Push, Some(-SLOT_GRACE_MS))),
+        (-SLOT_GRACE_MS - 1, (Foreseen::Look, None)),
+    ] {
+        let slotted = Task { slot_at: Some(in_ms(slot)), ..task(TaskStatus::Queued) };
+        let waits = plain(&slotted, &listens());
+        assert_eq!((shape(&waits).1, shape(&waits).2), next, "{slot}");
+        assert_eq!(holds(&waits, "SLOT"), Holds::from(next.0 == Foreseen::Push));
+    }
+}
+
+#[test]
+fn slots_concern_whoever_is_still_to_be_pushed() {
+    let asked = Terms { need_push: false, ..TERMS };
+    for (status, terms, expected) in [
+        (TaskStatus::Queued, TERMS, true),
+        (TaskStatus::Queued, asked, false),
+        (TaskStatus::Notified, TERMS, false),
+        (TaskStatus::InProgress, TERMS, false),
+    ] {
+        let waits = of(&task(status), &terms, RUNS, &[], &listens());
+        assert_eq!(waits.check("SLOT").is_some(), expected, "{status:?}");
+    }
 }
 
 #[test]
@@ -132,6 +161,81 @@ fn a_task_waits_for_its_turn_and_says_whose_it_is() {
     assert_eq!(turn.holds, Holds::No);
     let waits = of(&queued, &TERMS, RUNS, &[other(TaskStatus::InProgress, true)], &listens());
     assert!(waits.check("TURN").unwrap().seen.render(|_| String::new()).contains("works on"));
+}
+
+#[test]
+fn a_task_of_which_the_device_was_told_waits_for_another_turn_while_that_can_come() {
+    let other = |told_ms, working| Task {
+        no: TaskNo { job: JobNo(4), ordinal: 2 },
+        told_at: Some(in_ms(told_ms)),
+        working,
+        ..task(if working { TaskStatus::InProgress } else { TaskStatus::Notified })
+    };
+    let told = Task { told_at: Some(in_ms(-20_000)), ..task(TaskStatus::Notified) };
+    let held = Task { hold_until: Some(in_ms(50_000)), ..told.clone() };
+    let works = Task { status: TaskStatus::InProgress, working: true, ..held.clone() };
+    let away = seen(DeviceStatus::Offline, Some(false));
+    let turn = (Some((Wait::Turn, -20_000)), Foreseen::Look, Some(50_000));
+    let of = |task: &Task, others: &[Task], device: &Seen<'_>| shape(&of(task, &TERMS, RUNS, others, device));
+    let newer = [other(-10_000, false)];
+    assert_eq!(of(&held, &newer, &listens()), turn);
+    assert_eq!(of(&works, &[other(-10_000, true)], &listens()), turn);
+    // Who is away is given no turn, nor is one waited for that no other task has.
+    let answer = (Some((Wait::Answer, -20_000)), Foreseen::Nothing, None);
+    assert_eq!(of(&held, &newer, &away), answer);
+    assert_eq!(of(&held, &[], &listens()), answer);
+    assert_eq!(of(&told, &newer, &listens()), answer);
+    let version = (Some((Wait::Version, -20_000)), Foreseen::Nothing, None);
+    assert_eq!(of(&works, &[other(-10_000, true)], &away), version);
+}
+
+#[test]
+fn the_end_of_a_wait_for_a_turn_is_foretold_whether_or_not_the_device_listens() {
+    // The other task has ended, and who explains is not the running server.
+    let queued = Task { hold_until: Some(in_ms(50_000)), ..task(TaskStatus::Queued) };
+    for listening in [Some(true), None] {
+        let waits = plain(&queued, &seen(DeviceStatus::Online, listening));
+        assert_eq!(shape(&waits), (Some((Wait::Round, BORN_MS)), Foreseen::Look, Some(50_000)));
+    }
+}
+
+#[test]
+fn whoever_has_begun_may_go_on_after_the_batchs_time_until_its_own_is_over() {
+    let works = |timeout| Task {
+        told_at: Some(in_ms(-700)),
+        working: true,
+        timeout_at: Some(in_ms(timeout)),
+        ..task(TaskStatus::InProgress)
+    };
+    for finish in [-1, 300] {
+        let terms = Terms { finish_at: Some(in_ms(finish)), ..TERMS };
+        let waits = of(&works(800), &terms, RUNS, &[], &listens());
+        assert_eq!(shape(&waits), (Some((Wait::Version, -700)), Foreseen::TimeOut, Some(800)));
+        assert_eq!(waits.ends_by, Some(in_ms(800)));
+        let schedule = waits.check("SCHEDULE").unwrap();
+        assert_eq!(schedule.holds, Holds::Yes);
+        assert!(schedule.text(|_| String::new()).contains("ends nothing that has begun"), "{schedule:?}");
+    }
+    for (timeout, left) in [(1, Holds::Yes), (0, Holds::No), (-1, Holds::No)] {
+        assert_eq!(holds(&plain(&works(timeout), &listens()), "TIMEOUT"), left, "{timeout}");
+    }
+    // Who has not begun reads when that is too late.
+    let terms = Terms { finish_at: Some(in_ms(300)), ..TERMS };
+    let waits = of(&task(TaskStatus::Notified), &terms, RUNS, &[], &listens());
+    let schedule = waits.check("SCHEDULE").unwrap().text(|at| at.since_ms(NOW).to_string());
+    assert_eq!(schedule, "The batch tells devices until 300.");
+}
+
+#[test]
+fn failed_attempts_are_told_after_the_next_one_has_begun() {
+    let works = Task { working: true, ..task(TaskStatus::InProgress) };
+    assert_eq!(plain(&works, &listens()).check("RETRY"), None, "none has failed");
+    let again = plain(&Task { retries: 2, ..works }, &listens());
+    let retry = again.check("RETRY").unwrap();
+    assert_eq!(
+        (retry.holds, retry.text(|_| String::new())),
+        (Holds::Yes, "2 of the attempts failed.".to_owned())
+    );
 }
 
 #[test]
