@@ -250,10 +250,8 @@ fn a_device_that_a_dynamic_batch_is_about_to_look_at_is_told_so() {
         (Making { after: DeviceNo(7), ..ahead }, false),
         (Making { upto: DeviceNo(6), ..ahead }, false),
     ] {
-        let (verdict, next) = match looks {
-            true => (Verdict::ToCome, Foreseen::Decision),
-            false => (Verdict::LeftOut, Foreseen::Nothing),
-        };
+        let (verdict, next) =
+            if looks { (Verdict::ToCome, Foreseen::Decision) } else { (Verdict::LeftOut, Foreseen::Nothing) };
         let told = with(other, making);
         assert_eq!((told.verdict, told.next.what), (verdict, next), "{making:?}");
         // Who would be taken in waits for a look, whenever that comes.
