@@ -62,7 +62,12 @@ fn a_slot_of_a_rate_that_was_changed_is_not_foretold() {
     };
     let explanation = open(&of, |no| no.to_string(), NOW);
     assert_eq!(shape(&explanation), (Some((Wait::Slot, BORN_MS)), Foreseen::Look, None));
-    assert_eq!(holds(&explanation, "SLOT"), Holds::No);
+    let slot = explanation.check("SLOT").unwrap();
+    assert_eq!(slot.holds, Holds::No);
+    assert!(
+        slot.text(|_| String::new()).contains("of a rate that was changed"),
+        "not merely that it is too early"
+    );
 }
 
 #[test]
