@@ -294,6 +294,15 @@ mod tests {
         assert_eq!(of("50", 0), 0);
     }
 
+    #[test]
+    fn a_share_that_is_everybody_takes_everybody() {
+        for (text, count) in [("100", 3), ("0.001", 1), ("50", 0)] {
+            let candidates: Vec<DeviceNo> = (1..=count).map(DeviceNo).collect();
+            let percent = GrayPercent::parse(text).unwrap();
+            assert_eq!(gray_choice(JobNo(1), candidates.clone(), percent), candidates, "{text} of {count}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_gray_batch_takes_exactly_its_share_and_always_the_same(
