@@ -131,7 +131,7 @@ impl World {
             rusqlite::Connection::open_with_flags(data_dir.join("updraft.db"), flags).map_err(cannot)?;
         let mut world = Self {
             api: server.api_addr,
-            mqtt: server.mqtt_addr,
+            mqtt: server.mqtt_addr.ok_or_else(|| cannot("no port for devices"))?,
             client: Client::new(server.api_addr),
             blobs: data_dir.join("blobs"),
             runtime,

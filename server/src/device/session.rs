@@ -4,12 +4,13 @@
 //! timer; its connection's task waits on one [`Notify`].
 
 mod behind;
+mod link;
 
 use self::behind::Behind;
 use super::flights::{Flights, Sending};
 pub use super::kept::Keeping;
 use super::kept::KeptSessions;
-use super::link::{DeviceLink, Downlink};
+use super::link::Downlink;
 use super::mailbox::Mailbox;
 pub use super::mailbox::{Sent, Subscribed};
 use super::topic::{DownTopic, Owner};
@@ -87,42 +88,6 @@ struct State {
     keep_seconds: u32,
     mailbox: Mailbox,
     flights: Flights,
-}
-
-impl DeviceLink for Sessions {
-    fn listening(&self, device: DeviceNo) -> bool {
-        Self::listening(self, device)
-    }
-
-    fn send(&self, device: DeviceNo, downlink: Downlink) {
-        // Whatever was not queued is offered again when the device next listens.
-        let sent = Self::send(self, device, downlink);
-        tracing::trace!(device = device.0, ?sent, "downlink");
-    }
-
-    fn withdraw(&self, device: DeviceNo, task: TaskNo, revision: i64) {
-        Self::withdraw(self, device, task, revision);
-    }
-
-    fn kick(&self, device: DeviceNo) {
-        Self::kick(self, device);
-    }
-
-    fn log_out(&self, device: DeviceNo) {
-        Self::log_out(self, device);
-    }
-
-    fn end(&self, device: DeviceNo, session: i64) {
-        Self::end(self, device, session);
-    }
-
-    fn cut_off(&self) {
-        self.each(|session| session.end(Ending::CutOff));
-    }
-
-    fn renumber(&self, first: i64) {
-        self.next_number.fetch_max(first, Ordering::SeqCst);
-    }
 }
 
 /// A login, for [`Sessions::insert`].

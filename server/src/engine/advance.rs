@@ -5,9 +5,11 @@
 //! the counts and the ends of batches together. What must be sent afterwards comes out as [`Effects`].
 
 mod effects;
+mod reach;
 mod turn;
 
 pub use effects::{Effects, Unmatched};
+pub use reach::Reach;
 
 use crate::app::App;
 use crate::device::link::{Asked, Downlink, Package};
@@ -30,17 +32,6 @@ const NO_TASK: &str = "the device has no task";
 const NO_TASK_OF_MODULE: &str = "the device has tasks, but none for this module";
 /// How soon a task is looked at again that waits for the end of a cancellation.
 const HOLD_MS: i64 = 1_000;
-
-/// Where a device is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// A push from here reaches it now.
-    Here,
-    /// It is connected to another node, which sees to it as soon as its deadline says so.
-    Elsewhere,
-    /// Nothing reaches it.
-    Nowhere,
-}
 
 /// A task in the hands of the door.
 struct Held {
@@ -113,31 +104,6 @@ impl<'a, 'tx> Door<'a, 'tx> {
             tasks.iter().filter_map(|no| Some(self.tasks.get(no)?.task.device)).collect();
         self.look_elsewhere(devices.iter().copied())?;
         self.make_whole(devices)
-    }
-
-    /// Looks for devices at other nodes that are not connected here, if there are others.
-    fn look_elsewhere(&mut self, devices: impl Iterator<Item = DeviceNo>) -> Result<(), StoreError> {
-        if !self.app.nodes.is_shared() {
-            return Ok(());
-        }
-        let unknown =
-            |device: &DeviceNo| !self.elsewhere.contains_key(device) && !self.app.link.listening(*device);
-        let devices: Vec<DeviceNo> = devices.filter(unknown).collect();
-        for place in self.tx.device_places(&devices)? {
-            let there = place.online && self.app.nodes.is_other(place.node());
-            self.elsewhere.insert(place.device, there);
-        }
-        Ok(())
-    }
-
-    /// Where a device is.
-    pub fn reach(&mut self, device: DeviceNo) -> Result<Reach, StoreError> {
-        if self.app.link.listening(device) {
-            return Ok(Reach::Here);
-        }
-        self.look_elsewhere(std::iter::once(device))?;
-        let there = self.elsewhere.get(&device).copied().unwrap_or_default();
-        Ok(if there { Reach::Elsewhere } else { Reach::Nowhere })
     }
 
     fn hold(&mut self, tasks: Vec<Task>) -> Result<(), StoreError> {
@@ -246,12 +212,6 @@ impl<'a, 'tx> Door<'a, 'tx> {
         }
         let missing = || StoreError::Internal(format!("task {no} is not in hand"));
         self.effects.refused.pop().map(|(_, refused)| Err(refused)).ok_or_else(missing)
-    }
-
-    /// Whether a push would reach the device of a task in hand now, from here or from another node.
-    pub fn is_reached(&mut self, no: TaskNo) -> Result<bool, StoreError> {
-        let Some(device) = self.task(no).map(|task| task.device) else { return Ok(false) };
-        Ok(self.reach(device)? != Reach::Nowhere)
     }
 
     /// A task in hand.
