@@ -40,6 +40,8 @@ pub enum Behaviour {
     },
     /// Boots into the old image after the first update; the next one works.
     RevertsToOld,
+    /// Boots into the old image after each update.
+    StaysOld,
     /// Gets the push and never answers.
     Silent,
     /// Never uses a push, but asks for packages.
@@ -66,7 +68,7 @@ pub enum Behaviour {
 
 impl Behaviour {
     /// The names that [`Mix`] reads, with usual parameters.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 16] = [
         "good",
         "fails-upgrade",
         "fails-download",
@@ -76,6 +78,7 @@ impl Behaviour {
         "late",
         "wrong-version",
         "reverts",
+        "stays-old",
         "silent",
         "puller",
         "flaky",
@@ -97,6 +100,7 @@ impl Behaviour {
             "late" => Self::Late { delay_ms: 30 * SECOND_MS },
             "wrong-version" => Self::WrongVersion { version: "0.0.1-rescue".to_owned() },
             "reverts" => Self::RevertsToOld,
+            "stays-old" => Self::StaysOld,
             "silent" => Self::Silent,
             "puller" => Self::Puller { every_ms: MINUTE_MS },
             "flaky" => Self::Flaky,
@@ -111,8 +115,17 @@ impl Behaviour {
     pub fn succeeds(&self) -> bool {
         !matches!(
             self,
-            Self::Fails { .. } | Self::WrongVersion { .. } | Self::Silent | Self::RollsBack { .. }
+            Self::Fails { .. }
+                | Self::WrongVersion { .. }
+                | Self::StaysOld
+                | Self::Silent
+                | Self::RollsBack { .. }
         )
+    }
+
+    /// Whether an update of a device of this behaviour comes to an end without a time limit.
+    pub fn ends(&self) -> bool {
+        !matches!(self, Self::Silent | Self::StaysOld)
     }
 }
 

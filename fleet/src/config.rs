@@ -16,6 +16,32 @@ pub enum Delivery {
     Subscribe,
     /// It has the server subscribe, and asks for a package after each connection as well.
     Ask,
+    /// It only asks, again and again: devices of the HTTP channel, which nobody can push to.
+    Poll {
+        /// Time between two questions, in milliseconds of the device's time.
+        every_ms: i64,
+    },
+}
+
+/// What a device does to get the files of an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Obtain {
+    /// It downloads them and checks their digests.
+    #[default]
+    Whole,
+    /// It asks for their headers only, and believes what they say of the length.
+    Head,
+    /// It asks for nothing and reports as if it had: what is measured then is the server's work with reports.
+    Nothing,
+}
+
+/// The device's line to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Line {
+    /// What each message takes, in milliseconds of the device's time.
+    pub delay_ms: i64,
+    /// How fast the line is; messages and downloads share it by turns.
+    pub bytes_per_second: Option<u64>,
 }
 
 /// Quality of service of a publication.
@@ -43,6 +69,12 @@ pub struct Timing {
     pub away_ms: i64,
     /// From a lost download to the device's own attempt to go on, if no push comes first.
     pub resume_ms: i64,
+    /// From an offer to the first report.
+    pub think_ms: i64,
+    /// Between two reports of a device that downloads nothing.
+    pub step_ms: i64,
+    /// Mean time between two reconnections that the device makes for no reason; 0: it makes none.
+    pub churn_ms: i64,
 }
 
 impl Default for Timing {
@@ -54,6 +86,9 @@ impl Default for Timing {
             backoff_max_ms: 60 * SECOND_MS,
             away_ms: 10 * SECOND_MS,
             resume_ms: 30 * SECOND_MS,
+            think_ms: 0,
+            step_ms: SECOND_MS,
+            churn_ms: 0,
         }
     }
 }
@@ -71,6 +106,12 @@ pub struct DeviceConfig {
     pub delivery: Delivery,
     /// QoS of what it publishes.
     pub qos: Qos,
+    /// What it does to get the files of an update.
+    pub obtain: Obtain,
+    /// Its line.
+    pub line: Line,
+    /// Progress is reported when it has grown by this many percent, 1 to 100.
+    pub report_every_percent: i64,
     /// Keepalive in seconds.
     pub keepalive_s: u16,
     /// Whether its sessions are clean.
@@ -93,6 +134,9 @@ impl DeviceConfig {
             hmac: login.hmac,
             delivery: Delivery::default(),
             qos: Qos::default(),
+            obtain: Obtain::default(),
+            line: Line::default(),
+            report_every_percent: 10,
             keepalive_s: login.keepalive_s,
             clean_session: login.clean_session,
             behaviour: Behaviour::default(),

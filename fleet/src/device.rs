@@ -5,10 +5,11 @@ use updraft_core::task::FailedStep;
 use updraft_core::time::Timestamp;
 
 use crate::behaviour::Behaviour;
-use crate::chance::draw_below;
+use crate::chance::{draw_below, draw_span};
 use crate::config::{Delivery, DeviceConfig, Qos};
 use crate::login::{ConnectInfo, Login};
 use crate::message::{self, Topic};
+use crate::pushed::{Pushed, Pushes};
 use crate::update::{Job, Stage};
 
 /// Something that happened to a device.
@@ -21,6 +22,8 @@ pub enum Input<'a> {
     Connected,
     /// The connection that it had or asked for is gone.
     Disconnected,
+    /// The connection that it had was cut, and the device comes back at once: one of a fleet whose lines all failed.
+    Cut,
     /// A message arrived.
     Message {
         /// Its topic.
@@ -85,6 +88,8 @@ pub struct Fetch {
     pub digest: SignMethod,
     /// How fast to read, in bytes per second of the device's time.
     pub bytes_per_second: Option<u64>,
+    /// Whether only its headers are wanted. Answered by `Downloaded` with an empty digest.
+    pub head: bool,
 }
 
 /// What a device is doing, for displays.
@@ -133,6 +138,10 @@ pub struct Stats {
     pub upgraded: u64,
     /// Updates that it gave up, and reboots into a third version.
     pub failed: u64,
+    /// Pushes that arrived.
+    pub pushes: u64,
+    /// Files that it got whole and found to be what was promised.
+    pub downloads: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +166,9 @@ pub struct Device {
     pub(crate) job_due: Option<Timestamp>,
     /// When to ask for a package, while the link is up.
     poll_due: Option<Timestamp>,
+    /// When to reconnect for no reason, while the link is up.
+    churn_due: Option<Timestamp>,
+    pushed: Pushes,
     /// The `WakeAt` that is out.
     announced: Option<Timestamp>,
     backoff_ms: i64,
@@ -189,6 +201,8 @@ impl Device {
             job: None,
             job_due: None,
             poll_due: None,
+            churn_due: None,
+            pushed: Pushes::default(),
             announced: None,
             backoff_ms: config.timing.backoff_first_ms,
             next_id: 1,
@@ -214,6 +228,11 @@ impl Device {
         self.stats
     }
 
+    /// What it was pushed, by version.
+    pub fn pushed(&self) -> &[Pushed] {
+        self.pushed.all()
+    }
+
     /// The version that a module runs.
     pub fn version(&self, module: &str) -> Option<&str> {
         self.versions.iter().find(|(name, _)| name == module).map(|(_, version)| version.as_str())
@@ -233,7 +252,9 @@ impl Device {
     /// What it is doing.
     pub fn phase(&self) -> Phase {
         match (self.job.as_ref().map(|job| job.stage), self.link) {
-            (Some(Stage::Fetching | Stage::Stalled), _) => Phase::Downloading,
+            (Some(Stage::Thinking | Stage::Fetching | Stage::Pretending | Stage::Stalled), _) => {
+                Phase::Downloading
+            }
             (Some(Stage::Installing), _) => Phase::Installing,
             (Some(Stage::Rebooting), _) => Phase::Rebooting,
             (None, Link::Off | Link::Down) => Phase::Waiting,
@@ -248,7 +269,8 @@ impl Device {
             Input::Tick => self.tick(now, out),
             Input::Connected => self.connected(now, out),
             Input::Disconnected => self.disconnected(now),
-            Input::Message { topic, payload } => self.message(topic, payload, out),
+            Input::Cut => self.cut(now),
+            Input::Message { topic, payload } => self.message(topic, payload, now, out),
             Input::PubAck => self.unacknowledged = self.unacknowledged.saturating_sub(1),
             Input::DownloadProgress { bytes } => self.download_progress(bytes, now, out),
             Input::Downloaded { digest, size } => self.downloaded(digest, size, now, out),
@@ -264,8 +286,9 @@ impl Device {
     fn next_due(&self) -> Option<Timestamp> {
         let link = self.link_due.filter(|_| self.link == Link::Down);
         let poll = self.poll_due.filter(|_| self.link == Link::Up);
+        let churn = self.churn_due.filter(|_| self.link == Link::Up);
         let undo = self.undo.as_ref().map(|(at, ..)| *at);
-        [link, self.job_due, poll, undo].into_iter().flatten().min()
+        [link, self.job_due, poll, churn, undo].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Timestamp, out: &mut Vec<Output>) {
@@ -295,6 +318,9 @@ impl Device {
         if self.link == Link::Up && is_due(self.poll_due) {
             self.poll(now, out);
         }
+        if self.link == Link::Up && is_due(self.churn_due) {
+            self.leave(now, 0, out);
+        }
     }
 
     fn connect_info(&self) -> ConnectInfo {
@@ -313,6 +339,12 @@ impl Device {
         }
         self.link = Link::Up;
         self.stats.connections += 1;
+        self.pushed.reconnected();
+        if self.config.timing.churn_ms > 0 {
+            self.draws += 1;
+            let span_ms = draw_span(self.config.seed, self.draws, self.config.timing.churn_ms);
+            self.churn_due = Some(now.plus_ms(span_ms));
+        }
         self.backoff_ms = self.config.timing.backoff_first_ms;
         if self.config.delivery == Delivery::Subscribe {
             let topics = [Topic::Upgrade, Topic::GetReply].map(|topic| topic.of(&self.config.identity));
@@ -329,7 +361,7 @@ impl Device {
         if self.untold {
             self.forget(out);
         }
-        if let Behaviour::Puller { .. } = self.config.behaviour {
+        if self.polls_every().is_some() {
             self.poll(now, out);
         } else if self.config.delivery == Delivery::Ask || self.config.behaviour == Behaviour::Forgetful {
             self.ask(out);
@@ -346,11 +378,18 @@ impl Device {
         self.link_down(now, wait_ms);
     }
 
+    fn cut(&mut self, now: Timestamp) {
+        if matches!(self.link, Link::Connecting | Link::Up) {
+            self.link_down(now, 0);
+        }
+    }
+
     /// Takes the link down until `wait_ms` have passed.
     pub(crate) fn link_down(&mut self, now: Timestamp, wait_ms: i64) {
         self.link = Link::Down;
         self.unacknowledged = 0;
         self.poll_due = None;
+        self.churn_due = None;
         self.link_due = Some(now.plus_ms(wait_ms));
     }
 
@@ -363,7 +402,7 @@ impl Device {
         self.link_down(now, away_ms);
     }
 
-    fn message(&mut self, topic: &str, payload: &[u8], out: &mut Vec<Output>) {
+    fn message(&mut self, topic: &str, payload: &[u8], now: Timestamp, out: &mut Vec<Output>) {
         let identity = &self.config.identity;
         let pushed = topic == Topic::Upgrade.of(identity);
         if !pushed && topic != Topic::GetReply.of(identity) {
@@ -374,14 +413,28 @@ impl Device {
             Behaviour::Puller { .. } => pushed,
             _ => false,
         };
-        if !deaf && let Some(offer) = message::parse_offer(payload) {
-            self.consider(offer, out);
+        let Some(offer) = message::parse_offer(payload) else { return };
+        if pushed {
+            self.stats.pushes += 1;
+            self.pushed.note(&offer.version, now);
+        }
+        if !deaf {
+            self.consider(offer, now, out);
+        }
+    }
+
+    /// Time between its questions, if it asks again and again.
+    fn polls_every(&self) -> Option<i64> {
+        match (&self.config.behaviour, self.config.delivery) {
+            (Behaviour::Puller { every_ms }, _) => Some((*every_ms).max(1)),
+            (_, Delivery::Poll { every_ms }) => Some(every_ms.max(1)),
+            _ => None,
         }
     }
 
     fn poll(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        let Behaviour::Puller { every_ms } = self.config.behaviour else { return };
-        self.poll_due = Some(now.plus_ms(every_ms.max(1)));
+        let Some(every_ms) = self.polls_every() else { return };
+        self.poll_due = Some(now.plus_ms(every_ms));
         if self.job.is_none() {
             self.ask(out);
         }

@@ -13,9 +13,12 @@ pub mod config;
 pub mod device;
 pub mod login;
 pub mod message;
+pub mod pushed;
 pub mod update;
 
 pub use behaviour::{Behaviour, Mix};
-pub use config::{Delivery, DeviceConfig, Qos, Timing};
+pub use chance::draw_percent;
+pub use config::{Delivery, DeviceConfig, Line, Obtain, Qos, Timing};
 pub use device::{Device, Fetch, Input, Output, Phase, Stats};
 pub use login::{ConnectInfo, HmacKind, Identity, Login};
+pub use pushed::Pushed;

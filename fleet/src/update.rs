@@ -6,19 +6,22 @@ use updraft_core::time::{SECOND_MS, Timestamp};
 
 use crate::behaviour::Behaviour;
 use crate::chance::draw_below;
+use crate::config::Obtain;
 use crate::device::{Device, Fetch, Link, Output};
 use crate::message::{Offer, OfferFile};
 
-/// Progress is reported when it has grown by this many percent.
-const REPORT_EVERY_PERCENT: i64 = 10;
 /// A download that breaks off this often is reported as failed.
 const ATTEMPTS_MAX: u32 = 4;
 
 /// Where an update stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// The offer is there; the device has not said anything about it yet.
+    Thinking,
     /// A download runs.
     Fetching,
+    /// No download runs, but the device reports as if one did.
+    Pretending,
     /// The download was lost; it goes on with the next push or after a while.
     Stalled,
     /// The files are there and checked.
@@ -99,7 +102,7 @@ fn step_number(step: FailedStep) -> i64 {
 
 impl Device {
     /// Decides about an offer.
-    pub(crate) fn consider(&mut self, offer: Offer, out: &mut Vec<Output>) {
+    pub(crate) fn consider(&mut self, offer: Offer, now: Timestamp, out: &mut Vec<Output>) {
         if self.version(&offer.module) == Some(&offer.version) {
             return;
         }
@@ -107,33 +110,49 @@ impl Device {
             // A repeated offer revives a lost download; any other waits until this update has ended.
             if job.stage == Stage::Stalled && job.is_for(&offer) && !offer.files.is_empty() {
                 job.refresh(offer);
-                self.fetch(out);
+                self.fetch(now, out);
             }
             return;
         }
         self.stats.started += 1;
         self.owed = None;
-        let reachable = !offer.files.is_empty();
         let job = self.job.insert(Box::new(Job::new(offer)));
+        if self.config.timing.think_ms > 0 {
+            job.stage = Stage::Thinking;
+            self.job_due = Some(now.plus_ms(self.config.timing.think_ms));
+        } else {
+            self.begin(now, out);
+        }
+    }
+
+    /// Says that the update begins, and begins it.
+    fn begin(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        let Some(job) = &self.job else { return };
+        let reachable = !job.files.is_empty();
         let module = job.module.clone();
         self.publish_progress(&module, 0, "", out);
         if !reachable {
             self.fail(FailedStep::Download, "the offer has no address to download from", out);
         } else if !self.fails_at(FailedStep::Upgrade, out) {
-            self.fetch(out);
+            self.fetch(now, out);
         }
     }
 
     /// Starts or goes on with the download of the current file.
-    fn fetch(&mut self, out: &mut Vec<Output>) {
+    fn fetch(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         let Some(job) = &mut self.job else { return };
+        if self.config.obtain == Obtain::Nothing {
+            job.stage = Stage::Pretending;
+            self.job_due = Some(now.plus_ms(self.config.timing.step_ms));
+            return;
+        }
         let Some(file) = job.files.get(job.index) else { return };
         let bytes_per_second = match self.config.behaviour {
             Behaviour::Slow { download_ms } => {
                 let total: u64 = job.files.iter().map(|file| file.size).sum();
                 Some((total.saturating_mul(1_000) / download_ms.max(1).unsigned_abs()).max(1))
             }
-            _ => None,
+            _ => self.config.line.bytes_per_second,
         };
         out.push(Output::Download(Fetch {
             url: file.url.clone(),
@@ -141,6 +160,7 @@ impl Device {
             size: file.size,
             digest: job.method,
             bytes_per_second,
+            head: self.config.obtain == Obtain::Head,
         }));
         job.stage = Stage::Fetching;
         self.job_due = None;
@@ -166,9 +186,10 @@ impl Device {
             self.fails_at(FailedStep::Download, out);
             return;
         }
+        let every = self.config.report_every_percent.clamp(1, 100);
         let Some(job) = self.fetching() else { return };
-        if percent >= job.step + REPORT_EVERY_PERCENT {
-            job.step = percent - percent % REPORT_EVERY_PERCENT;
+        if percent >= job.step + every {
+            job.step = percent - percent % every;
             let (module, step) = (job.module.clone(), job.step);
             self.publish_progress(&module, step, "", out);
         }
@@ -189,10 +210,11 @@ impl Device {
         if self.fails_at(FailedStep::Download, out) {
             return;
         }
+        let headers_only = self.config.obtain == Obtain::Head;
         let Some(job) = self.fetching() else { return };
         let Some(file) = job.files.get(job.index) else { return };
         let whole = file.size == 0 || file.size == size;
-        if !whole || !file.sign.eq_ignore_ascii_case(digest) {
+        if !whole || !headers_only && !file.sign.eq_ignore_ascii_case(digest) {
             let desc = format!("expected {} bytes {}, got {size} bytes {digest}", file.size, file.sign);
             self.fail(FailedStep::Verification, &desc, out);
             return;
@@ -200,8 +222,10 @@ impl Device {
         job.index += 1;
         job.received = 0;
         job.attempts = 0;
-        if job.index < job.files.len() {
-            self.fetch(out);
+        let more = job.index < job.files.len();
+        self.stats.downloads += 1;
+        if more {
+            self.fetch(now, out);
         } else if !self.fails_at(FailedStep::Verification, out) {
             self.install(now, out);
         }
@@ -232,7 +256,9 @@ impl Device {
     /// The time of a stalled or installing job has come.
     pub(crate) fn job_tick(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         match self.job.as_ref().map(|job| job.stage) {
-            Some(Stage::Stalled) => self.fetch(out),
+            Some(Stage::Thinking) => self.begin(now, out),
+            Some(Stage::Stalled) => self.fetch(now, out),
+            Some(Stage::Pretending) => self.pretend(now, out),
             Some(Stage::Installing) if !self.fails_at(FailedStep::Flashing, out) => {
                 if let Some(job) = &mut self.job {
                     job.stage = Stage::Rebooting;
@@ -244,10 +270,32 @@ impl Device {
         }
     }
 
+    /// The next step of a download that does not run; what may go wrong goes wrong as in one that does.
+    fn pretend(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        let every = self.config.report_every_percent.clamp(1, 100);
+        let (flakes_at, will_fail) = (self.flakes_at(), self.will_fail(FailedStep::Download));
+        let Some(job) = &mut self.job else { return };
+        let step = job.step + every;
+        if step >= flakes_at && self.flakes() {
+            self.lose_everything(now, out);
+        } else if step >= 50 && will_fail {
+            self.fails_at(FailedStep::Download, out);
+        } else if step < 100 {
+            let Some(job) = &mut self.job else { return };
+            job.step = step;
+            let module = job.module.clone();
+            self.publish_progress(&module, step, "", out);
+            self.job_due = Some(now.plus_ms(self.config.timing.step_ms));
+        } else if !self.fails_at(FailedStep::Verification, out) {
+            self.install(now, out);
+        }
+    }
+
     /// The device comes up: after an update, with the image that its behaviour chooses.
     pub(crate) fn boot(&mut self, now: Timestamp) {
         let Some(job) = self.job.take_if(|job| job.stage == Stage::Rebooting) else { return };
         let version = match &self.config.behaviour {
+            Behaviour::StaysOld => return,
             Behaviour::RevertsToOld if !self.reverted => {
                 self.reverted = true;
                 return;
@@ -316,7 +364,7 @@ impl Device {
         if let Some((module, step, desc)) = self.owed.take() {
             self.publish_progress(&module, step_number(step), &desc, out);
         }
-        if let Some(job) = &self.job {
+        if let Some(job) = self.job.as_ref().filter(|job| job.stage != Stage::Thinking) {
             let (module, step) = (job.module.clone(), job.step);
             self.publish_progress(&module, step, "", out);
         }

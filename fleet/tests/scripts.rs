@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use updraft_core::task::FailedStep;
 use updraft_core::time::Timestamp;
-use updraft_fleet::{Behaviour, Delivery, Device, DeviceConfig, Identity, Input, Output, Phase, Qos};
+use updraft_fleet::{
+    Behaviour, Delivery, Device, DeviceConfig, Identity, Input, Line, Obtain, Output, Phase, Qos,
+};
 
 /// A device, its clock, and the wake-up that it asked for; outputs are shown as short texts.
 struct Script {
@@ -507,4 +509,169 @@ fn early_and_repeated_ticks_do_no_harm() {
     s.now = s.now.plus_ms(100);
     assert_eq!(s.give(Input::Tick), NOTHING);
     assert_eq!(s.wake, wake);
+}
+
+#[test]
+fn a_device_can_think_before_it_says_anything() {
+    let mut config = config(Behaviour::Good);
+    config.timing.think_ms = 700;
+    let mut s = Script::new(config);
+    s.give(Input::Tick);
+    s.give(Input::Connected);
+    assert_eq!(s.push("2.0", "u"), NOTHING);
+    assert_eq!(s.push("2.0", "u"), NOTHING, "it has it already");
+    assert_eq!(s.sleep(), (700, vec!["progress 0".to_owned(), "download u from 0".to_owned()]));
+}
+
+#[test]
+fn a_device_that_thinks_has_nothing_to_say_after_a_reconnection() {
+    let mut config = config(Behaviour::Good);
+    config.timing.think_ms = 60_000;
+    let mut s = Script::new(config);
+    s.give(Input::Tick);
+    s.give(Input::Connected);
+    s.push("2.0", "u");
+    s.give(Input::Cut);
+    assert_eq!(s.sleep(), (0, vec!["connect".to_owned()]), "a cut device comes back at once");
+    assert_eq!(s.give(Input::Connected), ["inform 1.0"]);
+}
+
+#[test]
+fn a_device_can_report_without_a_download() {
+    let mut config = config(Behaviour::Good);
+    config.obtain = Obtain::Nothing;
+    config.report_every_percent = 40;
+    let mut s = Script::new(config);
+    s.give(Input::Tick);
+    s.give(Input::Connected);
+    assert_eq!(s.push("2.0", "u"), ["progress 0"]);
+    assert_eq!(s.sleep(), (1_000, vec!["progress 40".to_owned()]));
+    assert_eq!(s.sleep(), (1_000, vec!["progress 80".to_owned()]));
+    assert_eq!(s.sleep(), (1_000, vec!["progress 100".to_owned()]));
+    assert_eq!(s.install_and_reboot(), ["inform 2.0"]);
+    assert_eq!(s.device.stats().downloads, 0);
+}
+
+#[test]
+fn what_goes_wrong_goes_wrong_without_a_download_too() {
+    for (step, said) in [
+        (FailedStep::Download, "progress -2 d"),
+        (FailedStep::Verification, "progress -3 d"),
+        (FailedStep::Flashing, "progress -4 d"),
+    ] {
+        let mut config = config(Behaviour::Fails { step, desc: "d".to_owned(), times: 1 });
+        config.obtain = Obtain::Nothing;
+        let mut s = Script::new(config);
+        s.give(Input::Tick);
+        s.give(Input::Connected);
+        s.push("2.0", "u");
+        let told: Vec<String> =
+            std::iter::from_fn(|| s.wake.is_some().then(|| s.sleep().1)).flatten().collect();
+        assert_eq!(told.last().map(String::as_str), Some(said), "{told:?}");
+    }
+    let mut config = config(Behaviour::Flaky);
+    config.obtain = Obtain::Nothing;
+    let mut s = Script::new(config);
+    s.give(Input::Tick);
+    s.give(Input::Connected);
+    s.push("2.0", "u");
+    let told: Vec<String> = std::iter::from_fn(|| {
+        let said = s.sleep().1;
+        (said != ["connect"]).then_some(said)
+    })
+    .flatten()
+    .collect();
+    assert_eq!(told.last().map(String::as_str), Some("disconnect"));
+    assert_eq!(s.give(Input::Connected)[0], "inform 1.0");
+    while s.device.phase() == Phase::Downloading {
+        s.sleep();
+    }
+    assert_eq!(s.install_and_reboot(), ["inform 2.0"]);
+}
+
+#[test]
+fn a_device_that_asks_for_headers_believes_them() {
+    let mut config = config(Behaviour::Good);
+    config.obtain = Obtain::Head;
+    let mut s = Script::new(config);
+    s.give(Input::Tick);
+    s.give(Input::Connected);
+    s.push("2.0", "u");
+    assert_eq!(s.give(Input::Downloaded { digest: "", size: 100 }), ["progress 100"]);
+    s.install_and_reboot();
+    s.push("3.0", "u");
+    let said = s.give(Input::Downloaded { digest: "", size: 99 });
+    assert!(said[0].starts_with("progress -3 expected 100 bytes"), "{said:?}");
+}
+
+#[test]
+fn a_device_can_poll_instead_of_being_pushed() {
+    let mut config = config(Behaviour::Good);
+    config.delivery = Delivery::Poll { every_ms: 9_000 };
+    let mut s = Script::new(config);
+    s.give(Input::Tick);
+    assert_eq!(s.give(Input::Connected), ["inform 1.0", "get"]);
+    assert_eq!(s.reply(&json!({"id":"1","code":200,"data":{}})), NOTHING);
+    assert_eq!(s.sleep(), (9_000, vec!["get".to_owned()]));
+    assert_eq!(
+        s.reply(&json!({"code":200,"data":offer_of("2.0", "u", 100)["data"]})),
+        ["progress 0", "download u from 0"]
+    );
+}
+
+#[test]
+fn a_device_can_reconnect_for_no_reason() {
+    let mut config = config(Behaviour::Good);
+    config.timing.churn_ms = 10_000;
+    let mut s = Script::new(config);
+    s.give(Input::Tick);
+    s.give(Input::Connected);
+    let mut waited = 0;
+    for _ in 0..200 {
+        let (slept, said) = s.sleep();
+        assert_eq!(said, ["disconnect"]);
+        waited += slept;
+        assert_eq!(s.sleep(), (0, vec!["connect".to_owned()]));
+        s.give(Input::Connected);
+    }
+    assert!((8_000..12_000).contains(&(waited / 200)), "{waited}");
+}
+
+#[test]
+fn pushes_are_remembered_by_version_and_connection() {
+    let mut s = Script::online(Behaviour::Silent);
+    s.push("2.0", "u");
+    let first = s.now;
+    s.now = s.now.plus_ms(5);
+    s.push("2.0", "u");
+    s.push("3.0", "u");
+    s.give(Input::Cut);
+    s.sleep();
+    s.give(Input::Connected);
+    s.push("2.0", "u");
+    let seen: Vec<_> = s.device.pushed().iter().map(|p| (p.version.as_str(), p.count, p.again)).collect();
+    assert_eq!(seen, [("2.0", 3, 1), ("3.0", 1, 0)]);
+    assert_eq!(s.device.pushed()[0].first, first);
+    assert_eq!(s.device.stats().pushes, 4);
+}
+
+#[test]
+fn a_device_can_stay_on_its_old_version() {
+    let mut s = Script::online(Behaviour::StaysOld);
+    for _ in 0..2 {
+        s.push("2.0", "u");
+        s.done();
+        assert_eq!(s.install_and_reboot(), ["inform 1.0"]);
+    }
+    assert_eq!(s.device.stats().upgraded, 0);
+}
+
+#[test]
+fn a_slow_line_slows_the_download() {
+    let mut config = config(Behaviour::Good);
+    config.line = Line { delay_ms: 0, bytes_per_second: Some(50) };
+    let mut s = Script::new(config);
+    s.give(Input::Tick);
+    s.give(Input::Connected);
+    assert_eq!(s.push("2.0", "u"), ["progress 0", "download u from 0 at 50"]);
 }
