@@ -1,4 +1,4 @@
-//! Virtual devices on real sockets: one light task a device, MQTT over TCP, downloads over HTTP.
+//! Virtual devices on real sockets: one light task a device, MQTT or the HTTP channel, downloads over HTTP.
 //!
 //! What a device does is decided in `updraft_fleet`; this module only carries it out. It knows nothing
 //! of the server that it talks to, so it works against any.
@@ -7,8 +7,11 @@
 
 mod counters;
 mod fetch;
+mod http;
 pub mod load;
+pub mod meters;
 mod run;
+mod target;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -21,12 +24,14 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use updraft_core::time::Timestamp;
-use updraft_fleet::DeviceConfig;
+use updraft_fleet::{Device, DeviceConfig};
 
 use counters::Counters;
 pub use counters::Snapshot;
+use meters::Meters;
 use run::Runner;
-pub use wire::Target;
+pub use target::{Node, Target};
+pub use wire::Mqtt;
 
 /// How a fleet is driven.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +44,38 @@ pub struct FleetOptions {
     pub max_downloads: usize,
     /// How long connecting, a write, or the next piece of a download may take.
     pub io_timeout: Duration,
+    /// Whether `connects_per_second` is for first connections only: what comes back comes at once.
+    pub ramp_only: bool,
+    /// Downloads fetch their files in ranges of so many bytes; absent or 0: in one.
+    pub range_bytes: Option<u64>,
+}
+
+/// A device, and how it talks.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The device.
+    pub config: DeviceConfig,
+    /// What it talks.
+    pub talk: Talk,
+    /// The node that it tries first.
+    pub node: usize,
+}
+
+/// What a device talks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Talk {
+    /// This version of MQTT.
+    Mqtt(Mqtt),
+    /// The HTTP channel. The fleet must have been told where that is.
+    Http,
+}
+
+/// A cut of connections, of all devices or a share.
+#[derive(Debug, Clone, Copy, Default)]
+struct Storm {
+    /// Counts from 1; 0 is none.
+    number: u64,
+    percent: u64,
 }
 
 impl Default for FleetOptions {
@@ -48,6 +85,8 @@ impl Default for FleetOptions {
             speed: 1.0,
             max_downloads: 1_000,
             io_timeout: Duration::from_secs(30),
+            ramp_only: false,
+            range_bytes: None,
         }
     }
 }
@@ -55,11 +94,14 @@ impl Default for FleetOptions {
 /// What all devices of a fleet share.
 struct Shared {
     target: Target,
+    /// Where the HTTP channel is.
+    http: Option<Target>,
     options: FleetOptions,
     clock: Clock,
     gate: Gate,
     downloads: Semaphore,
     counters: Counters,
+    meters: Meters,
 }
 
 /// Starts fleets.
@@ -69,43 +111,79 @@ pub struct Fleet;
 impl Fleet {
     /// Switches the devices on. They run until [`FleetHandle::stop`], or until the handle is dropped.
     pub fn start(devices: Vec<DeviceConfig>, mqtt_addr: SocketAddr, options: FleetOptions) -> FleetHandle {
+        let member = |config| Member { config, talk: Talk::Mqtt(Mqtt::V3), node: 0 };
+        Self::start_with(devices.into_iter().map(member).collect(), mqtt_addr.into(), None, options)
+    }
+
+    /// The same for devices that talk one thing or another; `http` is where the HTTP channel is.
+    pub fn start_with(
+        devices: Vec<Member>,
+        target: Target,
+        http: Option<Target>,
+        options: FleetOptions,
+    ) -> FleetHandle {
         let shared = Arc::new(Shared {
-            target: mqtt_addr.into(),
+            target,
+            http,
             options,
             clock: Clock::new(options.speed),
             gate: Gate::new(options.connects_per_second),
             downloads: Semaphore::new(options.max_downloads.clamp(1, Semaphore::MAX_PERMITS)),
             counters: Counters::new(devices.len() as u64),
+            meters: Meters::default(),
         });
         let (stop, stopped) = watch::channel(());
+        let storms = watch::Sender::new(Storm::default());
         let mut tasks = JoinSet::new();
-        for config in devices {
-            let runner = Runner::new(config, Arc::clone(&shared));
+        for (number, member) in devices.into_iter().enumerate() {
+            let runner = Runner::new(number as u64, member, Arc::clone(&shared), storms.subscribe());
             tasks.spawn(run_until(runner, stopped.clone()));
         }
-        FleetHandle { shared, stop, tasks }
+        FleetHandle { shared, stop, storms, tasks }
     }
 }
 
-async fn run_until(mut runner: Runner, mut stopped: watch::Receiver<()>) {
+async fn run_until(mut runner: Runner, mut stopped: watch::Receiver<()>) -> Device {
     tokio::select! {
         _ = stopped.changed() => {}
         () = runner.run() => {}
     }
-    runner.switch_off().await;
+    runner.switch_off().await
 }
 
 /// A running fleet.
 pub struct FleetHandle {
     shared: Arc<Shared>,
     stop: watch::Sender<()>,
-    tasks: JoinSet<()>,
+    storms: watch::Sender<Storm>,
+    tasks: JoinSet<Device>,
 }
 
 impl FleetHandle {
     /// What the fleet is doing now.
     pub fn snapshot(&self) -> Snapshot {
         self.shared.counters.snapshot()
+    }
+
+    /// How long things took, and what went wrong.
+    pub fn meters(&self) -> &Meters {
+        &self.shared.meters
+    }
+
+    /// The most devices that were missing at a time since the last call: who looks now and then would not see devices
+    /// that are back in an instant.
+    pub fn missing_most(&self) -> u64 {
+        self.shared.counters.missing_most()
+    }
+
+    /// The devices' time.
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Cuts the connections of so many percent of the devices, chosen by their seeds; they come back at once.
+    pub fn storm(&self, percent: u64) {
+        self.storms.send_modify(|storm| *storm = Storm { number: storm.number + 1, percent });
     }
 
     /// Waits until the fleet looks like this.
@@ -122,14 +200,25 @@ impl FleetHandle {
 
     /// Switches all devices off; they say goodbye to the server first.
     pub async fn stop(mut self) -> Snapshot {
+        self.switch_off().await;
+        self.snapshot()
+    }
+
+    /// The same for a fleet that is still asked; the devices as they are then, in no order.
+    pub async fn switch_off(&mut self) -> Vec<Device> {
         // Fails only if every device has ended already.
         let _ = self.stop.send(());
+        let mut devices = Vec::with_capacity(self.tasks.len());
         while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a device's task ended badly");
+            match ended {
+                Ok(device) => devices.push(device),
+                Err(error) => {
+                    self.shared.meters.failed("device", "its task ended badly");
+                    tracing::debug!(%error, "a device's task ended badly");
+                }
             }
         }
-        self.snapshot()
+        devices
     }
 }
 

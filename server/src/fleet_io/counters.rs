@@ -12,7 +12,12 @@ pub(super) struct Counters {
     devices: u64,
     connected: AtomicU64,
     phases: [AtomicU64; Phase::ALL.len()],
+    missing: AtomicU64,
+    missing_most: AtomicU64,
     bytes_downloaded: AtomicU64,
+    acknowledged: AtomicU64,
+    pushes: AtomicU64,
+    downloads: AtomicU64,
     connections: AtomicU64,
     refused: AtomicU64,
     started: AtomicU64,
@@ -29,10 +34,18 @@ pub struct Snapshot {
     pub devices: u64,
     /// Devices with a connection.
     pub connected: u64,
+    /// Devices that had a connection, lost it against their will and have no other yet.
+    pub missing: u64,
     /// Devices in each phase, in the order of [`Phase::ALL`].
     pub phases: [u64; Phase::ALL.len()],
     /// Bytes of packages, of all downloads.
     pub bytes_downloaded: u64,
+    /// Messages of devices that the server has acknowledged so far.
+    pub acknowledged: u64,
+    /// Pushes that arrived so far.
+    pub pushes: u64,
+    /// Files downloaded whole and found good so far.
+    pub downloads: u64,
     /// Accepted connections so far.
     pub connections: u64,
     /// Connections so far that could not be made or were refused.
@@ -60,7 +73,12 @@ impl Counters {
             devices,
             connected: AtomicU64::new(0),
             phases,
+            missing: AtomicU64::new(0),
+            missing_most: AtomicU64::new(0),
             bytes_downloaded: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
+            pushes: AtomicU64::new(0),
+            downloads: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             started: AtomicU64::new(0),
@@ -79,7 +97,11 @@ impl Counters {
             devices: self.devices,
             connected: self.connected.load(Relaxed),
             phases,
+            missing: self.missing.load(Relaxed),
             bytes_downloaded: self.bytes_downloaded.load(Relaxed),
+            acknowledged: self.acknowledged.load(Relaxed),
+            pushes: self.pushes.load(Relaxed),
+            downloads: self.downloads.load(Relaxed),
             connections: self.connections.load(Relaxed),
             refused: self.refused.load(Relaxed),
             started: self.started.load(Relaxed),
@@ -95,6 +117,26 @@ impl Counters {
 
     pub(super) fn downloaded(&self, bytes: u64) {
         self.bytes_downloaded.fetch_add(bytes, Relaxed);
+    }
+
+    pub(super) fn acknowledged(&self) {
+        self.acknowledged.fetch_add(1, Relaxed);
+    }
+
+    /// A device lost its connection against its will, or has one again.
+    pub(super) fn missing(&self, missing: bool) {
+        if missing {
+            let now = self.missing.fetch_add(1, Relaxed) + 1;
+            self.missing_most.fetch_max(now, Relaxed);
+        } else {
+            self.missing.fetch_sub(1, Relaxed);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// The most devices that were missing at a time since the last call.
+    pub(super) fn missing_most(&self) -> u64 {
+        self.missing_most.swap(self.missing.load(Relaxed), Relaxed)
     }
 
     pub(super) fn refused(&self) {
@@ -120,6 +162,8 @@ impl Counters {
         self.started.fetch_add(after.stats.started - before.stats.started, Relaxed);
         self.upgraded.fetch_add(after.stats.upgraded - before.stats.upgraded, Relaxed);
         self.failed.fetch_add(after.stats.failed - before.stats.failed, Relaxed);
+        self.pushes.fetch_add(after.stats.pushes - before.stats.pushes, Relaxed);
+        self.downloads.fetch_add(after.stats.downloads - before.stats.downloads, Relaxed);
         self.changed.notify_waiters();
     }
 }

@@ -1,5 +1,6 @@
 //! Downloads: streamed, hashed, thrown away; they can be stopped and gone on with.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +8,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_RANGE, HOST, RANGE};
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HOST, RANGE};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use md5::Digest;
-use tokio::net::TcpStream;
+use rustls::pki_types::ServerName;
+use tokio::net::lookup_host;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -19,6 +21,8 @@ use updraft_core::firmware::SignMethod;
 use updraft_fleet::Fetch;
 
 use super::Shared;
+use super::meters::Meter;
+use super::target::Stream;
 
 /// Progress is told this many times in a download.
 const REPORTS: u64 = 20;
@@ -96,7 +100,12 @@ pub(super) struct Download {
 
 impl Download {
     /// Starts, or goes on where `earlier` stopped.
-    pub(super) async fn start(fetch: Fetch, earlier: Option<Self>, shared: Arc<Shared>) -> Self {
+    pub(super) async fn start(
+        fetch: Fetch,
+        earlier: Option<Self>,
+        shared: Arc<Shared>,
+        source: Option<IpAddr>,
+    ) -> Self {
         let mut partial = None;
         if let Some(mut earlier) = earlier {
             earlier.stop();
@@ -107,7 +116,7 @@ impl Download {
             .filter(|partial| fetch.from_byte > 0 && partial.is_of(fetch.digest))
             .unwrap_or_else(|| Partial::new(fetch.digest));
         let (sender, events) = mpsc::channel(4);
-        let task = tokio::spawn(download(fetch, partial, sender, shared));
+        let task = tokio::spawn(download(fetch, partial, sender, shared, source));
         Self { events: Some(events), task }
     }
 
@@ -130,14 +139,19 @@ async fn download(
     mut partial: Partial,
     events: mpsc::Sender<FetchEvent>,
     shared: Arc<Shared>,
+    source: Option<IpAddr>,
 ) -> Partial {
     let outcome = tokio::select! {
-        outcome = receive(&fetch, &mut partial, &events, &shared) => outcome,
+        outcome = receive(&fetch, &mut partial, &events, &shared, source) => outcome,
         () = events.closed() => return partial,
     };
     let last = match outcome {
+        Ok(()) if fetch.head => FetchEvent::Done { digest: String::new(), size: partial.position },
         Ok(()) => FetchEvent::Done { digest: partial.digest(), size: partial.position },
+        // It was stopped just now.
+        Err(_) if events.is_closed() => return partial,
         Err(error) => {
+            shared.meters.failed("download", &in_words(&error));
             tracing::debug!(url = %fetch.url, at = partial.position, %error, "download broke off");
             FetchEvent::Failed
         }
@@ -152,58 +166,158 @@ async fn receive(
     partial: &mut Partial,
     events: &mpsc::Sender<FetchEvent>,
     shared: &Shared,
+    source: Option<IpAddr>,
 ) -> Result<(), Failure> {
+    if fetch.size > 0 && partial.position >= fetch.size {
+        // It was stopped at its last byte: there is nothing to ask for.
+        return Ok(());
+    }
     let _permit = shared.downloads.acquire().await?;
     let patience = shared.options.io_timeout;
-    let response = timeout(patience, request(&fetch.url, partial.position)).await??;
-    match response.status() {
-        StatusCode::PARTIAL_CONTENT if starts_at(&response, partial.position) => {}
-        // The server does not do ranges: from the beginning, then.
-        StatusCode::OK => *partial = Partial::new(fetch.digest),
-        status => return Err(format!("unusable answer {status}").into()),
+    let begun = (partial.position == 0).then(Instant::now);
+    let mut web = timeout(patience, Web::open(&fetch.url, shared, source)).await??;
+    if fetch.head {
+        let response = timeout(patience, web.ask(Method::HEAD, None)).await??;
+        if response.status() != StatusCode::OK {
+            return Err(refused(&response));
+        }
+        let length =
+            response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        partial.position = length.ok_or("the answer has no length")?;
+    } else {
+        let mut progress = Progress::of(fetch, partial.position, shared.clock.speed);
+        // In pieces only if it is known where the last one ends.
+        let range = shared.options.range_bytes.filter(|range| *range > 0 && fetch.size > 0);
+        loop {
+            let last = range.map(|range| (partial.position + range).min(fetch.size) - 1);
+            let wanted = (partial.position > 0 || last.is_some()).then_some((partial.position, last));
+            let response = timeout(patience, web.ask(Method::GET, wanted)).await??;
+            let whole = match response.status() {
+                StatusCode::PARTIAL_CONTENT if starts_at(&response, partial.position) => last.is_none(),
+                // The server does not do ranges: from the beginning, then.
+                StatusCode::OK => {
+                    *partial = Partial::new(fetch.digest);
+                    true
+                }
+                _ => return Err(refused(&response)),
+            };
+            let before = partial.position;
+            take(response.into_body(), partial, events, shared, &mut progress).await?;
+            if whole || partial.position >= fetch.size {
+                break;
+            }
+            if partial.position == before {
+                return Err("a range was answered with nothing".into());
+            }
+        }
     }
-    let mut body = response.into_body();
-    let mut pace = Pace::new(fetch.bytes_per_second, shared.clock.speed);
-    let every = if fetch.size > 0 { (fetch.size / REPORTS).max(1) } else { REPORT_BYTES };
-    let mut told = partial.position;
-    while let Some(frame) = timeout(patience, body.frame()).await? {
+    if let Some(begun) = begun {
+        shared.meters.took(Meter::Download, begun.elapsed());
+    }
+    Ok(())
+}
+
+/// Why an answer cannot be used, in words that many devices share.
+fn refused<B>(response: &Response<B>) -> Failure {
+    format!("HTTP {}", response.status().as_u16()).into()
+}
+
+/// An error without the addresses and numbers in it, so that many devices share the words.
+fn in_words(error: &Failure) -> String {
+    match error.downcast_ref::<std::io::Error>() {
+        Some(error) => error.kind().to_string(),
+        None => error.to_string(),
+    }
+}
+
+/// What is told of a download, and when.
+struct Progress {
+    pace: Pace,
+    every: u64,
+    told: u64,
+}
+
+impl Progress {
+    fn of(fetch: &Fetch, position: u64, speed: f64) -> Self {
+        Self {
+            pace: Pace::new(fetch.bytes_per_second, speed),
+            every: if fetch.size > 0 { (fetch.size / REPORTS).max(1) } else { REPORT_BYTES },
+            told: position,
+        }
+    }
+}
+
+async fn take(
+    mut body: Incoming,
+    partial: &mut Partial,
+    events: &mpsc::Sender<FetchEvent>,
+    shared: &Shared,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    while let Some(frame) = timeout(shared.options.io_timeout, body.frame()).await? {
         let Ok(data) = frame?.into_data() else { continue };
-        for piece in data.chunks(pace.piece) {
+        for piece in data.chunks(progress.pace.piece) {
             partial.take(piece);
             shared.counters.downloaded(piece.len() as u64);
-            pace.wait(piece.len()).await;
-            if partial.position - told >= every {
-                told = partial.position;
-                events.send(FetchEvent::Progress(told)).await?;
+            progress.pace.wait(piece.len()).await;
+            if partial.position - progress.told >= progress.every {
+                progress.told = partial.position;
+                events.send(FetchEvent::Progress(progress.told)).await?;
             }
         }
     }
     Ok(())
 }
 
-async fn request(url: &str, from_byte: u64) -> Result<Response<Incoming>, Failure> {
-    let uri: Uri = url.parse()?;
-    if uri.scheme_str() != Some("http") {
-        return Err("only http addresses can be fetched".into());
+/// A connection for downloads.
+struct Web {
+    sender: http1::SendRequest<Empty<Bytes>>,
+    authority: String,
+    path: String,
+}
+
+impl Web {
+    async fn open(url: &str, shared: &Shared, source: Option<IpAddr>) -> Result<Self, Failure> {
+        let uri: Uri = url.parse()?;
+        let authority = uri.authority().ok_or("no host in the address")?;
+        // Brackets belong to the written form of an IPv6 address only.
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let (tls, port) = match (uri.scheme_str(), &shared.target.web) {
+            (Some("http"), _) => (None, 80),
+            (Some("https"), Some(config)) => {
+                (Some((Arc::clone(config), ServerName::try_from(host.to_owned())?)), 443)
+            }
+            (Some("https"), None) => return Err("an https address, and no TLS was configured".into()),
+            _ => return Err("only http and https addresses can be fetched".into()),
+        };
+        let found = lookup_host((host, authority.port_u16().unwrap_or(port))).await?.next();
+        let stream = Stream::open(found.ok_or("the host has no address")?, source, tls).await?;
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await?;
+        // Ends by itself as soon as the sender and the body are dropped.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "download connection ended");
+            }
+        });
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok(Self { sender, authority: authority.to_string(), path })
     }
-    let authority = uri.authority().ok_or("no host in the address")?;
-    // Brackets belong to the written form of an IPv6 address only.
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await?;
-    let (mut sender, connection) =
-        http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await?;
-    // Ends by itself as soon as the sender and the body are dropped.
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "download connection ended");
+
+    /// Asks for the file, or from one byte of it on, perhaps to another, both included.
+    async fn ask(
+        &mut self,
+        method: Method,
+        range: Option<(u64, Option<u64>)>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut request = Request::builder().method(method).uri(&self.path).header(HOST, &self.authority);
+        if let Some((from, to)) = range {
+            let to = to.map(|to| to.to_string()).unwrap_or_default();
+            request = request.header(RANGE, format!("bytes={from}-{to}"));
         }
-    });
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::get(path).header(HOST, authority.as_str());
-    if from_byte > 0 {
-        request = request.header(RANGE, format!("bytes={from_byte}-"));
+        self.sender.ready().await?;
+        Ok(self.sender.send_request(request.body(Empty::<Bytes>::new())?).await?)
     }
-    Ok(sender.send_request(request.body(Empty::<Bytes>::new())?).await?)
 }
 
 /// Whether a partial answer goes on exactly at `position`.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use rmqtt_codec::v3::Packet;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -14,7 +13,7 @@ use updraft_fleet::message::{self, Topic};
 use updraft_fleet::{Identity, Qos};
 
 use super::Target;
-use super::wire::Wire;
+use super::wire::{How, Incoming, Wire};
 
 /// Nothing in a benchmark may take longer.
 const IO_TIMEOUT: Duration = Duration::from_mins(1);
@@ -116,7 +115,8 @@ async fn open_all(
         workers.spawn(async move {
             let mut opened = Vec::new();
             while let Some(device) = devices.get(next.fetch_add(1, Relaxed) as usize) {
-                let wire = Wire::open(&target, device.connect_info(&login()), IO_TIMEOUT).await?;
+                let wire =
+                    Wire::open(&target, How::default(), device.connect_info(&login()), IO_TIMEOUT).await?;
                 opened.push((device.clone(), wire));
             }
             io::Result::Ok(opened)
@@ -134,8 +134,8 @@ async fn publish_and_wait(wire: &mut Wire, topic: String, payload: Vec<u8>) -> i
     let wanted = wire.publish(topic, payload, Qos::AtLeastOnce).await?;
     loop {
         match wire.recv().await? {
-            Packet::PublishAck { packet_id } if Some(packet_id) == wanted => return Ok(()),
-            Packet::Publish(publish) => wire.acknowledge(&publish).await?,
+            Incoming::PubAck(packet_id) if Some(packet_id) == wanted => return Ok(()),
+            Incoming::Publish { packet_id, .. } => wire.acknowledge(packet_id).await?,
             _ => {}
         }
     }
@@ -209,12 +209,13 @@ pub async fn login_load(
         clients.spawn(async move {
             while let Some(device) = devices.get(next.fetch_add(1, Relaxed) as usize) {
                 let sent = Instant::now();
-                let mut wire = Wire::open(&target, device.connect_info(&login()), IO_TIMEOUT).await?;
+                let mut wire =
+                    Wire::open(&target, How::default(), device.connect_info(&login()), IO_TIMEOUT).await?;
                 let payload = message::inform(1, updraft_core::device::DEFAULT_MODULE, &version);
                 let reported = publish_and_wait(&mut wire, Topic::Inform.of(device), payload);
                 timeout_at(sent + IO_TIMEOUT, reported).await??;
                 histogram.record(sent.elapsed());
-                wire.send(Packet::Disconnect).await?;
+                wire.disconnect().await?;
             }
             io::Result::Ok(())
         });
@@ -315,11 +316,11 @@ pub async fn listeners(
         let received = Arc::clone(&received);
         tasks.spawn(async move {
             // Ends with the connection.
-            while let Ok(packet) = wire.recv().await {
-                if let Packet::Publish(publish) = packet {
+            while let Ok(incoming) = wire.recv().await {
+                if let Incoming::Publish { packet_id, .. } = incoming {
                     received.messages.fetch_add(1, Relaxed);
                     received.changed.notify_waiters();
-                    if wire.acknowledge(&publish).await.is_err() {
+                    if wire.acknowledge(packet_id).await.is_err() {
                         return;
                     }
                 }
@@ -337,18 +338,18 @@ pub async fn push_by_broker(
     devices: &[Identity],
     payload: &[u8],
 ) -> io::Result<()> {
-    let mut wire = Wire::open(target, publisher.connect_info(&login()), IO_TIMEOUT).await?;
+    let mut wire = Wire::open(target, How::default(), publisher.connect_info(&login()), IO_TIMEOUT).await?;
     let mut open = 0;
     for device in devices {
         wire.publish(Topic::Upgrade.of(device), payload.to_vec(), Qos::AtLeastOnce).await?;
         open += 1;
         // Neither side may run out of room for what the other has not read.
         while open >= 1_000 {
-            open -= usize::from(matches!(wire.recv().await?, Packet::PublishAck { .. }));
+            open -= usize::from(matches!(wire.recv().await?, Incoming::PubAck(_)));
         }
     }
     while open > 0 {
-        open -= usize::from(matches!(wire.recv().await?, Packet::PublishAck { .. }));
+        open -= usize::from(matches!(wire.recv().await?, Incoming::PubAck(_)));
     }
     Ok(())
 }

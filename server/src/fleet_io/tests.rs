@@ -23,8 +23,8 @@ use super::{Fleet, FleetOptions};
 
 const FILE_LEN: usize = 300_000;
 
-fn file() -> Vec<u8> {
-    (0..FILE_LEN).map(|i| (i * i / 7) as u8).collect()
+fn file(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * i / 7) as u8).collect()
 }
 
 /// A server that pushes version 2.0 to whoever reports 1.0, and writes down what it sees.
@@ -46,6 +46,10 @@ fn take(counter: &AtomicU64) -> bool {
 
 impl World {
     async fn start(refusals: u64, breaks: u64, push: bool) -> (Arc<Self>, SocketAddr) {
+        Self::with_file(FILE_LEN, refusals, breaks, push).await
+    }
+
+    async fn with_file(len: usize, refusals: u64, breaks: u64, push: bool) -> (Arc<Self>, SocketAddr) {
         let mqtt = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = mqtt.local_addr().unwrap();
@@ -55,7 +59,7 @@ impl World {
             push,
             refusals: refusals.into(),
             breaks: breaks.into(),
-            file: file(),
+            file: file(len),
             url: format!("http://{}/f?x=1", http.local_addr().unwrap()),
         });
         let (w, x) = (Arc::clone(&world), Arc::clone(&world));
@@ -148,9 +152,9 @@ impl World {
     }
 
     fn upgrade(&self, topic: &str) -> Packet {
-        let sign = hex::encode(md5::Md5::digest(&self.file));
+        let (sign, len) = (hex::encode(md5::Md5::digest(&self.file)), self.file.len());
         let payload = format!(
-            r#"{{"code":"1000","data":{{"size":{FILE_LEN},"sign":"{sign}","version":"2.0","url":"{}","signMethod":"Md5"}},"id":1,"message":"success"}}"#,
+            r#"{{"code":"1000","data":{{"size":{len},"sign":"{sign}","version":"2.0","url":"{}","signMethod":"Md5"}},"id":1,"message":"success"}}"#,
             self.url
         );
         Packet::Publish(Box::new(Publish {
@@ -173,9 +177,10 @@ impl World {
         assert!(head.starts_with("get /f?x=1 http/1.1\r\n"), "{head}");
         let range = head.split_once("range: bytes=").map(|(_, rest)| rest.split('-').next().unwrap());
         let start: usize = range.map_or(0, |start| start.parse().unwrap());
+        let len = self.file.len();
         let status = match range {
             Some(_) => {
-                format!("206 Partial Content\r\nContent-Range: bytes {start}-{}/{FILE_LEN}", FILE_LEN - 1)
+                format!("206 Partial Content\r\nContent-Range: bytes {start}-{}/{len}", len - 1)
             }
             None => "200 OK".to_owned(),
         };
@@ -250,6 +255,16 @@ async fn a_flaky_device_comes_back_and_resumes() {
     let seen = fleet.wait_until(|s| s.upgraded + s.failed == 1).await;
     assert_eq!((seen.upgraded, seen.failed), (1, 0));
     assert_eq!((world.count("get all"), world.count("get rest")), (1, 1));
+    assert!(seen.connections >= 2);
+}
+
+#[tokio::test]
+async fn a_device_that_lost_its_line_with_the_last_byte_asks_for_no_more() {
+    let (world, addr) = World::with_file(100, 0, 0, true).await;
+    let fleet = Fleet::start(devices(1, &Behaviour::Flaky), addr, fast());
+    let seen = fleet.wait_until(|s| s.upgraded + s.failed == 1).await;
+    assert_eq!((seen.upgraded, seen.failed, seen.refused), (1, 0, 0));
+    assert_eq!((world.count("get all"), world.count("get rest")), (1, 0));
     assert!(seen.connections >= 2);
 }
 
