@@ -5,7 +5,7 @@ mod cli;
 use clap::{ArgMatches, Command};
 use cli::{
     account, api, audit, backup, browse, complain, completions, doctor, explain, is_closed_pipe, job,
-    migrate, plan, ram, run, say,
+    migrate, plan, ram, run, say, simulate,
 };
 use std::process::ExitCode;
 use updraft_server::config::documentation;
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let outcome = match matches.subcommand() {
         Some(("api", args)) => api::run(args),
         Some(("plan", args)) => plan::run(args),
+        Some(("simulate", args)) => simulate::run(args),
         _ => dispatch(&matches).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
@@ -40,6 +41,7 @@ fn command_line() -> Command {
         .arg_required_else_help(true)
         .subcommand(run::serve_command())
         .subcommand(run::demo_command())
+        .subcommand(simulate::command())
         .subcommand(doctor::command())
         .subcommand(backup::backup_command())
         .subcommand(backup::restore_command())

@@ -20,6 +20,7 @@ pub mod plan;
 pub mod policy;
 pub mod ram;
 pub mod run;
+pub mod simulate;
 pub mod sts;
 pub mod watch;
 

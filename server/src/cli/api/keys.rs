@@ -89,7 +89,8 @@ fn of_flags(args: &ArgMatches) -> anyhow::Result<Option<Key>> {
     }
 }
 
-fn of_root_file(file: &Path) -> anyhow::Result<Key> {
+/// The key of a file as the first start of a server writes it: JSON with AccessKeyId and AccessKeySecret.
+pub fn of_root_file(file: &Path) -> anyhow::Result<Key> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the root key {}", file.display()))?;
     let key: Value = serde_json::from_str(&text).unwrap_or_default();

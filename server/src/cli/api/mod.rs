@@ -3,9 +3,9 @@
 //! Exit status: 0 the call succeeded, 1 it was refused or not answered, 2 the command was not used rightly, or no
 //! key was found.
 
-mod keys;
-mod request;
-mod transport;
+pub mod keys;
+pub mod request;
+pub mod transport;
 
 use crate::cli::out::{Form, Out, Row};
 use crate::cli::{
@@ -110,14 +110,19 @@ pub fn that_calls(command: Command) -> Command {
                 .value_parser(clap::value_parser!(PathBuf)),
         )
         .arg(switch("insecure", "Takes any certificate: only to try something out").conflicts_with("ca-file"))
-        .arg(text_arg("profile", "NAME", "The profile of the credentials file"))
-        .arg(text_arg("access-key-id", "ID", "The AccessKeyId"))
-        .arg(text_arg("access-key-secret", "SECRET", "Its secret; visible to other users of the machine"))
-        .arg(
-            text_arg("security-token", "TOKEN", "The token of a temporary key").requires("access-key-secret"),
-        )
+        .args(key_args())
         .arg(config_arg().action(ArgAction::Set))
         .args(KEYS.iter().filter(|key| key.name == "data_dir").map(key_flag))
+}
+
+/// The flags that name a key.
+pub fn key_args() -> [Arg; 4] {
+    [
+        text_arg("profile", "NAME", "The profile of the credentials file"),
+        text_arg("access-key-id", "ID", "The AccessKeyId"),
+        text_arg("access-key-secret", "SECRET", "Its secret; visible to other users of the machine"),
+        text_arg("security-token", "TOKEN", "The token of a temporary key").requires("access-key-secret"),
+    ]
 }
 
 /// Runs it.
