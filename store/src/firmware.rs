@@ -61,6 +61,8 @@ pub struct FirmwareFile {
     pub name: Option<String>,
     /// The key that it was uploaded under.
     pub object_key: String,
+    /// Where its bytes are, in the blob store; `None` once they are purged.
+    pub blob: Option<String>,
     /// Bytes.
     pub size: i64,
     /// Lower-case hex.
@@ -159,7 +161,7 @@ macro_rules! firmwares {
         concat!(
             "SELECT f.id, f.instance, f.product, f.firmware_id, f.name, f.description, f.dest_version, f.module, ",
             "f.status, f.sign_method, f.size, f.udi, f.verify_job, f.job_count, f.created_at, f.modified_at, ",
-            "f.kind, f.src_version, f.deleted_at, x.name, x.object_key, x.size, x.md5, x.sha256 FROM firmware f JOIN file x ON x.firmware = f.id ",
+            "f.kind, f.src_version, f.deleted_at, x.name, x.object_key, x.size, x.md5, x.sha256, x.blob FROM firmware f JOIN file x ON x.firmware = f.id ",
             $rest,
             " ORDER BY f.id, x.ordinal"
         )
@@ -209,6 +211,7 @@ pub(crate) fn firmware(row: &Row<'_>) -> Result<Firmware, StoreError> {
         files: vec![FirmwareFile {
             name: row.opt_text(19)?,
             object_key: row.text(20)?,
+            blob: row.opt_text(24)?,
             size: row.int(21)?,
             md5: row.text(22)?,
             sha256: row.text(23)?,

@@ -39,6 +39,7 @@ fn file(object_key: &str, name: Option<&str>) -> FirmwareFile {
     FirmwareFile {
         name: name.map(str::to_owned),
         object_key: object_key.to_owned(),
+        blob: Some(format!("blob of {object_key}")),
         size: 7,
         md5: "md5 of it".to_owned(),
         sha256: "sha256 of it".to_owned(),
@@ -312,7 +313,8 @@ fn files_of_a_deleted_package_go_when_its_batches_have_ended(store: &Store) {
     assert_eq!(purge(), (1, vec!["blob of package".to_owned()]));
     assert_eq!((waits(), purge()), (false, (0, Vec::new())));
     // What its batches show of it stays.
-    assert_eq!(load(store, no), Firmware { deleted_at: Some(NOW), ..before });
+    let files = vec![FirmwareFile { blob: None, ..before.files[0].clone() }];
+    assert_eq!(load(store, no), Firmware { deleted_at: Some(NOW), files, ..before });
     assert!(!read(store, |tx| tx.file_blob_exists("blob of package")));
     assert_eq!(read(store, |tx| tx.file_find_any("kept")).map(|file| file.firmware), Some(Some(kept)));
 }
