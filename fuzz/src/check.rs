@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
-use updraft_server::files::Blobs;
+use updraft_server::files::blobs::Folder;
 
 /// Queries that must find nothing: what it would mean, and the rows that break it.
 const MUST_BE_EMPTY: &[(&str, &str)] = &[
@@ -83,7 +83,7 @@ pub fn blobs(eye: &Connection, folder: &Path) -> Result<(), Broken> {
     let row = |row: &rusqlite::Row<'_>| {
         Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
     };
-    let kept = Blobs::open(folder)?;
+    let kept = Folder::own(folder)?;
     let mut known = BTreeSet::new();
     for file in statement.query_map([], row).map_err(unreadable)? {
         let (name, size, md5) = file.map_err(unreadable)?;

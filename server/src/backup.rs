@@ -1,11 +1,14 @@
 //! Backups: a folder with a copy of the database, the blobs that it names, and what opens its secrets.
 //!
+//! Blobs that are elsewhere (`blobs_url`) are not copied: they are looked for, and listed with size and digest.
+//!
 //! A backup is taken beside a running server. The copy of the database is one moment; blobs never change, so they
 //! are copied afterwards, and one that was purged meanwhile has the copy made again. The manifest is written last:
 //! a folder without one is no backup.
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
+use crate::files::blobs::{BlobPlace, Bucket, Folder, place};
 use crate::seal::write_private;
 use crate::{api::answer::utc, setup};
 use anyhow::{Context as _, bail, ensure};
@@ -17,6 +20,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use updraft_store::{Integrity, Location, NamedBlob, examine, snapshot};
 
 /// What says that a folder is a backup, and what is in it.
@@ -41,6 +45,8 @@ const ATTEMPTS: usize = 3;
 /// Longest check of a copied database.
 const CHECK: Duration = Duration::from_hours(1);
 const CHUNK_BYTES: usize = 256 * 1024;
+/// Objects that are looked for at a time.
+const LOOKS: usize = 32;
 
 /// Hears what is being done, how much of it is done, and of how much: pages or bytes.
 pub type Progress<'a> = &'a mut dyn FnMut(&'static str, u64, u64);
@@ -58,6 +64,12 @@ pub struct Manifest {
     pub files: BTreeMap<String, Kept>,
     /// Blobs that the database names and that were absent or damaged already when it was taken.
     pub damaged: Vec<String>,
+    /// Where the blobs are that were not copied; empty if all were.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub elsewhere: String,
+    /// Those by their path there. They were there when the backup was taken, but were not read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_copied: BTreeMap<String, Kept>,
 }
 
 /// A file of a backup.
@@ -119,8 +131,10 @@ pub fn take(config: &Config, to: &Path, progress: Progress<'_>) -> anyhow::Resul
     setup::look_first(config, setup::LOOK_BESIDE)?;
     make_empty(to)?;
     let taken_at = utc(SystemClock.now());
-    let mut backup = Backup { to, files: BTreeMap::new(), damaged: BTreeSet::new() };
-    backup.database_and_blobs(&database, &config.data_dir.join("blobs"), progress)?;
+    let source = Source::of(config)?;
+    let mut backup =
+        Backup { to, files: BTreeMap::new(), damaged: BTreeSet::new(), not_copied: BTreeMap::new() };
+    backup.database_and_blobs(&database, &source, progress)?;
     for name in KEPT {
         let from = config.data_dir.join(name);
         if from.exists() {
@@ -133,6 +147,8 @@ pub fn take(config: &Config, to: &Path, progress: Progress<'_>) -> anyhow::Resul
         taken_at,
         files: backup.files,
         damaged: backup.damaged.into_iter().collect(),
+        elsewhere: config.blobs_url.clone().unwrap_or_default(),
+        not_copied: backup.not_copied,
     };
     sync_folders(to)?;
     write_private(&to.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)
@@ -141,18 +157,70 @@ pub fn take(config: &Config, to: &Path, progress: Progress<'_>) -> anyhow::Resul
     Ok(manifest)
 }
 
+/// Where blobs are, as far as a backup cares.
+enum Source {
+    /// In the data folder: they are copied.
+    Own(PathBuf),
+    /// In a folder that nodes share: they are listed.
+    Shared(Folder),
+    /// In a bucket: they are listed.
+    Bucket(Bucket, Runtime),
+}
+
+impl Source {
+    fn of(config: &Config) -> anyhow::Result<Self> {
+        Ok(match config.blobs()? {
+            BlobPlace::Own(path) => Self::Own(path),
+            BlobPlace::Shared(path) => {
+                ensure!(path.is_dir(), "the folder of `blobs_url` is not there: {}", path.display());
+                Self::Shared(Folder::shared(&path)?)
+            }
+            BlobPlace::Bucket { bucket, prefix } => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                Self::Bucket(Bucket::configured(config, &bucket, &prefix)?, runtime)
+            }
+        })
+    }
+
+    /// Those of these blobs that are missing or of another length.
+    fn missing<'n>(
+        &self,
+        named: &'n [NamedBlob],
+        progress: Progress<'_>,
+    ) -> anyhow::Result<Vec<&'n NamedBlob>> {
+        let mut missing = Vec::new();
+        for (done, some) in named.chunks(LOOKS).enumerate() {
+            match self {
+                Self::Own(_) => {}
+                Self::Shared(folder) => {
+                    missing.extend(some.iter().filter(|blob| folder.read(&blob.name, blob.size).is_err()));
+                }
+                Self::Bucket(bucket, runtime) => {
+                    let looks = some.iter().map(|blob| bucket.has(&blob.name, blob.size));
+                    let found = runtime.block_on(futures_util::future::try_join_all(looks));
+                    let found = found.context("the object store cannot be used")?;
+                    missing.extend(some.iter().zip(found).filter(|(_, there)| !there).map(|(blob, _)| blob));
+                }
+            }
+            progress("files", (done * LOOKS + some.len()) as u64, named.len() as u64);
+        }
+        Ok(missing)
+    }
+}
+
 /// A backup that is being taken.
 struct Backup<'a> {
     to: &'a Path,
     files: BTreeMap<String, Kept>,
     damaged: BTreeSet<String>,
+    not_copied: BTreeMap<String, Kept>,
 }
 
 impl Backup<'_> {
     fn database_and_blobs(
         &mut self,
         database: &Path,
-        blobs: &Path,
+        source: &Source,
         progress: Progress<'_>,
     ) -> anyhow::Result<()> {
         let copy = self.to.join(DATABASE);
@@ -160,7 +228,10 @@ impl Backup<'_> {
             remove(&copy)?;
             let named = snapshot(database, &copy, &mut |done, all| progress("database", done, all))
                 .with_context(|| format!("cannot copy {} to {}", database.display(), copy.display()))?;
-            let purged = self.blobs(&named, blobs, progress)?;
+            let purged = match source {
+                Source::Own(blobs) => self.blobs(&named, blobs, progress)?,
+                elsewhere => self.listed(&named, elsewhere, progress)?,
+            };
             if purged.is_empty() {
                 break;
             }
@@ -207,6 +278,21 @@ impl Backup<'_> {
             progress("files", done, total);
         }
         Ok(purged)
+    }
+
+    /// Lists the blobs that a copy of the database names; answers those that are gone.
+    fn listed(
+        &mut self,
+        named: &[NamedBlob],
+        source: &Source,
+        progress: Progress<'_>,
+    ) -> anyhow::Result<Vec<String>> {
+        let missing = source.missing(named, progress)?;
+        let missing: Vec<String> = missing.into_iter().map(|blob| place(&blob.name)).collect();
+        let kept = |blob: &NamedBlob| Kept { bytes: blob.size.unsigned_abs(), sha256: blob.sha256.clone() };
+        self.not_copied = named.iter().map(|blob| (place(&blob.name), kept(blob))).collect();
+        self.not_copied.retain(|name, _| !missing.contains(name));
+        Ok(missing)
     }
 
     fn copy(&mut self, name: &str, from: &Path, bytes: &mut dyn FnMut(u64)) -> anyhow::Result<Kept> {
@@ -293,11 +379,6 @@ fn sound(path: &Path) -> anyhow::Result<()> {
         path.display()
     );
     Ok(())
-}
-
-/// Where a blob is, in the folder of blobs.
-fn place(name: &str) -> String {
-    format!("{}/{name}", name.get(..2).unwrap_or("xx"))
 }
 
 fn same(path: &Path, wanted: &Kept, found: &Kept) -> anyhow::Result<()> {

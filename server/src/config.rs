@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// A configuration that cannot be used, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct ConfigError(String);
+pub struct ConfigError(pub(crate) String);
 
 /// What the table says of one key.
 #[derive(Debug, Clone, Copy)]
@@ -156,9 +156,6 @@ config! {
     role: Role = Role::All;
     /// What people call this node. Empty: the name of its host.
     node_name: Option<String> = None;
-    /// Where files of packages are. Empty: the folder `blobs` in the data folder, of one server alone; `file:/PATH`: a
-    /// folder that several nodes share.
-    blobs_url: Option<String> = None;
     /// A node that gives no sign of life for so long, in seconds, is given up by the others: its devices are offline
     /// until they come back.
     node_lease_seconds: u32 = 10;
@@ -168,6 +165,25 @@ config! {
     /// How long a node that stops still serves after `/readyz` has said that it does not, in seconds: as long as load
     /// balancers take to notice.
     drain_delay_seconds: u32 = 0;
+    /// Where uploaded files are: `s3://BUCKET/PREFIX`, an object store that speaks S3; or `file:/PATH`, a folder that all
+    /// nodes mount. Empty: `blobs` in the data folder.
+    blobs_url: Option<String> = None;
+    /// The address of the object store, such as `https://s3.example.com:9000`, without the bucket. Empty: AWS.
+    s3_endpoint: Option<String> = None;
+    /// The region of the bucket. Empty: `AWS_REGION`, or us-east-1.
+    s3_region: Option<String> = None;
+    /// The access key of the object store. Empty: what the machine has, as AWS's SDKs find it: `AWS_ACCESS_KEY_ID` and
+    /// so on, a web identity, the role of the container or the instance.
+    s3_access_key_id: Option<String> = None;
+    /// The secret of `s3_access_key_id`.
+    s3_secret_access_key: Option<String> = None;
+    /// Whether the bucket stands in the path of an address (`https://store/BUCKET/…`, as MinIO and others want it) and
+    /// not in its host (`https://BUCKET.store/…`, as AWS wants it).
+    s3_path_style: bool = false;
+    /// Whether devices and back ends are given signed addresses of the object store, and fetch files there. They are
+    /// long, good for `download_url_seconds` and seven days at most, and not subject to limits of downloads. False:
+    /// files come through this server.
+    downloads_direct: bool = false;
     /// A certificate chain (PEM). Empty: a local CA makes one, exported as `tls/ca.pem` in the data folder.
     tls_cert: Option<PathBuf> = None;
     /// The private key of `tls_cert` (PEM).
@@ -437,6 +453,7 @@ impl Config {
         if self.upload_unused_seconds < self.upload_ticket_seconds {
             return refuse("`upload_unused_seconds` must not be shorter than `upload_ticket_seconds`");
         }
+        self.check_blobs()?;
         if !matches!(self.log_format.as_str(), "text" | "json") {
             return refuse("`log_format` must be `text` or `json`");
         }

@@ -10,7 +10,7 @@ use crate::device::connection::{Endpoint, Limits as DeviceLimits};
 use crate::device::gateway::{Batches, subs};
 use crate::device::session::{BaseUrl, Keeping, Sessions};
 use crate::engine::{self, ingest};
-use crate::files::{Blobs, purge};
+use crate::files::{purge, sweep};
 use crate::gate::{Gate, Pass};
 use crate::http::{Caller, Http, Known};
 use crate::net::{self, Peer, Port, Speaks, Stream};
@@ -102,7 +102,7 @@ impl Server {
                 "devices that were online before the start are offline until they return"
             );
         }
-        let blobs = open_blobs(&config, &store).await?;
+        let blobs = sweep::open(&config, &store).await?;
 
         let mut listeners = Listeners::open(&config)?;
         let addresses = listeners.addresses()?;
@@ -200,6 +200,7 @@ impl Server {
             self.workers.push(tokio::spawn(engine::run(Arc::clone(&self.app), engine_stopped.clone())));
         }
         self.workers.push(tokio::spawn(purge::run(Arc::clone(&self.app), stopped.clone())));
+        self.workers.push(tokio::spawn(sweep::run(Arc::clone(&self.app), stopped.clone())));
         self.workers.push(tokio::spawn(retention::run(Arc::clone(&self.app), stopped.clone())));
         if self.app.nodes.is_shared() {
             // As long as the engine: the others must not take a node that still works for dead.
@@ -361,21 +362,6 @@ async fn open_database(config: &Config) -> anyhow::Result<(Claim, Store)> {
         anyhow::Ok((claim, store))
     };
     tokio::task::spawn_blocking(open).await?.context("cannot open the database")
-}
-
-async fn open_blobs(config: &Config, store: &Store) -> anyhow::Result<Blobs> {
-    let shared = config.blobs_url.as_deref().and_then(|url| url.strip_prefix("file:"));
-    let folder = shared.map_or_else(|| config.data_dir.join("blobs"), PathBuf::from);
-    let blobs = Blobs::open(&folder).context("cannot open the folder of blobs")?;
-    // A crash between a blob and its row leaves a blob that nothing names.
-    for name in blobs.names()? {
-        let wanted = name.clone();
-        if !store.read(move |tx| tx.file_blob_exists(&wanted)).await? {
-            blobs.put_aside(&name)?;
-            tracing::info!(blob = name, "put an upload aside that was never acknowledged: see blobs/lost");
-        }
-    }
-    Ok(blobs)
 }
 
 fn certificates(config: &Config, now: SystemTime) -> anyhow::Result<(Arc<Certificates>, Option<PathBuf>)> {

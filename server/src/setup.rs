@@ -208,7 +208,7 @@ fn key_path(config: &Config) -> PathBuf {
 }
 
 /// The installation that the data folder belongs to, if it has been used.
-fn folder_name(config: &Config) -> anyhow::Result<Option<String>> {
+pub fn folder_name(config: &Config) -> anyhow::Result<Option<String>> {
     let path = config.data_dir.join(INSTALLATION_FILE);
     match std::fs::read_to_string(&path) {
         Ok(name) => Ok(Some(name)),

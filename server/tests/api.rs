@@ -57,6 +57,8 @@ mod modules;
 mod mqtt_downloads;
 #[path = "api/nodes.rs"]
 mod nodes;
+#[path = "api/object_store.rs"]
+mod object_store_files;
 #[path = "api/overwrite.rs"]
 mod overwrite;
 #[path = "api/packages.rs"]

@@ -4,7 +4,6 @@ use crate::Scale;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt as _;
 use updraft_core::firmware::{FirmwareKind, FirmwareStatus, SignMethod};
 use updraft_core::id::{self, DeviceNo, FirmwareNo, InstanceNo, JobNo, ProductNo, TaskNo};
 use updraft_core::job::{Conduct, JobType, Schedule, TargetSelection};
@@ -221,12 +220,11 @@ impl Maker {
     /// A file as an upload leaves it, and an address for it.
     async fn image(&self, config: &Config, bytes: usize) -> anyhow::Result<Image> {
         let blobs = Blobs::open(&config.data_dir.join("blobs"))?;
-        let (incoming, mut file) = blobs.create("benchimage".to_owned()).await?;
+        let mut incoming = blobs.create("benchimage".to_owned(), bytes as i64).await?;
         let mut content = vec![0; bytes];
         getrandom::fill(&mut content)?;
-        file.write_all(&content).await?;
-        file.sync_all().await?;
-        let name = incoming.keep()?;
+        incoming.write(&content).await?;
+        let name = incoming.keep().await?;
         let (instance, now, key) = (self.instance, self.now, "ota/bench/image.bin");
         let (blob, size) = (name.clone(), bytes as i64);
         self.store

@@ -75,9 +75,19 @@ fn tell(what: &str, manifest: &Manifest, folder: &Path) {
         "files": manifest.files.len(),
         "bytes": manifest.bytes(),
         "damaged": manifest.damaged,
+        "not_copied": manifest.not_copied.len(),
     })
     .to_string());
     complain(&format!("updraft: {what}"));
+    if !manifest.elsewhere.is_empty() {
+        complain(&format!(
+            "updraft: the backup does not hold the {} uploaded files in {} (`blobs_url`), only their sizes and digests \
+             (`not_copied` of {}): devices can download those that are still there",
+            manifest.not_copied.len(),
+            manifest.elsewhere,
+            backup::MANIFEST,
+        ));
+    }
     if !manifest.damaged.is_empty() {
         complain(&format!(
             "updraft: {} uploaded files were missing or damaged when the backup was taken (`damaged` above); devices \

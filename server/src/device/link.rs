@@ -301,7 +301,8 @@ pub struct PackageFile {
     pub name: String,
     /// Bytes.
     pub size: i64,
-    /// The signed download path with its query, from the first `/`; the session puts the address in front.
+    /// The signed download path with its query, from the first `/`; the session puts the address in front. Or a whole
+    /// address, of an object store.
     pub path: String,
     /// Hex digest by the package's sign method, lower case.
     pub sign: String,

@@ -6,6 +6,7 @@
 
 use super::DEFAULT_MODULE;
 use super::link::Package;
+use crate::files::direct;
 use std::fmt::Write as _;
 use updraft_core::firmware::SignMethod;
 
@@ -93,7 +94,7 @@ fn data(out: &mut String, package: &Package, base: &str) {
         text(out, "version", &package.version);
         difference(out, package);
         match package.stream {
-            None => text(out, "url", &format!("{base}{}", file.path)),
+            None => text(out, "url", &direct::address(base, &file.path)),
             Some(stream) => {
                 let _ = write!(out, r#","streamId":{stream},"streamFileId":1"#);
                 text(out, "dProtocol", "mqtt");
@@ -147,7 +148,7 @@ fn files(out: &mut String, package: &Package, base: &str) {
             out.push(',');
         }
         let _ = write!(out, r#"{{"fileSize":{}"#, file.size);
-        text(out, "fileUrl", &format!("{base}{}", file.path));
+        text(out, "fileUrl", &direct::address(base, &file.path));
         if package.sign_method == SignMethod::Md5 {
             text(out, "fileMd5", &file.md5);
         }

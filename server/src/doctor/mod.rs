@@ -3,6 +3,7 @@
 //! It changes nothing, and works beside a running server as well as where none has ever run. Each check is a
 //! function from the configuration to findings; a check that cannot be made says so instead of failing.
 
+mod blobs;
 mod database;
 mod machine;
 mod network;
@@ -112,6 +113,7 @@ impl Report {
         findings.extend(machine::secrets(&patient));
         findings.extend(machine::disk(&patient));
         findings.extend(database::database(&patient));
+        findings.extend(blobs::blobs(&patient));
         findings.extend(machine::descriptors());
         findings.extend(network::ports(&patient));
         findings.extend(network::certificate(&patient));

@@ -330,9 +330,9 @@ impl<'a, 'tx> Door<'a, 'tx> {
     fn package(&mut self, no: TaskNo) -> Option<(i64, Arc<Package>, DeviceNo)> {
         let held = self.tasks.get(&no)?;
         let batch = self.batches.get_mut(&no.job)?;
-        let package = batch.package.get_or_insert_with(|| {
-            Arc::new(package::of(&batch.firmware, &batch.job, &self.app.addresses, self.now))
-        });
+        let package = batch
+            .package
+            .get_or_insert_with(|| Arc::new(package::of(self.app, &batch.firmware, &batch.job, self.now)));
         let package = Arc::clone(package);
         Some((held.task.revision, package, held.task.device))
     }

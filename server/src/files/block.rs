@@ -3,6 +3,8 @@
 use crate::app::App;
 use crate::device::file_download::crc16;
 use crate::device::link::{Block, NoBlock, Wanted};
+use crate::files::Blobs;
+use crate::files::blobs::is_away;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use updraft_core::id::{DeviceNo, JobNo};
@@ -24,16 +26,29 @@ pub async fn read(app: &App, device: DeviceNo, wanted: Wanted) -> Result<Block, 
         return Err(NoBlock::OutOfRange);
     }
     let length = size.min(file_bytes - offset);
-    let (blobs, name) = (app.blobs.clone(), blob.clone());
-    let read = tokio::task::spawn_blocking(move || {
-        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        blobs.read(&name, file_bytes)?.read_exact_at(&mut bytes, offset.unsigned_abs())?;
-        io::Result::Ok(Block { crc: crc16(&bytes), bytes, file_bytes })
-    });
-    let block = read.await.map_err(io::Error::other).flatten().map_err(|error| {
-        tracing::error!(%error, blob, "a block cannot be read");
+    let block = bytes_of(app, &blob, file_bytes, offset, length).await.map_err(|error| {
+        if !is_away(&error) {
+            tracing::error!(%error, blob, "a block cannot be read");
+        }
         NoBlock::Unavailable
     })?;
     metrics::counter!("updraft_mqtt_blocks_total").increment(1);
     Ok(block)
+}
+
+async fn bytes_of(app: &App, blob: &str, file_bytes: i64, offset: i64, length: i64) -> io::Result<Block> {
+    let (at, length) = (offset.unsigned_abs(), usize::try_from(length).map_err(io::Error::other)?);
+    let block = move |bytes: Vec<u8>| Block { crc: crc16(&bytes), bytes, file_bytes };
+    match &app.blobs {
+        Blobs::Folder(folder) => {
+            let (folder, name) = (folder.clone(), blob.to_owned());
+            let read = tokio::task::spawn_blocking(move || {
+                let mut bytes = vec![0; length];
+                folder.read(&name, file_bytes)?.read_exact_at(&mut bytes, at)?;
+                io::Result::Ok(block(bytes))
+            });
+            read.await.map_err(io::Error::other).flatten()
+        }
+        Blobs::Bucket(bucket) => bucket.object(blob, file_bytes).read(at, length).await.map(block),
+    }
 }

@@ -3,7 +3,8 @@
 //! What C SDKs need: `200` or `206`, an exact `Content-Length`, no chunks, no compression, no redirect.
 
 use crate::app::App;
-use crate::files::{FileBody, address};
+use crate::files::blobs::{First, ObjectBody, is_away};
+use crate::files::{FileBody, Opened, address};
 use crate::http::{Known, Reply, plain_reply};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -80,15 +81,18 @@ pub async fn answer(app: &App, method: &Method, address: Address<'_>, headers: &
             return later(app, "Try again later.\n");
         }
     };
-    let Ok(opened) = app.blobs.read(&file.blob, file.size).inspect_err(|error| {
-        metrics::counter!("updraft_downloads_damaged_total").increment(1);
-        tracing::error!(%error, blob = file.blob, key = file.object_key, "a package's file is missing or damaged");
-    }) else {
-        return plain_reply(StatusCode::NOT_FOUND, "The file is gone.\n");
-    };
     let total = file.size.unsigned_abs();
     let etag = format!("\"{}\"", file.md5);
-    let Ok(range) = wanted_range(headers, &etag, total) else {
+    let range = wanted_range(headers, &etag, total);
+    let first = match &range {
+        Ok(range) if method == Method::GET => First::At(range.map_or(0, |(first, _)| first)),
+        _ => First::Nothing,
+    };
+    let opened = match app.blobs.read(&file.blob, file.size, first).await {
+        Ok(opened) => opened,
+        Err(error) => return unreadable(app, &file, &error),
+    };
+    let Ok(range) = range else {
         let mut reply = plain_reply(StatusCode::RANGE_NOT_SATISFIABLE, "");
         set(reply.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{total}"));
         return reply;
@@ -104,7 +108,11 @@ pub async fn answer(app: &App, method: &Method, address: Address<'_>, headers: &
                 "Too many downloads are running (`download_connections_max`); try again later.\n",
             );
         };
-        FileBody::new(opened, start, length).within(running, app.bandwidth.pace()).boxed()
+        let pace = app.bandwidth.pace();
+        match opened {
+            Opened::File(file) => FileBody::new(file, start, length).within(running, pace).boxed(),
+            Opened::Object(object) => ObjectBody::new(object, start, length, running, pace).boxed(),
+        }
     };
     metrics::counter!("updraft_downloads_total").increment(1);
     let mut reply = Reply::new(body);
@@ -119,6 +127,16 @@ pub async fn answer(app: &App, method: &Method, address: Address<'_>, headers: &
         *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     reply
+}
+
+/// A file whose row is there, and whose bytes are not, or not now.
+fn unreadable(app: &App, file: &UploadedFile, error: &std::io::Error) -> Reply {
+    if is_away(error) {
+        return later(app, "The store of the files does not answer; try again later.\n");
+    }
+    metrics::counter!("updraft_downloads_damaged_total").increment(1);
+    tracing::error!(%error, blob = file.blob, key = file.object_key, "a package's file is missing or damaged");
+    plain_reply(StatusCode::NOT_FOUND, "The file is gone.\n")
 }
 
 /// The server has too much to do. Devices that all came at once do not come back all at once.

@@ -1,10 +1,11 @@
 //! The end of what no package uses: tickets that were never used, uploads that no package was made of, and the
 //! files of deleted packages.
 //!
-//! The row goes first, then the blob: a crash in between leaves a blob that no row names, which the next start
-//! puts aside. A key that is being uploaded to is left alone, however old its ticket is.
+//! The row goes first, then the blob: a crash in between leaves a blob that no row names, which `sweep.rs` finds.
+//! A key that is being uploaded to is left alone, however old its ticket is.
 
 use crate::app::App;
+use crate::files::blobs::free_bytes;
 use crate::files::busy::Busy;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,11 @@ pub fn too_old_before(app: &App, now: Timestamp) -> Timestamp {
 pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let round = Duration::from_secs(app.config.upload_unused_seconds.clamp(1, ROUND_SECONDS).unsigned_abs());
     loop {
-        match app.blobs.free_bytes() {
+        let free = app.blobs.free_bytes().and_then(|free| match free {
+            Some(free) => Ok(free),
+            None => free_bytes(&app.config.data_dir),
+        });
+        match free {
             Ok(free) => metrics::gauge!("updraft_disk_free_bytes").set(free as f64),
             Err(error) => tracing::warn!(%error, "the free space of the data folder cannot be measured"),
         }
@@ -69,7 +74,7 @@ pub async fn turn(app: &App) -> Result<bool, StoreError> {
     let numbers: Vec<FileNo> = taken.iter().map(|(no, _)| *no).collect();
     let (rows, blobs) = app.store.write(Lane::Bulk, move |tx| tx.files_purge(&numbers, before)).await?;
     drop(taken);
-    remove(app, &blobs);
+    remove(app, &blobs).await;
     metrics::counter!("updraft_uploads_purged_total").increment(blobs.len() as u64);
     if !blobs.is_empty() {
         tracing::info!(uploads = blobs.len(), tickets = rows - blobs.len(), "purged what no package used");
@@ -83,7 +88,7 @@ pub async fn deleted(app: &App) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let (packages, blobs) = app.store.write(Lane::Bulk, |tx| tx.firmwares_purge(CHUNK_PACKAGES)).await?;
-    remove(app, &blobs);
+    remove(app, &blobs).await;
     if packages > 0 {
         tracing::info!(packages, files = blobs.len(), "removed the files of deleted packages");
     }
@@ -91,9 +96,9 @@ pub async fn deleted(app: &App) -> Result<bool, StoreError> {
 }
 
 /// Removes blobs that no row names any more.
-fn remove(app: &App, blobs: &[String]) {
+async fn remove(app: &App, blobs: &[String]) {
     for blob in blobs {
-        if let Err(error) = app.blobs.remove(blob) {
+        if let Err(error) = app.blobs.remove(blob).await {
             tracing::warn!(%error, blob, "the blob of a purged file could not be removed");
         }
     }

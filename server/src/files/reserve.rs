@@ -28,7 +28,9 @@ pub fn room_for(app: &App, wanted: u64) -> Result<(), NoRoom> {
         return Ok(());
     }
     let free = match app.blobs.free_bytes() {
-        Ok(free) => free,
+        Ok(Some(free)) => free,
+        // The store of the files has no end that we could see.
+        Ok(None) => return Ok(()),
         Err(error) => {
             // A disk that cannot be measured may be written to all the same; a full one refuses by itself.
             tracing::warn!(%error, "the free space of the data folder cannot be measured");

@@ -7,6 +7,7 @@
 use crate::api::answer::Object;
 use crate::app::App;
 use crate::files::address::TicketRefusal;
+use crate::files::blobs::is_away;
 use crate::files::busy::Busy;
 use crate::files::reserve::{self, NoRoom};
 use crate::http::{Reply, plain_reply, xml_reply};
@@ -19,7 +20,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt as _;
 use updraft_core::id;
 use updraft_store::{Lane, UploadNoted};
 
@@ -194,7 +194,7 @@ async fn store_file(
     // Looked up while the key is taken, so that its row is not purged meanwhile.
     ticket(app, object_key).await?;
     let name = id::alphanumeric(&app.random.bytes::<24>("blob"));
-    let (incoming, mut file) = app.blobs.create(name).await.map_err(|error| unstorable(&error))?;
+    let mut incoming = app.blobs.create(name, bytes_max).await.map_err(|error| unstorable(&error))?;
     let (mut md5, mut sha256, mut size) = (Md5::new(), Sha256::new(), 0_i64);
     let mut measured = 0;
     while let Some(chunk) = field.chunk().await.map_err(|error| match error {
@@ -211,16 +211,9 @@ async fn store_file(
         }
         md5.update(&chunk);
         sha256.update(&chunk);
-        file.write_all(&chunk).await.map_err(|error| unstorable(&error))?;
+        incoming.write(&chunk).await.map_err(|error| unstorable(&error))?;
     }
-    file.flush().await.map_err(|error| unstorable(&error))?;
-    file.sync_all().await.map_err(|error| unstorable(&error))?;
-    drop(file);
-    let blob = tokio::task::spawn_blocking(move || incoming.keep())
-        .await
-        .map_err(std::io::Error::other)
-        .flatten()
-        .map_err(|error| unstorable(&error))?;
+    let blob = incoming.keep().await.map_err(|error| unstorable(&error))?;
     let (md5, sha256) = (hex::encode(md5.finalize()), hex::encode(sha256.finalize()));
     let (row, now) = ((object_key.to_owned(), blob.clone()), app.now());
     let noted = app
@@ -235,7 +228,7 @@ async fn store_file(
         UploadNoted::Refused => Some(blob),
     };
     if let Some(blob) = useless
-        && let Err(error) = app.blobs.remove(&blob)
+        && let Err(error) = app.blobs.remove(&blob).await
     {
         tracing::warn!(%error, blob, "a blob of no further use could not be removed");
     }
@@ -243,7 +236,10 @@ async fn store_file(
 }
 
 fn unstorable(error: &std::io::Error) -> Refusal {
-    tracing::error!(%error, "an upload cannot be stored");
+    // A store that is away has said so once.
+    if !is_away(error) {
+        tracing::error!(%error, "an upload cannot be stored");
+    }
     if error.kind() == std::io::ErrorKind::StorageFull {
         let words = "The server's disk is full.".to_owned();
         return Refusal(StatusCode::INSUFFICIENT_STORAGE, INSUFFICIENT_STORAGE, words);

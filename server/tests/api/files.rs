@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use updraft_core::time::Timestamp;
 use updraft_server::device::link::Downlink;
+use updraft_server::files::blobs::Folder;
 use updraft_server::files::{purge, upload};
 use updraft_store::Location;
 
@@ -223,7 +224,7 @@ async fn packages_are_listed_newest_first_and_filtered() {
 }
 
 fn blobs(server: &TestServer) -> usize {
-    server.app.blobs.names().unwrap().len()
+    Folder::shared(&server.dir.path().join("blobs")).unwrap().names().unwrap().len()
 }
 
 #[tokio::test]

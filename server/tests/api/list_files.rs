@@ -44,7 +44,8 @@ async fn devices_of(server: &TestServer, job: &str) -> Vec<String> {
     rows.iter().map(|row| text(row, "/DeviceName")).collect()
 }
 
-async fn settle(server: &TestServer) {
+/// Lets the engine make all tasks.
+pub async fn settle(server: &TestServer) {
     while engine::turn(&server.app).await.unwrap().more {}
 }
 

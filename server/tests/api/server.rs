@@ -164,6 +164,11 @@ impl TestServer {
         .await
     }
 
+    /// In memory, with its files elsewhere.
+    pub async fn with_blobs(blobs: Blobs, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(tempfile::tempdir().unwrap(), Location::Inline, change, |_| blobs).await
+    }
+
     async fn start(dir: TempDir, location: Location, change: impl FnOnce(&mut Config)) -> Self {
         Self::start_on(dir, location, change, |blobs| blobs).await
     }

@@ -3,6 +3,7 @@
 use crate::api::answer::{Node, Object};
 use crate::api::error::{ApiError, Code};
 use crate::api::{Call, Operation};
+use crate::files::direct;
 use updraft_core::firmware::FirmwareStatus;
 use updraft_store::{Firmware, FirmwareFile};
 
@@ -57,27 +58,29 @@ async fn run(call: Call) -> Result<Object, ApiError> {
         .opt_text("Udi", firmware.udi.as_deref())
         .utc("UtcCreate", firmware.created_at)
         .utc("UtcModified", firmware.modified_at);
-    let info = with_files(info, &firmware, |key| {
-        call.base.clone() + &call.app.addresses.download_path(key, call.app.now())
+    let info = with_files(info, &firmware, |file| {
+        direct::url(&call.app, file).unwrap_or_else(|| {
+            call.base.clone() + &call.app.addresses.download_path(&file.object_key, call.app.now())
+        })
     });
     Ok(Object::new().object("FirmwareInfo", info))
 }
 
 /// Adds what there is to say of the files: a package is shown as it was made, of one file without a name or of
 /// named ones.
-fn with_files(info: Object, firmware: &Firmware, url: impl Fn(&str) -> String) -> Object {
-    if let [FirmwareFile { name: None, object_key, size, .. }] = firmware.files.as_slice() {
+fn with_files(info: Object, firmware: &Firmware, url: impl Fn(&FirmwareFile) -> String) -> Object {
+    if let [file @ FirmwareFile { name: None, size, .. }] = firmware.files.as_slice() {
         return info
             .opt_text("FirmwareSign", firmware.sign())
             .int("FirmwareSize", *size)
-            .text("FirmwareUrl", url(object_key));
+            .text("FirmwareUrl", url(file));
     }
     let file = |file: &FirmwareFile| {
         Node::Object(
             Object::new()
                 .opt_text("Name", file.name.as_deref())
                 .int("Size", file.size)
-                .text("Url", url(&file.object_key))
+                .text("Url", url(file))
                 .text("FileMd5", &file.md5)
                 .text("SignValue", file.digest(firmware.sign_method)),
         )

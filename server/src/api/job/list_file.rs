@@ -7,7 +7,8 @@
 use crate::api::error::{ApiError, Code};
 use crate::app::App;
 use crate::files::address::list_key_of;
-use crate::files::purge;
+use crate::files::blobs::{First, is_away};
+use crate::files::{Opened, purge};
 use std::io::Read as _;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -61,7 +62,7 @@ pub async fn devices(
     let (app, here) = (Arc::clone(app), Handle::current());
     let size = usize::try_from(product.device_count).unwrap_or_default();
     tokio::task::spawn_blocking(move || {
-        let names = read(&app, &file)?;
+        let names = read(&app, &here, &file)?;
         let find = Find { app: &app, here: &here, product: product.no };
         find.all(&names, size)
     })
@@ -70,20 +71,32 @@ pub async fn devices(
 }
 
 /// The list's names, sorted. Blocks.
-fn read(app: &App, list: &UploadedFile) -> Result<Vec<Listed>, ApiError> {
+fn read(app: &App, here: &Handle, list: &UploadedFile) -> Result<Vec<Listed>, ApiError> {
     let gone = |error: std::io::Error| {
+        if is_away(&error) {
+            return Code::ServiceUnavailable.into();
+        }
         tracing::error!(%error, blob = list.blob, "a list file cannot be read");
         ApiError::with(Code::InvalidListFile, "The list of DnListFileUrl cannot be read: upload it again.")
     };
-    let mut file = app.blobs.read(&list.blob, list.size).map_err(gone)?;
+    let mut opened = here.block_on(app.blobs.read(&list.blob, list.size, First::At(0))).map_err(gone)?;
     let names_max = usize::try_from(app.config.list_names_max).unwrap_or(usize::MAX);
     let mut reader = ListReader::new(names_max);
-    let mut piece = vec![0; PIECE_BYTES];
+    let (mut piece, mut at) = (vec![0; PIECE_BYTES], 0);
     loop {
-        let got = file.read(&mut piece).map_err(gone)?;
+        let got = match &mut opened {
+            Opened::File(file) => file.read(&mut piece).map_err(gone)?,
+            Opened::Object(object) if at == object.size() => 0,
+            Opened::Object(object) => {
+                let chunk = here.block_on(object.chunk_at(at)).map_err(gone)?;
+                piece = chunk.into();
+                piece.len()
+            }
+        };
         if got == 0 {
             return reader.finish().map_err(refused);
         }
+        at += got as u64;
         reader.feed(piece.get(..got).unwrap_or_default()).map_err(refused)?;
     }
 }

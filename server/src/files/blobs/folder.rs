@@ -1,9 +1,13 @@
-//! Where uploaded bytes are: a local folder. A blob appears under its name only when it is complete and on
-//! the disk.
+//! Blobs in a folder. One appears under its name only when it is complete and on the disk.
+//!
+//! The server's own folder is put in order at its start. One that several nodes mount is not: what looks left behind
+//! may be another node's upload, until it is a day old (`files/sweep.rs`).
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use tokio::io::AsyncWriteExt as _;
 
 /// Where blobs are written.
 const INCOMING: &str = "incoming";
@@ -12,7 +16,7 @@ const LOST: &str = "lost";
 
 /// The folder of blobs.
 #[derive(Debug, Clone)]
-pub struct Blobs {
+pub struct Folder {
     root: PathBuf,
     measure: Measure,
 }
@@ -22,22 +26,29 @@ pub type Measure = fn(&Path) -> io::Result<u64>;
 
 /// A blob that is being written; removed again unless it is kept.
 #[derive(Debug)]
-pub struct Incoming {
-    blobs: Blobs,
+pub struct IncomingFile {
+    folder: Folder,
     name: String,
     path: PathBuf,
+    file: Option<tokio::fs::File>,
     kept: bool,
 }
 
-impl Blobs {
-    /// Opens the folder, making it if absent, and removes what unfinished uploads left behind.
-    pub fn open(root: &Path) -> io::Result<Self> {
-        let blobs = Self { root: root.to_owned(), measure: free_bytes };
-        std::fs::create_dir_all(blobs.incoming_dir())?;
-        for entry in std::fs::read_dir(blobs.incoming_dir())? {
+impl Folder {
+    /// Opens the server's own folder, making it if absent, and removes what unfinished uploads left behind.
+    pub fn own(root: &Path) -> io::Result<Self> {
+        let folder = Self::shared(root)?;
+        for entry in std::fs::read_dir(folder.incoming_dir())? {
             std::fs::remove_file(entry?.path())?;
         }
-        Ok(blobs)
+        Ok(folder)
+    }
+
+    /// Opens a folder that other nodes may be using, making it if absent.
+    pub fn shared(root: &Path) -> io::Result<Self> {
+        let folder = Self { root: root.to_owned(), measure: free_bytes };
+        std::fs::create_dir_all(folder.incoming_dir())?;
+        Ok(folder)
     }
 
     /// The same folder on a disk that is measured otherwise: for tests.
@@ -46,16 +57,27 @@ impl Blobs {
         Self { measure, ..self }
     }
 
+    /// Removes unfinished uploads that were last written to before `before`.
+    pub fn remove_unfinished(&self, before: SystemTime) -> io::Result<()> {
+        for entry in std::fs::read_dir(self.incoming_dir())? {
+            let entry = entry?;
+            if is_older(&entry, before)? {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// How many bytes can still be written to the disk.
     pub fn free_bytes(&self) -> io::Result<u64> {
         (self.measure)(&self.root)
     }
 
     /// Starts a new blob.
-    pub async fn create(&self, name: String) -> io::Result<(Incoming, tokio::fs::File)> {
+    pub async fn create(&self, name: String) -> io::Result<IncomingFile> {
         let path = self.incoming_dir().join(&name);
         let file = tokio::fs::OpenOptions::new().write(true).create_new(true).open(&path).await?;
-        Ok((Incoming { blobs: self.clone(), name, path, kept: false }, file))
+        Ok(IncomingFile { folder: self.clone(), name, path, file: Some(file), kept: false })
     }
 
     /// Opens a blob of `size` bytes for reading. One of another size is damaged, and nobody is served a part of it.
@@ -83,12 +105,24 @@ impl Blobs {
 
     /// The names of all complete blobs.
     pub fn names(&self) -> io::Result<Vec<String>> {
+        self.names_if(|_| Ok(true))
+    }
+
+    /// The names of the complete blobs that were written before `before`.
+    pub fn names_older(&self, before: SystemTime) -> io::Result<Vec<String>> {
+        self.names_if(|entry| is_older(entry, before))
+    }
+
+    fn names_if(&self, wanted: impl Fn(&DirEntry) -> io::Result<bool>) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for shard in std::fs::read_dir(&self.root)? {
             let shard = shard?;
             if shard.file_type()?.is_dir() && shard.file_name() != INCOMING && shard.file_name() != LOST {
                 for entry in std::fs::read_dir(shard.path())? {
-                    names.extend(entry?.file_name().into_string());
+                    let entry = entry?;
+                    if wanted(&entry)? {
+                        names.extend(entry.file_name().into_string());
+                    }
                 }
             }
         }
@@ -100,36 +134,98 @@ impl Blobs {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        // Two characters spread a million files over 256 and more folders.
-        self.root.join(name.get(..2).unwrap_or("xx")).join(name)
+        self.root.join(super::place(name))
     }
 }
 
-fn free_bytes(folder: &Path) -> io::Result<u64> {
+/// Bytes that an unprivileged process can still write to the disk of a folder.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
     let found = rustix::fs::statvfs(folder)?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-impl Incoming {
-    /// Makes a complete, synced file a blob; durable when this returns. Answers its name.
-    pub fn keep(mut self) -> io::Result<String> {
-        let target = self.blobs.path(&self.name);
-        let folder = target.parent().unwrap_or(&self.blobs.root);
+/// Whether a file was last written to before a moment. One that is gone meanwhile is of no age.
+fn is_older(entry: &DirEntry, before: SystemTime) -> io::Result<bool> {
+    match entry.metadata() {
+        Ok(meta) => Ok(meta.is_file() && meta.modified()? < before),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+impl IncomingFile {
+    /// Appends bytes.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.file {
+            Some(file) => file.write_all(bytes).await,
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Makes the complete file a blob; durable when this returns. Answers its name.
+    pub async fn keep(mut self) -> io::Result<String> {
+        if let Some(mut file) = self.file.take() {
+            file.flush().await?;
+            file.sync_all().await?;
+        }
+        tokio::task::spawn_blocking(move || self.publish()).await.map_err(io::Error::other)?
+    }
+
+    fn publish(mut self) -> io::Result<String> {
+        let target = self.folder.path(&self.name);
+        let folder = target.parent().unwrap_or(&self.folder.root);
         std::fs::create_dir_all(folder)?;
         std::fs::rename(&self.path, &target)?;
         self.kept = true;
         File::open(folder)?.sync_all()?;
-        File::open(&self.blobs.root)?.sync_all()?;
+        File::open(&self.folder.root)?.sync_all()?;
         Ok(std::mem::take(&mut self.name))
     }
 }
 
-impl Drop for Incoming {
+impl Drop for IncomingFile {
     fn drop(&mut self) {
         if !self.kept
             && let Err(error) = std::fs::remove_file(&self.path)
         {
             tracing::warn!(%error, path = %self.path.display(), "an unfinished upload could not be removed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const LATE: Duration = Duration::from_secs(2_000_000_000);
+
+    fn age(path: &Path, written: Duration) {
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + written).unwrap();
+    }
+
+    #[tokio::test]
+    async fn in_a_shared_folder_only_what_is_old_counts_as_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Folder::shared(dir.path()).unwrap();
+        let other = Folder::shared(dir.path()).unwrap();
+        for (name, written) in [("oldblob", LATE / 2), ("newblob", LATE)] {
+            let mut incoming = other.create(name.to_owned()).await.unwrap();
+            incoming.write(b"content").await.unwrap();
+            assert_eq!(incoming.keep().await.unwrap(), name);
+            age(&other.path(name), written);
+        }
+        let before = SystemTime::UNIX_EPOCH + LATE - Duration::from_secs(1);
+        assert_eq!(node.names_older(before).unwrap(), ["oldblob"]);
+        let _unfinished = other.create("unfinished".to_owned()).await.unwrap();
+        let left = node.incoming_dir().join("left");
+        std::fs::write(&left, b"half").unwrap();
+        age(&left, LATE / 2);
+        age(&node.incoming_dir().join("unfinished"), LATE);
+        node.remove_unfinished(before).unwrap();
+        let files = std::fs::read_dir(node.incoming_dir()).unwrap();
+        let files: Vec<_> = files.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(files, ["unfinished"], "another node writes to it");
     }
 }
