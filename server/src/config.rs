@@ -149,7 +149,8 @@ config! {
     /// The base address that upload and download URLs begin with, such as `http://ota.example.com:8080`.
     /// Empty: the address that the caller itself connected to.
     public_url: Option<String> = None;
-    /// The database: `sqlite:PATH` or `postgres://…`. Empty: `updraft.db` in the data folder.
+    /// The database: `sqlite:PATH`, or `postgres://USER:PASSWORD@HOST/NAME?sslmode=verify-full&sslrootcert=PATH`.
+    /// Empty: `updraft.db` in the data folder.
     database_url: Option<String> = None;
     /// What this node does: `all`, or one of `api` (answers calls), `gateway` (has devices connected, and serves their
     /// downloads) and `worker` (carries batches out) of several nodes that share a PostgreSQL database and `blobs_url`.

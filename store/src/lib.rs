@@ -149,7 +149,7 @@ enum Mode {
 }
 
 /// Where the database is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Location {
     /// A SQLite file; made if absent.
     Sqlite(PathBuf),
@@ -157,6 +157,17 @@ pub enum Location {
     Postgres(String),
     /// Memory, in the caller's thread.
     Inline,
+}
+
+/// Without what a connection string holds: a password may be there.
+impl std::fmt::Debug for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
+            Self::Postgres(_) => f.write_str("Postgres(…)"),
+            Self::Inline => f.write_str("Inline"),
+        }
+    }
 }
 
 impl Location {
@@ -212,14 +223,15 @@ impl Store {
     }
 
     fn open_postgres(url: &str, prepare: Prepare) -> Result<Self, StoreError> {
-        let (url, connected) = (url.to_owned(), url.to_owned());
-        let connect: Connect =
-            Arc::new(move || Ok(Database::Postgres(Box::new(PgConn::connect(&connected)?))));
-        let first = Arc::clone(&connect);
+        let (url, again) = (url.to_owned(), url.to_owned());
+        let connect: Connect = Arc::new(move || Ok(Database::Postgres(Box::new(PgConn::connect(&again)?))));
+        let first = url.clone();
         // On a thread of its own: the caller may be inside a runtime.
-        std::thread::spawn(move || prepare(&mut first()?))
-            .join()
-            .map_err(|_| StoreError::Internal("opening the database panicked".to_owned()))??;
+        std::thread::spawn(move || {
+            prepare(&mut Database::Postgres(Box::new(PgConn::connect_for_long(&first)?)))
+        })
+        .join()
+        .map_err(|_| StoreError::Internal("opening the database panicked".to_owned()))??;
         let queue = Arc::new(Queue::default());
         let readers = Arc::new(Queue::default());
         let vital = Arc::default();
@@ -426,7 +438,7 @@ fn inline() -> Result<Database, StoreError> {
 type Prepare = fn(&mut Database) -> Result<(), StoreError>;
 
 fn prepare(database: &mut Database) -> Result<(), StoreError> {
-    database.batch(database.begin_write())?;
+    database.begin(database.begin_write())?;
     migrate::migrate(&mut database.tx())?;
     database.batch("COMMIT")
 }

@@ -2,12 +2,16 @@
 //!
 //! What it hears carries nothing and may be lost: whoever is woken looks at the rows, and looks now and then anyway.
 
-use crate::engine::postgres::PgConn;
+use crate::engine::postgres::error;
+use crate::engine::postgres_tls::Target;
 use crate::error::StoreError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::runtime::Builder;
+use tokio::sync::Notify;
+use tokio_postgres::AsyncMessage;
 
 /// How long it waits at a time: after that it looks whether it is to end, and whether the connection lives.
 const WAIT: Duration = Duration::from_millis(500);
@@ -20,13 +24,15 @@ pub struct Listener {
 
 impl Listener {
     pub(crate) fn start(url: String, woken: impl Fn() + Send + 'static) -> Result<Self, StoreError> {
+        let cannot = |error| StoreError::Unavailable(format!("cannot listen for other nodes: {error}"));
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let closed = Arc::new(AtomicBool::new(false));
         let ending = Arc::clone(&closed);
         let thread = std::thread::Builder::new()
             .name("store-listener".to_owned())
             .spawn(move || {
                 while !ending.load(Ordering::Relaxed) {
-                    if let Err(error) = listen(&url, &ending, &woken) {
+                    if let Err(error) = runtime.block_on(listen(&url, &ending, &woken)) {
                         tracing::debug!(%error, "the connection that listens for other nodes ended");
                         std::thread::park_timeout(WAIT);
                     }
@@ -34,18 +40,30 @@ impl Listener {
                     woken();
                 }
             })
-            .map_err(|error| StoreError::Unavailable(format!("cannot start a thread: {error}")))?;
+            .map_err(cannot)?;
         Ok(Self { closed, thread: Some(thread) })
     }
 }
 
-fn listen(url: &str, ending: &AtomicBool, woken: &impl Fn()) -> Result<(), StoreError> {
-    let mut conn = PgConn::connect(url)?;
-    conn.batch("LISTEN updraft")?;
+async fn listen(url: &str, ending: &AtomicBool, woken: &impl Fn()) -> Result<(), StoreError> {
+    let (client, mut connection) = Target::read(url)?.connect().await?;
+    let heard = Arc::new(Notify::new());
+    let hears = Arc::clone(&heard);
+    // Its errors end it, and then the client is closed.
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notification(_) = message {
+                hears.notify_one();
+            }
+        }
+    });
+    client.batch_execute("LISTEN updraft").await.map_err(|why| error(&why))?;
     woken();
     while !ending.load(Ordering::Relaxed) {
-        if conn.notified(WAIT)? {
-            woken();
+        match tokio::time::timeout(WAIT, heard.notified()).await {
+            Ok(()) => woken(),
+            Err(_) if client.is_closed() => return Err(StoreError::Unavailable("it is gone".to_owned())),
+            Err(_) => {}
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Values and rows that mean the same on both engines.
 
 use crate::error::StoreError;
-use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 /// A parameter of a statement.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +90,7 @@ pub enum Row<'a> {
     /// From SQLite.
     Sqlite(&'a rusqlite::Row<'a>),
     /// From PostgreSQL.
-    Postgres(&'a postgres::Row),
+    Postgres(&'a tokio_postgres::Row),
 }
 
 /// Reads a column on either engine.

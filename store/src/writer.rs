@@ -17,6 +17,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Which queue a write waits in.
@@ -30,6 +31,10 @@ pub enum Lane {
 
 /// Members of one group at most: bounds the time to the commit.
 const GROUP_MAX: usize = 256;
+
+/// After a failed attempt to connect, what comes within this time is refused without another: a database that is away
+/// or has too many clients is not helped by a crowd at its door.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 
 /// A write waiting for its turn, its types erased.
 pub(crate) trait Job: Send {
@@ -168,6 +173,14 @@ impl Database {
         }
     }
 
+    /// Runs what [`Database::begin_write`] or [`Database::begin_read`] say.
+    pub(crate) fn begin(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(conn) => sqlite::control(conn, sql),
+            Self::Postgres(conn) => conn.begin(sql),
+        }
+    }
+
     /// Whether the transaction that was begun is still open.
     pub(crate) fn in_transaction(&self) -> bool {
         match self {
@@ -183,7 +196,7 @@ impl Database {
     fn commit(&mut self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(conn) => sqlite::control(conn, "COMMIT"),
-            Self::Postgres(conn) => conn.batch("SAVEPOINT sound; COMMIT"),
+            Self::Postgres(conn) => conn.commit("SAVEPOINT sound; COMMIT"),
         }
     }
 
@@ -191,9 +204,11 @@ impl Database {
         match self {
             Self::Sqlite(_) => "BEGIN IMMEDIATE",
             // One node writes at a time: what a closure has read is still so when it writes, as on SQLite. The lock goes
-            // with the transaction, whichever way that ends; who waits is served in order of coming.
+            // with the transaction, whichever way that ends; who waits is served in order of coming. Its number tells what
+            // became of it if the answer to its COMMIT is lost.
             Self::Postgres(_) => {
-                "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(hashtext('updraft.write'))"
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(hashtext('updraft.write')); \
+                 SELECT pg_current_xact_id() AS xid"
             }
         }
     }
@@ -254,10 +269,11 @@ impl Work {
     /// Runs a queue's jobs until it is closed: the body of a writer or reader thread.
     pub(crate) fn run(self, queue: &Queue, connect: &Connect, vital: &Vital) {
         let mut database: Option<Database> = None;
+        let mut failed = None;
         while let Some(mut group) = queue.next_group(self.group_max) {
             // A lost PostgreSQL connection is replaced at the next job.
             if let Some(Database::Postgres(conn)) = &database
-                && conn.is_closed()
+                && conn.has_ended()
             {
                 database = None;
             }
@@ -265,7 +281,7 @@ impl Work {
                 // Found while these waited.
                 (Some(damage), _) if !self.despite_damage => Some(fail_all(&mut group, damage)),
                 (_, Some(open)) => run_group(open, self.begin, &mut group),
-                (_, none) => match connect() {
+                (_, none) => match reconnect(connect, &mut failed) {
                     Ok(open) => run_group(none.insert(open), self.begin, &mut group),
                     Err(error) => Some(fail_all(&mut group, error)),
                 },
@@ -279,6 +295,18 @@ impl Work {
             }
         }
     }
+}
+
+/// Connects, unless that failed just now.
+fn reconnect(connect: &Connect, failed: &mut Option<(Instant, StoreError)>) -> Result<Database, StoreError> {
+    if let Some((at, error)) = failed
+        && at.elapsed() < RECONNECT_PAUSE
+    {
+        return Err(error.clone());
+    }
+    let outcome = connect();
+    *failed = outcome.as_ref().err().map(|error| (Instant::now(), error.clone()));
+    outcome
 }
 
 fn fail_all(group: &mut [Box<dyn Job>], error: StoreError) -> StoreError {
@@ -320,7 +348,7 @@ fn try_group(
     begin: fn(&Database) -> &'static str,
     group: &mut [Box<dyn Job>],
 ) -> Result<(), StoreError> {
-    database.batch(begin(database))?;
+    database.begin(begin(database))?;
     for job in group {
         database.batch("SAVEPOINT member")?;
         let mut tx = database.tx();
@@ -345,7 +373,7 @@ fn run_alone(
     begin: fn(&Database) -> &'static str,
     job: &mut dyn Job,
 ) -> Option<StoreError> {
-    if let Err(error) = database.batch(begin(database)) {
+    if let Err(error) = database.begin(begin(database)) {
         // It may have begun all the same; then nothing else could begin any more.
         let _ = database.batch("ROLLBACK");
         job.fail(error.clone());

@@ -6,7 +6,6 @@ use super::target::Target;
 use super::{SameTable, Source, TransferError, TransferProgress};
 use crate::engine::{postgres, sqlite};
 use crate::value::Value;
-use ::postgres::fallible_iterator::FallibleIterator as _;
 use sha2::{Digest as _, Sha256};
 use std::cmp::Ordering;
 
@@ -82,7 +81,7 @@ fn one(
     let mut rows = 0;
     loop {
         let here = lefts.next().map_err(sqlite::error)?.map(|row| values(table, row)).transpose()?;
-        let row = rights.next().map_err(postgres::error)?;
+        let row = rights.next().map_err(postgres::failed)?;
         let kinds = || table.columns.iter().map(|(_, kind)| *kind);
         let there = row.as_ref().map(|row| values_of_postgres(kinds(), row)).transpose()?;
         match (&here, &there) {

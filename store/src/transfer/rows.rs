@@ -94,7 +94,7 @@ fn named(table: &Table, shown: impl Iterator<Item = String>) -> String {
 /// Columns of a row of the target.
 pub(super) fn values_of_postgres(
     columns: impl Iterator<Item = Column>,
-    row: &::postgres::Row,
+    row: &tokio_postgres::Row,
 ) -> Result<Vec<Value<'_>>, TransferError> {
     let value = |(place, kind)| {
         Ok(match kind {
@@ -103,8 +103,8 @@ pub(super) fn values_of_postgres(
             Column::Blob => row.try_get::<_, Option<&[u8]>>(place)?.into(),
         })
     };
-    let values: Result<_, ::postgres::Error> = columns.enumerate().map(value).collect();
-    Ok(values.map_err(postgres::error)?)
+    let values: Result<_, tokio_postgres::Error> = columns.enumerate().map(value).collect();
+    Ok(values.map_err(postgres::failed)?)
 }
 
 /// A row as bytes that no other row has: of each value its type, its length and itself.

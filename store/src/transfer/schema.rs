@@ -1,5 +1,6 @@
 //! Which tables and columns there are, read from the databases themselves.
 
+use crate::engine::postgres_plain::Plain;
 use super::{TransferError, refused};
 use crate::engine::sqlite;
 use crate::error::StoreError;
@@ -111,24 +112,24 @@ fn with_key(mut table: Table, keys: &[i64]) -> Result<Table, TransferError> {
 }
 
 /// The tables of the target, by name; those that this module made apart.
-pub(super) fn names_of_postgres(client: &mut postgres::Client) -> Result<Vec<String>, StoreError> {
+pub(super) fn names_of_postgres(client: Plain<'_>) -> Result<Vec<String>, StoreError> {
     let sql = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND c.relname NOT IN ('transfer', 'transfer_index')
                ORDER BY 1";
-    let rows = client.query(sql, &[]).map_err(crate::engine::postgres::error)?;
-    rows.iter().map(|row| row.try_get(0).map_err(crate::engine::postgres::error)).collect()
+    let rows = client.query(sql, &[]).map_err(crate::engine::postgres::failed)?;
+    rows.iter().map(|row| row.try_get(0).map_err(crate::engine::postgres::failed)).collect()
 }
 
 /// Refuses a target whose tables and columns are others than the source's.
-pub(super) fn require_same(tables: &[Table], client: &mut postgres::Client) -> Result<(), TransferError> {
+pub(super) fn require_same(tables: &[Table], client: Plain<'_>) -> Result<(), TransferError> {
     let sql = "SELECT table_name::text, column_name::text, data_type::text FROM information_schema.columns
                WHERE table_schema = current_schema() AND table_name NOT IN ('transfer', 'transfer_index') AND table_name <> $1";
-    let rows = client.query(sql, &[&MIGRATIONS]).map_err(crate::engine::postgres::error)?;
+    let rows = client.query(sql, &[&MIGRATIONS]).map_err(crate::engine::postgres::failed)?;
     let mut there: Vec<(String, String, &'static str)> = Vec::with_capacity(rows.len());
     for row in &rows {
         let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
         let (table, column, kind): (String, String, String) =
-            read().map_err(crate::engine::postgres::error)?;
+            read().map_err(crate::engine::postgres::failed)?;
         let kind = word(kind_of(&table, &column, &kind)?);
         there.push((table, column, kind));
     }

@@ -3,15 +3,13 @@
 use super::rows::{Owned, values_of_postgres};
 use super::schema::{self, MIGRATIONS, Table, quoted};
 use super::{Source, TransferError, TransferProgress, refused};
-use crate::engine::postgres::{PgConn, error};
+use crate::engine::postgres::{PgConn, failed};
+use crate::engine::postgres_plain::{CopyIn, Plain, Rows};
 use crate::error::StoreError;
 use crate::migrate;
 use crate::tx::{Column, Conn, Tx};
 use crate::value::Value;
-use ::postgres::binary_copy::BinaryCopyInWriter;
-use ::postgres::types::{ToSql, Type};
-use ::postgres::{Client, RowIter};
-use std::iter;
+use tokio_postgres::types::{ToSql, Type};
 
 /// Present until a transfer was found to be whole: one row that says which it is. No migration makes this table.
 pub(super) const MARK: &str = "transfer";
@@ -95,7 +93,7 @@ pub(super) struct Target {
 
 impl Target {
     pub fn connect(url: &str) -> Result<Self, TransferError> {
-        let mut conn = PgConn::connect(url)?;
+        let mut conn = PgConn::connect_for_long(url)?;
         // A commit that a crash of PostgreSQL takes back takes all later ones back too, and the next run goes on from
         // there; the last one is made durable. Copies and indexes take as long as they take.
         conn.batch(
@@ -105,7 +103,7 @@ impl Target {
         // What a killed run was doing goes on in the server for a moment, and may still be committed: wait for its end.
         conn.batch("SELECT pg_advisory_lock(hashtext('updraft.transfer'))")?;
         let mut target = Self { conn };
-        let encoding: String = target.one("SELECT current_setting('server_encoding')", &[]).map_err(error)?;
+        let encoding: String = target.one("SELECT current_setting('server_encoding')", &[]).map_err(failed)?;
         if encoding != "UTF8" {
             return Err(refused(format!(
                 "the target database has the encoding {encoding}: make it with UTF8"
@@ -114,29 +112,29 @@ impl Target {
         Ok(target)
     }
 
-    fn client(&mut self) -> &mut Client {
+    fn client(&mut self) -> Plain<'_> {
         self.conn.client()
     }
 
-    fn one<T: for<'r> ::postgres::types::FromSql<'r>>(
+    fn one<T: for<'r> tokio_postgres::types::FromSql<'r>>(
         &mut self,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
-    ) -> Result<T, ::postgres::Error> {
+    ) -> Result<T, tokio_postgres::Error> {
         self.client().query_one(sql, params)?.try_get(0)
     }
 
     /// What says that it is not whole; `None`: nothing does.
     pub fn mark(&mut self) -> Result<Option<Mark>, TransferError> {
-        let there: bool = self.one("SELECT to_regclass($1) IS NOT NULL", &[&MARK]).map_err(error)?;
+        let there: bool = self.one("SELECT to_regclass($1) IS NOT NULL", &[&MARK]).map_err(failed)?;
         if !there {
             return Ok(None);
         }
         let sql = "SELECT installation, schema, stamp, state FROM transfer";
-        let row = self.client().query_opt(sql, &[]).map_err(error)?;
+        let row = self.client().query_opt(sql, &[]).map_err(failed)?;
         let row = row.ok_or_else(|| refused("the target database's table `transfer` is none of ours"))?;
         let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
-        let (installation, schema, stamp, code): (_, _, _, i64) = read().map_err(error)?;
+        let (installation, schema, stamp, code): (_, _, _, i64) = read().map_err(failed)?;
         let state = [State::Copied, State::Differs].into_iter().find(|state| state.code() == code);
         Ok(Some(Mark { installation, schema, stamp, state: state.unwrap_or(State::Copying) }))
     }
@@ -176,8 +174,8 @@ impl Target {
         let sql = "INSERT INTO transfer (installation, schema, stamp, state) VALUES ($1, $2, $3, $4)";
         let state = State::Copying.code();
         self.client()
-            .execute(sql, &[&source.installation, &migrate::known(), &source.stamp, &state])
-            .map_err(error)?;
+            .execute(sql, &[&source.installation as _, &migrate::known() as _, &source.stamp as _, &state as _])
+            .map_err(failed)?;
         Ok(self.conn.batch("COMMIT")?)
     }
 
@@ -187,7 +185,7 @@ impl Target {
         self.truncate()?;
         let state = State::Copying.code();
         let sql = "UPDATE transfer SET stamp = $1, state = $2";
-        self.client().execute(sql, &[&stamp, &state]).map_err(error)?;
+        self.client().execute(sql, &[&stamp as _, &state as _]).map_err(failed)?;
         Ok(self.conn.batch("COMMIT")?)
     }
 
@@ -198,8 +196,8 @@ impl Target {
     }
 
     fn names(&mut self, sql: &str) -> Result<Vec<String>, StoreError> {
-        let rows = self.client().query(sql, &[]).map_err(error)?;
-        rows.iter().map(|row| row.try_get(0).map_err(error)).collect()
+        let rows = self.client().query(sql, &[]).map_err(failed)?;
+        rows.iter().map(|row| row.try_get(0).map_err(failed)).collect()
     }
 
     /// The source's tables, once it is sure that they are here too and no others.
@@ -209,22 +207,21 @@ impl Target {
     }
 
     pub fn count(&mut self, table: &Table) -> Result<u64, StoreError> {
-        let count: i64 = self.one(&table.count(), &[]).map_err(error)?;
+        let count: i64 = self.one(&table.count(), &[]).map_err(failed)?;
         Ok(count.unsigned_abs())
     }
 
     /// The key of the last row.
     pub fn last_key(&mut self, table: &Table) -> Result<Option<Vec<Owned>>, TransferError> {
-        let row = self.client().query_opt(&table.select_last_key(), &[]).map_err(error)?;
+        let row = self.client().query_opt(&table.select_last_key(), &[]).map_err(failed)?;
         let Some(row) = row else { return Ok(None) };
         let kinds = table.key.iter().filter_map(|place| table.columns.get(*place)).map(|(_, kind)| *kind);
         Ok(Some(values_of_postgres(kinds, &row)?.into_iter().map(Owned::of).collect()))
     }
 
     /// All rows in the order of the key, as they come.
-    pub fn rows(&mut self, table: &Table) -> Result<RowIter<'_>, StoreError> {
-        let nothing = iter::empty::<&(dyn ToSql + Sync)>();
-        self.client().query_raw(&table.select(false), nothing).map_err(error)
+    pub fn rows(&mut self, table: &Table) -> Result<Rows<'_>, StoreError> {
+        self.client().rows(&table.select(false)).map_err(failed)
     }
 
     /// Begins the transaction of a chunk.
@@ -239,23 +236,23 @@ impl Target {
             })
             .collect();
         // The copy is one statement, and so a transaction by itself.
-        let writer = self.client().copy_in(&table.copy_in()).map_err(error)?;
-        Ok(Chunk { writer: BinaryCopyInWriter::new(writer, &types) })
+        let writer = self.client().copy_in(&table.copy_in(), &types).map_err(failed)?;
+        Ok(Chunk { writer })
     }
 
     /// Sets the numbers that are given next behind the largest ones, and builds the indexes.
     pub fn finish_copy(&mut self, progress: TransferProgress<'_>) -> Result<(), TransferError> {
         self.set_sequences()?;
-        let all: i64 = self.one("SELECT COUNT(*) FROM transfer_index", &[]).map_err(error)?;
+        let all: i64 = self.one("SELECT COUNT(*) FROM transfer_index", &[]).map_err(failed)?;
         let names = self.names("SELECT name FROM transfer_index ORDER BY name")?;
         for (done, name) in names.iter().enumerate() {
             progress("indexes", done as u64, all.unsigned_abs());
             let sql = "SELECT definition FROM transfer_index WHERE name = $1";
-            let definition: String = self.one(sql, &[name]).map_err(error)?;
+            let definition: String = self.one(sql, &[name]).map_err(failed)?;
             self.conn.batch("BEGIN")?;
             self.conn.batch(&definition)?;
             let sql = "DELETE FROM transfer_index WHERE name = $1";
-            self.client().execute(sql, &[name]).map_err(error)?;
+            self.client().execute(sql, &[name]).map_err(failed)?;
             self.conn.batch("COMMIT")?;
         }
         progress("indexes", all.unsigned_abs(), all.unsigned_abs());
@@ -270,19 +267,19 @@ impl Target {
                    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
                    JOIN pg_namespace n ON n.oid = c.relnamespace
                    WHERE n.nspname = current_schema() AND a.attidentity <> ''";
-        for row in self.client().query(sql, &[]).map_err(error)? {
+        for row in self.client().query(sql, &[]).map_err(failed)? {
             let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
-            let (table, column, sequence): (String, String, String) = read().map_err(error)?;
+            let (table, column, sequence): (String, String, String) = read().map_err(failed)?;
             let next = format!("SELECT COALESCE(MAX({}), 0) + 1 FROM {}", quoted(&column), quoted(&table));
-            let next: i64 = self.one(&next, &[]).map_err(error)?;
+            let next: i64 = self.one(&next, &[]).map_err(failed)?;
             let sql = "SELECT setval($1::text::regclass, $2, false)";
-            self.one::<i64>(sql, &[&sequence, &next.max(1)]).map_err(error)?;
+            self.one::<i64>(sql, &[&sequence, &next.max(1)]).map_err(failed)?;
         }
         Ok(())
     }
 
     pub fn set_state(&mut self, state: State) -> Result<(), TransferError> {
-        self.client().execute("UPDATE transfer SET state = $1", &[&state.code()]).map_err(error)?;
+        self.client().execute("UPDATE transfer SET state = $1", &[&state.code()]).map_err(failed)?;
         Ok(())
     }
 
@@ -296,15 +293,15 @@ impl Target {
 
 /// Rows on their way.
 pub(super) struct Chunk<'a> {
-    writer: BinaryCopyInWriter<'a>,
+    writer: CopyIn<'a>,
 }
 
 impl Chunk<'_> {
     pub fn add(&mut self, row: &[Value<'_>]) -> Result<(), StoreError> {
-        self.writer.write_raw(row.iter().copied()).map_err(error)
+        self.writer.add(row).map_err(failed)
     }
 
     pub fn commit(self) -> Result<(), StoreError> {
-        self.writer.finish().map(drop).map_err(error)
+        self.writer.finish().map(drop).map_err(failed)
     }
 }

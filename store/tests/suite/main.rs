@@ -8,6 +8,7 @@ mod account;
 mod apply;
 mod browse;
 mod certificate;
+mod connections;
 mod count;
 mod device;
 mod device_count;
@@ -31,6 +32,7 @@ mod module;
 mod node;
 mod parity;
 mod policy;
+mod postgres_tls;
 mod private_postgres;
 mod product;
 mod registration;
@@ -82,6 +84,8 @@ fn main() -> ExitCode {
         transfer::CASES,
         health::CASES,
         migration::CASES,
+        postgres_tls::CASES,
+        connections::CASES,
     ];
     harness::run(&cases.concat())
 }

@@ -18,10 +18,21 @@ bin="$1"
 dir=$(mktemp -d) || exit 1
 # PIPE too: whoever should read our answer may be dead by then.
 trap '' INT HUP TERM PIPE
+options="-c unix_socket_directories='$dir' -c fsync=off -c max_connections=200"
+secure() {
+  umask 077
+  printf %s "$TLS_CERT" >"$dir/server.pem" && printf %s "$TLS_KEY" >"$dir/server.key" &&
+  printf %s "$TLS_CA" >"$dir/ca.pem" && printf %s "$TLS_HBA" >"$dir/data/pg_hba.conf"
+}
+if [ -n "$TLS_KEY" ]
+then options="$options -c port=$TLS_PORT -c listen_addresses=127.0.0.1 -c ssl=on -c ssl_cert_file='$dir/server.pem' \
+  -c ssl_key_file='$dir/server.key' -c ssl_ca_file='$dir/ca.pem'"
+else options="$options -c listen_addresses=''"
+fi
 if {
   "$bin/initdb" -D "$dir/data" -U updraft -A trust -E UTF8 --locale=C -N &&
-  "$bin/pg_ctl" -D "$dir/data" -w -l "$dir/server.log" \
-    -o "-c listen_addresses='' -c unix_socket_directories='$dir' -c fsync=off -c max_connections=200" start
+  { [ -z "$TLS_KEY" ] || secure; } &&
+  "$bin/pg_ctl" -D "$dir/data" -w -l "$dir/server.log" -o "$options" start
 } >"$dir/setup.log" 2>&1 </dev/null
 then echo "$dir"
 else cat "$dir/setup.log" "$dir/server.log" >&2; echo
@@ -34,8 +45,32 @@ rm -rf "$dir"
 /// A running server.
 pub struct Server {
     socket_dir: String,
+    port: u16,
     databases: AtomicU64,
     keeper: Mutex<Option<Keeper>>,
+}
+
+/// What a server needs to take TLS, all PEM.
+pub struct Tls {
+    pub port: u16,
+    pub cert: String,
+    pub key: String,
+    /// Who may sign clients' certificates.
+    pub ca: String,
+    /// Its pg_hba.conf.
+    pub hba: &'static str,
+}
+
+impl Tls {
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("TLS_PORT", self.port.to_string()),
+            ("TLS_CERT", self.cert.clone()),
+            ("TLS_KEY", self.key.clone()),
+            ("TLS_CA", self.ca.clone()),
+            ("TLS_HBA", self.hba.to_owned()),
+        ]
+    }
 }
 
 /// The shell that stops the server once its standard input ends.
@@ -47,10 +82,16 @@ struct Keeper {
 impl Server {
     /// Starts the newest server that is installed.
     pub fn start() -> Result<Self, String> {
+        Self::start_with(None)
+    }
+
+    /// Like [`Server::start`], and it takes TLS on a port of the loopback.
+    pub fn start_with(tls: Option<&Tls>) -> Result<Self, String> {
         let bin = newest_installed(Path::new(INSTALLED_BELOW)).ok_or(HOW_TO_INSTALL)?;
         let mut shell = unprivileged_shell()?
             .args(["-c", SCRIPT, "keeper"])
             .arg(&bin)
+            .envs(tls.map(Tls::environment).unwrap_or_default())
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -67,6 +108,7 @@ impl Server {
             .map_err(|error| format!("cannot read what the shell says: {error}"))?;
         let server = Self {
             socket_dir: socket_dir.trim().to_owned(),
+            port: tls.map_or(5432, |tls| tls.port),
             databases: AtomicU64::new(0),
             keeper: Mutex::new(Some(keeper)),
         };
@@ -91,7 +133,7 @@ impl Server {
 
     /// How to connect to a database of this server.
     pub fn url(&self, database: &str) -> String {
-        format!("host={} user=updraft dbname={database}", self.socket_dir)
+        format!("host={} port={} user=updraft dbname={database}", self.socket_dir, self.port)
     }
 
     /// Stops the server and removes its files.
@@ -101,11 +143,18 @@ impl Server {
         keeper.shell.wait().expect("the shell ends");
     }
 
-    fn admin(&self, sql: &str) {
+    /// Runs a script as the server's superuser.
+    pub fn admin(&self, sql: &str) {
         let mut client = postgres::Client::connect(&self.url("postgres"), postgres::NoTls)
             .expect("the private server accepts connections");
         client.batch_execute(sql).expect("the private server makes and drops databases");
     }
+}
+
+/// The socket that a [`Server::url`] leads to.
+pub fn socket_of(url: &str) -> PathBuf {
+    let value = |key| url.split(' ').find_map(|pair| pair.strip_prefix(key)).expect("our URLs have it");
+    Path::new(value("host=")).join(format!(".s.PGSQL.{}", value("port=")))
 }
 
 /// The `bin` folder of the installed server with the largest version number.
