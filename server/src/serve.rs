@@ -194,7 +194,7 @@ impl Server {
             self.ports.push(tokio::spawn(net::serve(listener, port, stopped.clone(), talk.clone())));
         }
 
-        self.workers.push(tokio::spawn(ingest::run(Arc::clone(&self.app), deliveries)));
+        self.workers.push(tokio::spawn(ingest::run(Arc::clone(&self.app), deliveries, stopped.clone())));
         let role = self.app.nodes.role();
         if role.is_worker() || role.is_gateway() {
             self.workers.push(tokio::spawn(engine::run(Arc::clone(&self.app), engine_stopped.clone())));

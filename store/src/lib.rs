@@ -252,12 +252,16 @@ impl Store {
         self.vital.trouble()
     }
 
-    /// Writes a little, to learn whether that is possible again.
+    /// Writes a little, and reads, to learn whether that is possible again.
     ///
     /// # Errors
     /// When it is not.
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.write(Lane::Interactive, |tx| tx.node_probe()).await?;
+        if let Mode::Postgres { .. } = self.mode {
+            // Readers have connections of their own, and may be shut out while the writer still has one.
+            self.read(|tx| tx.installation_find()).await?;
+        }
         self.vital.recovered();
         Ok(())
     }

@@ -283,7 +283,11 @@ impl Work {
                 (_, Some(open)) => run_group(open, self.begin, &mut group),
                 (_, none) => match reconnect(connect, &mut failed) {
                     Ok(open) => run_group(none.insert(open), self.begin, &mut group),
-                    Err(error) => Some(fail_all(&mut group, error)),
+                    Err(error) => {
+                        // Also if it is only a reader that is not let in: calls need both.
+                        vital.hurt(&error);
+                        Some(fail_all(&mut group, error))
+                    }
                 },
             };
             // Before anybody is answered: who was refused may look why.

@@ -4,6 +4,10 @@
 //! One queue keeps the order of a device's messages. A message is acknowledged to its device only after its
 //! group is durable.
 
+mod taker;
+
+pub use taker::Taker;
+
 use crate::api::device::register_device::SEAL_PURPOSE;
 use crate::app::App;
 use crate::device::gateway::{Answer, Request};
@@ -20,7 +24,7 @@ use crate::nodes::mail;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use updraft_core::device::DEFAULT_MODULE;
 use updraft_core::id::{DeviceNo, TaskNo};
@@ -126,66 +130,12 @@ fn unavailable(error: &StoreError) -> Unavailable {
     Unavailable
 }
 
-/// Takes what devices did, and does not forget who left while the database took nothing: their connections are gone,
-/// so nobody tells it again, and they would seem to be connected until they log in the next time.
-pub struct Taker {
+/// Takes deliveries in groups until the endpoint is gone. Once `stopped`, it waits for no database.
+pub async fn run(
     app: Arc<App>,
-    /// The ended logins that are not written yet, of each device the last.
-    left: BTreeMap<DeviceNo, i64>,
-}
-
-impl Taker {
-    /// One that owes nothing.
-    pub fn new(app: Arc<App>) -> Self {
-        Self { app, left: BTreeMap::new() }
-    }
-
-    /// Whether somebody's end is still to be written, with the next group or, if none comes, after
-    /// [`engine::FAILED_MS`].
-    pub fn owes(&self) -> bool {
-        !self.left.is_empty()
-    }
-
-    /// Takes a group, as [`take`] does, after what is owed. An empty one only pays that.
-    pub async fn take(&mut self, events: Vec<Happened>) -> Result<(), StoreError> {
-        self.pay().await;
-        if events.is_empty() {
-            return Ok(());
-        }
-        let ends = events.iter().filter_map(|happened| match happened.event {
-            DeviceEvent::Offline { session } => Some((happened.device, session)),
-            _ => None,
-        });
-        let ends: Vec<(DeviceNo, i64)> = ends.collect();
-        let outcome = take(&self.app, events).await;
-        if outcome.is_err() {
-            self.left.extend(ends);
-        }
-        outcome
-    }
-
-    async fn pay(&mut self) {
-        if self.left.is_empty() {
-            return;
-        }
-        let owed = self.left.iter().map(|(device, session)| Happened {
-            device: *device,
-            event: DeviceEvent::Offline { session: *session },
-        });
-        match take(&self.app, owed.collect()).await {
-            // It will be so the next time: who comes after must not suffer from it.
-            Err(error) if !error.is_retryable() => {
-                tracing::error!(%error, devices = self.left.len(), "the end of devices' logins cannot be written");
-                self.left.clear();
-            }
-            Err(_) => {}
-            Ok(()) => self.left.clear(),
-        }
-    }
-}
-
-/// Takes deliveries in groups until the endpoint is gone.
-pub async fn run(app: Arc<App>, mut deliveries: mpsc::Receiver<Delivery>) {
+    mut deliveries: mpsc::Receiver<Delivery>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut taker = Taker::new(Arc::clone(&app));
     let mut group = Vec::new();
     loop {
@@ -199,7 +149,7 @@ pub async fn run(app: Arc<App>, mut deliveries: mpsc::Receiver<Delivery>) {
             return;
         }
         let events: Vec<Happened> = group.iter().flat_map(|delivery| delivery.events.clone()).collect();
-        let outcome = taker.take(events).await;
+        let outcome = taker.take_patiently(events, &mut stopped).await;
         match outcome {
             Err(error) if !error.is_retryable() && group.len() > 1 => {
                 // One message that the database cannot stomach must not take its neighbours along.

@@ -26,8 +26,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(35);
 /// A session in which a transaction stands still is ended by the server: its node hangs, and others wait for its
 /// locks. Between two statements of ours there is only computing.
 const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(5);
-/// How long it is tried to learn what became of a commit whose answer was lost: longer than a restart takes.
-const SETTLE_WITHIN: Duration = Duration::from_secs(20);
+/// How long it is tried to learn what became of a commit whose answer was lost: longer than most restarts take. Others
+/// wait meanwhile.
+const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 /// Between two attempts at that.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 
