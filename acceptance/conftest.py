@@ -1,15 +1,41 @@
 """Fixtures of the acceptance tests: real servers, official SDKs, devices in their own processes."""
 
+import tempfile
+
 import pytest
 
 from support.backend import Backend
 from support.devices import Fleet
+from support.postgres import Postgres
 from support.server import Server
 from support.signed import Caller
 
 
 def pytest_addoption(parser):
     parser.addoption("--examples", type=int, help="calls of each operation for test_description.py to make up")
+    parser.addoption(
+        "--engine", choices=["sqlite", "postgres"], default="sqlite", help="where servers keep their databases"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--engine") == "postgres":
+        for item in items:
+            if item.get_closest_marker("sqlite"):
+                item.add_marker(pytest.mark.skip(reason="is about SQLite's file"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine(request):
+    """One PostgreSQL for the run, with a database for each server, if that was asked for."""
+    if request.config.getoption("--engine") == "sqlite":
+        yield
+        return
+    # Not among pytest's folders: PostgreSQL does not run as root, and pytest keeps those to its user.
+    with tempfile.TemporaryDirectory(prefix="updraft-") as folder:
+        Server.postgres = Postgres(f"{folder}/cluster", fsync="off", max_connections=400)
+        yield
+        Server.postgres.crash()
 
 
 @pytest.fixture(scope="session")

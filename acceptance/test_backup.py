@@ -10,6 +10,8 @@ from support.backend import Backend
 from support.server import Server, binary
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite
+
 OLD, NEW = "1.0.0", "2.0.0"
 
 

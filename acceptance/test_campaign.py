@@ -20,12 +20,14 @@ def make(tmp_path):
         one.close()
 
 
+@pytest.mark.sqlite
 def test_a_server_killed_again_and_again_under_load_loses_nothing_and_ends_everything(make):
     campaign = make(seed=1, trouble=False)
     assert campaign.run(kills=4) == 4
     assert campaign.ledger.jobs and campaign.ledger.progress and campaign.ledger.reported
 
 
+@pytest.mark.sqlite
 def test_a_backup_taken_under_load_holds_what_was_acknowledged_before(make):
     campaign = make(seed=2)
     campaign.episodes = [episodes.backup_restored]

@@ -175,6 +175,7 @@ def test_disabled_and_deleted_devices_stay_out(server, certified, backend):
     assert backend.ok("QueryDeviceCert", **asked).device_cert_info.certificate
 
 
+@pytest.mark.sqlite
 def test_certificates_outlive_a_restart(own_server, tmp_path):
     from support.backend import Backend
 

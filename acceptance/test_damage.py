@@ -15,6 +15,8 @@ from support.backend import Backend
 from support.server import Server, binary
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.sqlite
+
 PAGE = 4096
 
 

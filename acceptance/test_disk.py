@@ -17,6 +17,8 @@ from support.server import Server, binary
 from support.waiting import wait_for
 from support.world import World, may_mount, small_disk, squeezed
 
+pytestmark = pytest.mark.sqlite
+
 FULL, READ_ONLY = errno.ENOSPC, errno.EROFS
 
 

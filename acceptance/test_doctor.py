@@ -6,6 +6,8 @@ import os
 import sqlite3
 import subprocess
 
+import pytest
+
 from support.raw import connect
 from support.server import Server, binary
 
@@ -55,6 +57,7 @@ def test_the_doctor_finds_a_healthy_server_healthy(own_server):
     assert table.returncode == 0 and " 0 broken" in table.stdout
 
 
+@pytest.mark.sqlite
 def test_the_doctor_finds_what_is_broken(own_server, tmp_path):
     server = own_server()
     taken = Server(tmp_path / "other")
@@ -97,6 +100,7 @@ def test_the_doctor_finds_what_is_broken(own_server, tmp_path):
     assert finding(doctor(server, returncode=1), "database")["level"] == "broken"
 
 
+@pytest.mark.sqlite
 def test_the_doctor_knows_a_newer_schema(own_server):
     server = own_server()
     server.stop()

@@ -445,6 +445,7 @@ def test_a_log_of_errors_only_has_request_ids_too(own_server, tmp_path):
 # Schemas
 
 
+@pytest.mark.sqlite
 def test_an_older_program_refuses_a_newer_schema(own_server):
     server = own_server()
     server.stop()

@@ -55,7 +55,7 @@ def test_a_start_with_another_installations_folder_is_refused(stopped, tmp_path)
     other = Server(tmp_path / "other")
     other.start()
     other.stop()
-    database = f"sqlite:{server.data_dir}/updraft.db"
+    database = server.database_url
     assert "master key" in refused_start(other, "--database-url", database)
     key = server.data_dir / "master.key"
     said = refused_start(other, "--database-url", database, "--master-key-file", str(key))
@@ -76,6 +76,7 @@ def test_a_lost_master_key_is_missed_not_replaced(stopped):
     assert works_as_before(server, firmware_id)
 
 
+@pytest.mark.sqlite
 def test_keys_are_made_only_where_a_server_is(own_server, tmp_path):
     made = create_key("--data-dir", tmp_path / "nothing")
     assert made.returncode != 0 and "no database" in made.stderr
@@ -93,7 +94,7 @@ def test_keys_are_made_only_where_a_server_is(own_server, tmp_path):
 def test_a_second_server_on_the_same_database_is_refused(own_server, tmp_path):
     server = own_server()
     other = Server(tmp_path / "other")
-    said = refused_start(other, "--database-url", f"sqlite:{server.data_dir}/updraft.db")
+    said = refused_start(other, "--database-url", server.database_url)
     assert "another updraft serves this database" in said
 
 

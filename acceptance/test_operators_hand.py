@@ -149,7 +149,7 @@ def test_a_batch_is_stopped_at_once_and_watched_to_its_end(world):
     wait_for(lambda: backend.task_page(job).total == 3)
 
     command = [binary(), "job", "watch", job, "--data-dir", str(server.data_dir)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+    with subprocess.Popen(command, env=server.environment, stdout=subprocess.PIPE, text=True) as watching:
         assert "IN_PROGRESS  QUEUED 3" in watching.stdout.readline()
         said = server.admin("job", "stop", job)
         assert "3 tasks that no device has begun are cancelled" in said
@@ -166,7 +166,9 @@ def test_a_batch_is_stopped_at_once_and_watched_to_its_end(world):
 def test_a_closed_pipe_ends_an_export_quietly(world):
     server, *_ = world
     whole = f"{binary()} device export --data-dir {server.data_dir} | head -n 1"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", whole], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", whole], env=server.environment, capture_output=True, text=True, timeout=30
+    )
     assert done.returncode == 0 and done.stderr == ""
 
 

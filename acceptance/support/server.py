@@ -23,6 +23,7 @@ class Server:
     """One data folder and the process that serves it; the process may die and start again."""
 
     running = []  # every server with a process, so that a failing test can show their logs
+    postgres = None  # where servers that say nothing else keep their databases; SQLite if nowhere
 
     def __init__(self, data_dir, **settings):
         """`settings` are configuration keys, given as UPDRAFT_… environment variables."""
@@ -31,6 +32,10 @@ class Server:
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("UPDRAFT_")}
         self.environment["UPDRAFT_MQTT_TLS_ADDR"] = "127.0.0.1:0"
         self.environment |= {f"UPDRAFT_{key.upper()}": str(value) for key, value in settings.items()}
+        if Server.postgres and "UPDRAFT_DATABASE_URL" not in self.environment:
+            self.environment["UPDRAFT_DATABASE_URL"] = Server.postgres.database()
+        default = f"sqlite:{self.data_dir}/updraft.db"
+        self.database_url = self.environment.get("UPDRAFT_DATABASE_URL", default)
         self.process = None
         self.api = self.mqtt = "127.0.0.1:0"
         self.mqtt_tls = self.mqtt_ws = None

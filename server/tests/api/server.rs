@@ -128,6 +128,26 @@ impl Answer {
     }
 }
 
+/// A new database of the PostgreSQL server that `UPDRAFT_TEST_POSTGRES` names, if it does, instead of memory.
+fn elsewhere(location: Location) -> Location {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let Ok(url) = std::env::var("UPDRAFT_TEST_POSTGRES") else { return location };
+    if location != Location::Inline {
+        return location;
+    }
+    let name = format!("api_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+    let (head, parameters) = url.split_once('?').unwrap_or((&url, ""));
+    let (server, _) = head.rsplit_once('/').expect("it names a database: postgres://USER@HOST/NAME");
+    let made = format!("{server}/{name}?{parameters}");
+    // On a thread of its own: the client must not live inside async code.
+    let create = move || {
+        let mut client = postgres::Client::connect(&url, postgres::NoTls).expect("the server lets us in");
+        client.batch_execute(&format!("CREATE DATABASE {name}")).expect("databases can be made there");
+    };
+    std::thread::spawn(create).join().unwrap();
+    Location::Postgres(made)
+}
+
 impl TestServer {
     /// In memory, without quotas.
     pub async fn new() -> Self {
@@ -181,7 +201,7 @@ impl TestServer {
     ) -> Self {
         let mut config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
         change(&mut config);
-        let store = Store::open(&location).unwrap();
+        let store = Store::open(&elsewhere(location)).unwrap();
         let master = MasterKey::new(&[7; 32]).unwrap();
         for (account, key, ram_user, enabled) in [
             (ROOT_ACCOUNT, ROOT, None, true),
