@@ -1,7 +1,7 @@
 //! Which tables and columns there are, read from the databases themselves.
 
-use crate::engine::postgres_plain::Plain;
 use super::{TransferError, refused};
+use crate::engine::postgres_plain::Plain;
 use crate::engine::sqlite;
 use crate::error::StoreError;
 use crate::tx::Column;

@@ -103,7 +103,8 @@ impl Target {
         // What a killed run was doing goes on in the server for a moment, and may still be committed: wait for its end.
         conn.batch("SELECT pg_advisory_lock(hashtext('updraft.transfer'))")?;
         let mut target = Self { conn };
-        let encoding: String = target.one("SELECT current_setting('server_encoding')", &[]).map_err(failed)?;
+        let encoding: String =
+            target.one("SELECT current_setting('server_encoding')", &[]).map_err(failed)?;
         if encoding != "UTF8" {
             return Err(refused(format!(
                 "the target database has the encoding {encoding}: make it with UTF8"
@@ -174,7 +175,10 @@ impl Target {
         let sql = "INSERT INTO transfer (installation, schema, stamp, state) VALUES ($1, $2, $3, $4)";
         let state = State::Copying.code();
         self.client()
-            .execute(sql, &[&source.installation as _, &migrate::known() as _, &source.stamp as _, &state as _])
+            .execute(
+                sql,
+                &[&source.installation as _, &migrate::known() as _, &source.stamp as _, &state as _],
+            )
             .map_err(failed)?;
         Ok(self.conn.batch("COMMIT")?)
     }
