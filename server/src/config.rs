@@ -455,6 +455,7 @@ impl Config {
             return refuse("`upload_unused_seconds` must not be shorter than `upload_ticket_seconds`");
         }
         self.check_blobs()?;
+        self.check_role()?;
         if !matches!(self.log_format.as_str(), "text" | "json") {
             return refuse("`log_format` must be `text` or `json`");
         }
@@ -464,18 +465,6 @@ impl Config {
     /// The base of public addresses, without a final `/`.
     pub fn public_base(&self) -> Option<&str> {
         self.public_url.as_deref().map(|url| url.trim_end_matches('/'))
-    }
-
-    /// What people call this node.
-    pub fn node_name(&self) -> String {
-        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-        let name = self.node_name.clone().or_else(host);
-        name.map_or_else(|| "node".to_owned(), |name| name.trim().to_owned())
-    }
-
-    /// Whether other nodes may serve the database, too: they can if it is PostgreSQL and files are where all find them.
-    pub fn shares_database(&self) -> bool {
-        self.blobs_url.is_some() && matches!(self.database(), Ok(updraft_store::Location::Postgres(_)))
     }
 
     /// Where the database is.

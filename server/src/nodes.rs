@@ -4,6 +4,7 @@
 //! concerns a device at another one it leaves there as mail, in the transaction of the change (`mail.rs`). One write
 //! transaction is run at a time, whichever node has it, so every rule that holds on one node holds on all together.
 
+mod config;
 pub mod heart;
 pub mod mail;
 
