@@ -1,6 +1,7 @@
 """Several nodes on one PostgreSQL database: one system for back ends and devices, whichever node they meet."""
 
 import concurrent.futures
+import json
 import threading
 import time
 
@@ -280,3 +281,28 @@ def test_a_server_that_keeps_its_files_to_itself_shares_no_database(three, tmp_p
     with pytest.raises(AssertionError, match="another updraft serves this database"):
         server.start()
     server.kill()
+
+
+def test_an_operator_sees_the_nodes_and_their_devices(make_nodes, fleet):
+    nodes = make_nodes()
+    api = nodes.start("api", role="api")
+    gateway = nodes.start("gateway", role="gateway")
+    backend = Backend(api, key=nodes.root_key())
+    product_key = backend.product()
+    identity = backend.device(product_key)
+    fleet.plain("paho", identity, gateway).wait("connected")
+    backend.wait_online(identity)
+
+    def listed():
+        out = api.command("node", "list", "--json").stdout
+        return [json.loads(line) for line in out.splitlines()]
+
+    seen = [(node["Name"], node["Role"], node["DevicesOnline"]) for node in listed()]
+    assert seen == [("api", "api", 0), ("gateway", "gateway", 1)]
+    assert all(node["Release"] and node["UtcSince"] for node in listed())
+    numbers = [str(node["Node"]) for node in listed()]
+    lines = api.command("node", "list").stdout.splitlines()
+    assert lines[0].split() == ["Node", "Name", "Role", "UtcSince", "Release", "DevicesOnline"]
+    assert [line.split()[0] for line in lines[1:]] == numbers
+    gateway.stop()
+    assert [node["Name"] for node in listed()] == ["api"], "who leaves is listed no more"

@@ -5,7 +5,7 @@ mod cli;
 use clap::{ArgMatches, Command};
 use cli::{
     account, api, audit, backup, browse, complain, completions, doctor, explain, is_closed_pipe, job,
-    migrate, plan, ram, run, say, simulate,
+    migrate, node, plan, ram, run, say, simulate,
 };
 use std::process::ExitCode;
 use updraft_server::config::documentation;
@@ -52,6 +52,7 @@ fn command_line() -> Command {
         .subcommands(browse::all_commands())
         .subcommand(job::job_command())
         .subcommand(job::task_command())
+        .subcommand(node::command())
         .subcommand(plan::command())
         .subcommand(explain::command())
         .subcommand(audit::command())
@@ -75,6 +76,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<()> {
         Some(("firmware", args)) => browse::run_firmware(args),
         Some(("job", args)) => job::run_job(args),
         Some(("task", args)) => job::run_task(args),
+        Some(("node", args)) => node::run(args),
         Some(("explain", args)) => explain::run(args),
         Some(("audit", args)) => audit::run(args),
         Some(("completions", args)) => {

@@ -3,6 +3,7 @@
 use crate::error::StoreError;
 use crate::tx::{Column, Conn, Hot, Tx};
 use crate::value::Value;
+use std::collections::BTreeMap;
 use updraft_core::id::DeviceNo;
 use updraft_core::time::Timestamp;
 
@@ -114,6 +115,16 @@ impl Tx<'_> {
                 })
             },
         )
+    }
+
+    /// How many devices are online at each node that has any. Looks at every device.
+    pub fn nodes_devices(&mut self) -> Result<BTreeMap<i64, i64>, StoreError> {
+        let counts = self.query(
+            "SELECT session >> 40, COUNT(*) FROM device WHERE status = 1 GROUP BY session >> 40",
+            &[],
+            |row| Ok((row.int(0)?, row.int(1)?)),
+        )?;
+        Ok(counts.into_iter().collect())
     }
 
     /// Takes a node out, with what was left for it. Whether it was there.

@@ -14,6 +14,7 @@ pub mod explain;
 pub mod history;
 pub mod job;
 pub mod migrate;
+pub mod node;
 pub mod out;
 pub mod page;
 pub mod plan;

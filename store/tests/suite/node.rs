@@ -91,6 +91,8 @@ fn devices_of_nodes_that_are_gone_are_marked_offline(store: &Store) {
     for (device, node) in devices.iter().zip([lives, gone, gone, lives]) {
         online(store, *device, login(node, 1));
     }
+    let counts = read(store, |tx| tx.nodes_devices());
+    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(lives, 2), (gone, 2)], "one is not online");
     let last = *devices.last().expect("five");
     assert_eq!(read(store, |tx| tx.device_largest()), last);
     let lost = move |tx: &mut updraft_store::Tx<'_>| tx.devices_lost_offline(DeviceNo(0), last, NOW);
