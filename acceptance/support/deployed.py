@@ -1,5 +1,6 @@
 """The load balancers of deploy/, with their files as they are but for addresses."""
 
+import os
 import pathlib
 import re
 import shutil
@@ -82,4 +83,4 @@ class Front:
 
 def installed(program):
     """Whether a program is there: Debian has some of them where only root looks."""
-    return shutil.which(program, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin")

@@ -2,6 +2,9 @@
 //!
 //! To add one, put `NNNN_name.sqlite.sql` and `NNNN_name.postgres.sql` into `migrations/` and a line into
 //! [`MIGRATIONS`]; never change one that was released. The suite compares the schemas of both engines.
+//!
+//! Nodes are upgraded one after another, so nodes of the release before run on the new schema for a while: a migration
+//! adds, with defaults, and takes no lock for long; what a release uses is removed by a later one at the earliest.
 
 use crate::error::StoreError;
 use crate::tx::{Conn, Tx};
