@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
-use updraft_core::id::{AccountNo, TaskNo};
+use updraft_core::id::{AccountNo, DeviceNo, TaskNo};
 use updraft_core::time::Timestamp;
 use updraft_store::Store;
 
@@ -70,6 +70,8 @@ pub struct App {
     pub link: Arc<dyn DeviceLink>,
     /// Refused events that the log knows already, by task and kind.
     pub refusals_told: Mutex<BTreeSet<(TaskNo, &'static str)>>,
+    /// Devices of which nobody knows whether they are to be told of a package: the commit's answer was lost.
+    pub untold: Mutex<BTreeSet<DeviceNo>>,
     /// Keys that are being uploaded to, or purged, at this moment.
     pub busy_keys: Mutex<BTreeSet<String>>,
     /// Accounts of which a plan is being made.
@@ -115,6 +117,7 @@ impl App {
                 },
             ),
             refusals_told: Mutex::default(),
+            untold: Mutex::default(),
             busy_keys: Mutex::default(),
             planning: Mutex::default(),
             device_counts: SharedCounts::default(),

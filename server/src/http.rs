@@ -93,6 +93,10 @@ impl Http {
             let words = "not ready: the database cannot be reached, and devices are sent to other nodes\n";
             return plain_reply(StatusCode::SERVICE_UNAVAILABLE, words);
         }
+        if self.app.nodes.is_out_of_touch() {
+            let words = "not ready: the database does not answer; it goes on by itself when that ends\n";
+            return plain_reply(StatusCode::SERVICE_UNAVAILABLE, words);
+        }
         if !self.ready.load(Ordering::Relaxed) {
             return plain_reply(StatusCode::SERVICE_UNAVAILABLE, "not ready\n");
         }

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
-use updraft_store::Node;
+use updraft_store::{Node, StoreError, Tx};
 
 /// What a node does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -100,6 +100,8 @@ pub struct Nodes {
     /// Whether other nodes may serve the database, too.
     shared: bool,
     view: RwLock<View>,
+    /// It has not reached the database for longer than the others' patience.
+    out_of_touch: AtomicBool,
     /// It could not reach the database for so long that it let its devices go.
     cut_off: AtomicBool,
     /// Another node has something for this one.
@@ -122,6 +124,7 @@ impl Nodes {
             role,
             shared,
             view: RwLock::default(),
+            out_of_touch: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             woken: Arc::default(),
             calling: Notify::new(),
@@ -148,6 +151,11 @@ impl Nodes {
         self.shared && node != self.me()
     }
 
+    /// Whether this number of a login of this node is one of before it was given up and joined anew.
+    pub fn is_past(&self, node: i64) -> bool {
+        self.shared && node < self.me()
+    }
+
     /// Whether this node does what one does for all: the eldest of those that carry batches out.
     pub fn leads(&self) -> bool {
         let view = self.view.read();
@@ -163,6 +171,18 @@ impl Nodes {
     /// Whether some node carries batches out.
     fn has_worker(&self) -> bool {
         self.role.is_worker() || self.view.read().others.values().any(|roles| roles & WORKER != 0)
+    }
+
+    /// Refuses a change by a node that the others have given up, as long as it does not know: what it thinks of its
+    /// devices is of before.
+    ///
+    /// # Errors
+    /// Says so, or that the database does not answer.
+    pub fn fence(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        if !self.shared || tx.node_serves(self.me())? {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable("the other nodes have given this one up; it joins anew".to_owned()))
     }
 
     /// Takes the number that this node was given.
@@ -184,6 +204,11 @@ impl Nodes {
     /// Whether it let its devices go because it cannot reach the database.
     pub fn is_cut_off(&self) -> bool {
         self.cut_off.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has not reached the database for as long as the others wait before they give it up.
+    pub fn is_out_of_touch(&self) -> bool {
+        self.out_of_touch.load(Ordering::Relaxed)
     }
 
     /// Wakes the other nodes soon; calls that come close together are one.

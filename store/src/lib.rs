@@ -292,7 +292,7 @@ impl Store {
         match &self.mode {
             Mode::Inline { database, fuse } => {
                 fuse.lock().begin();
-                self.run_here(&mut database.lock(), WRITES, job);
+                self.run_here(&mut database.lock(), WRITES, job, || fuse.lock().loses_answer());
             }
             Mode::Sqlite { queue, .. } | Mode::Postgres { queue, .. } => {
                 queue.push(lane, job).map_err(|_| E::from(closed()))?;
@@ -339,7 +339,7 @@ impl Store {
         match &self.mode {
             Mode::Inline { database, fuse } => {
                 fuse.lock().begin();
-                self.run_here(&mut database.lock(), READS, job);
+                self.run_here(&mut database.lock(), READS, job, || false);
             }
             Mode::Sqlite { path, queue, readers } => {
                 if queue.is_closed() {
@@ -350,7 +350,7 @@ impl Store {
                     Some(database) => database,
                     None => Database::Sqlite(sqlite::open_reader(path)?),
                 };
-                self.run_here(&mut database, READS, job);
+                self.run_here(&mut database, READS, job, || false);
                 let mut readers = readers.lock();
                 // A reader that could not end its transaction is dropped, not kept.
                 if !database.in_transaction() && readers.len() < SQLITE_READERS_MAX {
@@ -364,13 +364,22 @@ impl Store {
         answer.await.map_err(|_| E::from(closed()))?
     }
 
-    /// Runs one job in the caller's thread and answers it.
-    fn run_here(&self, database: &mut Database, work: Work, job: Box<dyn writer::Job>) {
+    /// Runs one job in the caller's thread and answers it, unless the answer is lost.
+    fn run_here(
+        &self,
+        database: &mut Database,
+        work: Work,
+        job: Box<dyn writer::Job>,
+        lost: impl FnOnce() -> bool,
+    ) {
         let mut group = [job];
         if let Some(error) = run_group(database, work.begin, &mut group) {
             (work.note)(&self.vital, &error);
         }
-        let [job] = group;
+        let [mut job] = group;
+        if lost() {
+            job.fail(StoreError::Unavailable("the answer was lost".to_owned()));
+        }
         job.answer();
     }
 

@@ -99,6 +99,12 @@ impl Tx<'_> {
         Ok(self.exec("UPDATE serving_node SET beat = beat + 1 WHERE id = ?1", &[id.into()])? == 1)
     }
 
+    /// Whether a node is one that serves: the others have not given it up, and it has not left.
+    pub fn node_serves(&mut self, id: i64) -> Result<bool, StoreError> {
+        let found = self.query_one("SELECT 1 FROM serving_node WHERE id = ?1", &[id.into()], |_| Ok(()))?;
+        Ok(found.is_some())
+    }
+
     /// All nodes, the eldest first.
     pub fn nodes(&mut self) -> Result<Vec<Node>, StoreError> {
         self.query(

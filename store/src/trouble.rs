@@ -28,6 +28,12 @@ pub enum Trouble {
         /// How many go well.
         after: u64,
     },
+    /// A commit stands, but its answer is lost, as when a connection breaks: who waits for it is told that it failed.
+    /// After so many writes that are answered.
+    Unanswered {
+        /// How many.
+        after: u64,
+    },
     /// The database may grow by so many pages only.
     Full {
         /// How many.
@@ -42,12 +48,19 @@ pub(crate) struct Fuse {
     struck: bool,
     /// The transaction's commit has begun: it stands, so nobody may be told otherwise.
     committing: bool,
+    /// It is the answer to a write that fails.
+    unanswered: bool,
 }
 
 impl Fuse {
     /// A transaction begins.
     pub(crate) fn begin(&mut self) {
         self.committing = false;
+    }
+
+    /// Whether the answer to the write that has just ended is lost.
+    pub(crate) fn loses_answer(&mut self) -> bool {
+        self.unanswered && self.burn(false)
     }
 
     /// Burns on; answers whether the engine fails now.
@@ -65,7 +78,7 @@ impl Store {
         let Mode::Inline { database, fuse } = &self.mode else { return Err(closed()) };
         begin(&mut database.lock(), trouble, fuse)?;
         let outcome = run();
-        end(&mut database.lock())?;
+        end(&mut database.lock(), fuse)?;
         let struck = fuse.lock().struck;
         Ok((outcome, struck))
     }
@@ -89,6 +102,10 @@ fn begin(database: &mut Database, trouble: Trouble, fuse: &Arc<Mutex<Fuse>>) -> 
             fuse.lock().left = after;
             conn.commit_hook(Some(move || asked.lock().burn(false))).map_err(sqlite::error)
         }
+        Trouble::Unanswered { after } => {
+            *fuse.lock() = Fuse { left: after, unanswered: true, ..Fuse::default() };
+            Ok(())
+        }
         Trouble::Full { pages } => {
             let now: i64 =
                 conn.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(sqlite::error)?;
@@ -97,7 +114,8 @@ fn begin(database: &mut Database, trouble: Trouble, fuse: &Arc<Mutex<Fuse>>) -> 
     }
 }
 
-fn end(database: &mut Database) -> Result<(), StoreError> {
+fn end(database: &mut Database, fuse: &Mutex<Fuse>) -> Result<(), StoreError> {
+    fuse.lock().unanswered = false;
     let Database::Sqlite(conn) = database else { return Err(closed()) };
     conn.progress_handler(0, None::<fn() -> bool>).map_err(sqlite::error)?;
     conn.commit_hook(None::<fn() -> bool>).map_err(sqlite::error)?;

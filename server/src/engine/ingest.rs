@@ -32,7 +32,7 @@ use updraft_core::limits::MODULES_PER_DEVICE_MAX;
 use updraft_core::task::{Event, TaskStatus};
 use updraft_core::time::Timestamp;
 use updraft_core::topo::Refused;
-use updraft_store::{DeviceChange, DeviceLogin, Lane, OnlineDevice, StoreError, Tx};
+use updraft_store::{DeviceChange, DeviceLogin, Lane, OnlineDevice, StoreError, Tx, node_of};
 
 /// Messages waiting for their group; beyond it connections stop reading.
 const QUEUE_MAX: usize = 8_192;
@@ -341,6 +341,8 @@ fn presence(tx: &mut Tx<'_>, app: &App, events: &[Happened], now: Timestamp) -> 
     let mut offline = Vec::new();
     for Happened { device, event } in events {
         match event {
+            // Its node was given up meanwhile, and has ended the connection since.
+            DeviceEvent::Online { session, .. } if app.nodes.is_past(node_of(*session)) => {}
             DeviceEvent::Online { session, ip } => {
                 let newer = online.get(device).is_none_or(|known| known.session < *session);
                 if newer {

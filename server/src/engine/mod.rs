@@ -20,12 +20,13 @@ pub mod survey;
 pub mod terms;
 
 use crate::app::App;
-use crate::engine::advance::{Door, Effects};
+use crate::engine::advance::{Door, Effects, Reach};
 use crate::nodes::mail;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use updraft_core::id::{JobNo, TaskNo};
+use updraft_core::id::{DeviceNo, JobNo, TaskNo};
 use updraft_core::job::JobStatus;
 use updraft_core::pace::SLOT_GRACE_MS;
 use updraft_core::task::{Cancel, Event, TaskStatus};
@@ -42,6 +43,8 @@ const JOBS_DUE_MAX: i64 = 100;
 /// A deadline so long past was not seen to by the node that its device is connected to. Longer than a push slot may be
 /// used, so that no slot of a living node is taken away.
 const NEGLECTED_MS: i64 = 2 * SLOT_GRACE_MS;
+/// Devices that are told again at once.
+const UNTOLD_MAX: usize = 500;
 /// How long the engine waits after the database failed.
 pub const FAILED_MS: i64 = 1_000;
 /// Chunks of a cancellation that its caller waits for; the engine does the rest.
@@ -88,11 +91,12 @@ pub async fn run(app: Arc<App>, mut shutdown: watch::Receiver<bool>) {
 /// not stop all batches; the first error is answered.
 pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
     if !app.nodes.leads() {
-        let more = due_chunk(app).await?;
+        let more = tell_again(app).await? | due_chunk(app).await?;
         return Ok(Turn { more, next_due: next_due(app).await? });
     }
     let done = [
         repace::notice_set_back(app).await,
+        tell_again(app).await,
         cancel_chunk(app).await,
         select::select_one(app).await,
         expand_chunk(app).await,
@@ -108,6 +112,32 @@ pub async fn turn(app: &Arc<App>) -> Result<Turn, StoreError> {
         more |= outcome?;
     }
     Ok(Turn { more, next_due: next_due(app).await? })
+}
+
+/// Tells devices again what they may not have been told: a database that went away in the middle of a commit may have
+/// it all the same, and then nobody would tell a device that stays connected.
+async fn tell_again(app: &Arc<App>) -> Result<bool, StoreError> {
+    let devices: Vec<DeviceNo> = app.untold.lock().iter().copied().take(UNTOLD_MAX).collect();
+    if devices.is_empty() {
+        return Ok(false);
+    }
+    let (shared, telling) = (Arc::clone(app), devices.clone());
+    let more = write(app, Lane::Bulk, move |tx| {
+        let mut door = Door::open(tx, &shared, shared.now());
+        door.load_devices(&telling)?;
+        for device in &telling {
+            if door.reach(*device)? == Reach::Here {
+                door.offer_all(*device)?;
+            }
+        }
+        Ok::<_, StoreError>((telling.len() == UNTOLD_MAX, door.close()?))
+    });
+    let more = more.await?;
+    let mut untold = app.untold.lock();
+    for device in &devices {
+        untold.remove(device);
+    }
+    Ok(more)
 }
 
 /// When the next deadline comes that this node looks after.
@@ -300,8 +330,15 @@ where
     F: Fn(&mut Tx<'_>) -> Result<(T, Effects), E> + Send + 'static,
 {
     let (shared, posting) = (Arc::clone(app), Arc::clone(app));
+    let told: Arc<Mutex<Vec<DeviceNo>>> = Arc::default();
+    let telling = Arc::clone(&told);
     let perform = move |(_, effects): &(T, Effects)| {
         effects.perform(shared.link.as_ref());
+        let mut untold = shared.untold.lock();
+        if !untold.is_empty() {
+            untold.retain(|device| !effects.told().any(|told| told == *device));
+        }
+        drop(untold);
         if effects.wake {
             shared.awaken();
         } else if effects.mailed {
@@ -309,13 +346,24 @@ where
         }
     };
     let post = move |tx: &mut Tx<'_>| {
+        telling.lock().clear();
+        posting.nodes.fence(tx)?;
         let (answer, mut effects) = run(tx)?;
         mail::post(tx, &posting, &mut effects)?;
+        telling.lock().extend(effects.told());
         Ok::<_, E>((answer, effects))
     };
-    let (answer, effects) = app.store.write_then(lane, post, perform).await?;
-    effects.report(app);
-    Ok(answer)
+    match app.store.write_then(lane, post, perform).await {
+        Ok((answer, effects)) => {
+            effects.report(app);
+            Ok(answer)
+        }
+        Err(error) => {
+            // It went through to the commit, and the answer to that may be what was lost.
+            app.untold.lock().extend(told.lock().drain(..));
+            Err(error)
+        }
+    }
 }
 
 fn chunk_rows(app: &App) -> i64 {

@@ -7,9 +7,10 @@
 use super::mail;
 use crate::app::App;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use updraft_core::id::DeviceNo;
 use updraft_core::lookout::Lookout;
 use updraft_core::time::SECOND_MS;
@@ -27,6 +28,9 @@ const LOST_CHUNK: i64 = 20_000;
 const NONCES_CHUNK: i64 = 5_000;
 /// Beats between two looks at the database's clock.
 const CLOCK_BEATS: u64 = 30;
+/// A look at the nodes that takes longer is one that failed: a database that does not answer must not keep a node from
+/// noticing it.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// Clocks that differ more than this are worth a word.
 const CLOCK_OFF_MS: i64 = SECOND_MS;
 
@@ -37,7 +41,9 @@ pub struct Heart {
     last_beat: Instant,
     beats: u64,
     /// Whether devices may be shown online at a node that is gone.
-    strays: bool,
+    strays: Arc<AtomicBool>,
+    /// What marks those offline: of a million devices it takes longer than between two beats.
+    clearing: Option<JoinHandle<()>>,
 }
 
 impl Heart {
@@ -45,7 +51,24 @@ impl Heart {
     pub fn new(lease_seconds: u32) -> Self {
         let now = Instant::now();
         let lookout = Lookout::new(i64::from(lease_seconds) * SECOND_MS, GAP_MS);
-        Self { lookout, origin: now, last_beat: now, beats: 0, strays: true }
+        let strays = Arc::new(AtomicBool::new(true));
+        Self { lookout, origin: now, last_beat: now, beats: 0, strays, clearing: None }
+    }
+}
+
+impl Heart {
+    /// Begins to mark the devices of nodes that are gone offline, if there may be some.
+    fn clear_strays(&mut self, app: &Arc<App>) {
+        if !self.strays.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let (app, strays) = (Arc::clone(app), Arc::clone(&self.strays));
+        self.clearing = Some(tokio::spawn(async move {
+            if let Err(error) = lost_offline(&app).await {
+                tracing::debug!(%error, "the devices of nodes that are gone are not all marked offline yet");
+                strays.store(true, Ordering::Relaxed);
+            }
+        }));
     }
 }
 
@@ -98,7 +121,9 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
                 tokio::time::sleep(CALL_PAUSE).await;
             }
         }
-        while mail::take(&app).await.unwrap_or(false) {}
+        // A database that does not answer must not keep it from the next beat.
+        let _ = tokio::time::timeout(LOOK_WITHIN, async { while mail::take(&app).await.unwrap_or(false) {} })
+            .await;
     }
     // Its thread waits for a moment at a time.
     let _ = tokio::task::spawn_blocking(move || drop(listening)).await;
@@ -106,15 +131,20 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
 
 async fn call(app: &App) {
     // Nothing is lost if it fails: the others look once a second.
-    let _ = app.store.ledger(|tx| tx.nodes_wake()).await;
+    let waking = app.store.ledger::<_, StoreError, _>(|tx| tx.nodes_wake());
+    let _ = tokio::time::timeout(LOOK_WITHIN, waking).await;
 }
 
 /// One beat, and what follows from what it finds.
 async fn beat(app: &Arc<App>, heart: &mut Heart) {
-    match look(app, heart).await {
+    let looked = tokio::time::timeout(LOOK_WITHIN, look(app, heart))
+        .await
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("the database does not answer".to_owned())));
+    match looked {
         Ok(()) => {
             heart.last_beat = Instant::now();
             heart.beats += 1;
+            app.nodes.out_of_touch.store(false, Ordering::Relaxed);
             if app.nodes.cut_off.swap(false, Ordering::Relaxed) {
                 tracing::info!("the database is reached again: devices may come back");
             }
@@ -122,6 +152,10 @@ async fn beat(app: &Arc<App>, heart: &mut Heart) {
         Err(error) => {
             tracing::debug!(%error, "a beat failed");
             let silent = heart.last_beat.elapsed();
+            let lease = Duration::from_secs(app.config.node_lease_seconds.into());
+            if silent > lease && !app.nodes.out_of_touch.swap(true, Ordering::Relaxed) {
+                tracing::error!(%error, seconds = silent.as_secs(), "the database is out of reach");
+            }
             let most = Duration::from_secs(app.config.node_cut_off_seconds.into());
             // If the database is away from everybody, nobody is served elsewhere either; nobody here can tell.
             let elsewhere = app.nodes.has_other_gateways() && !most.is_zero();
@@ -145,7 +179,7 @@ async fn look(app: &Arc<App>, heart: &mut Heart) -> Result<(), StoreError> {
     if !alive {
         return rejoin(app).await;
     }
-    heart.strays |= app.nodes.seen(&nodes) > 0;
+    heart.strays.fetch_or(app.nodes.seen(&nodes) > 0, Ordering::Relaxed);
     let others: Vec<(i64, i64)> =
         nodes.iter().filter(|node| node.id != me).map(|node| (node.id, node.beat)).collect();
     let silent = heart.lookout.look(&others, heart.origin.elapsed().as_millis() as i64);
@@ -159,12 +193,11 @@ async fn look(app: &Arc<App>, heart: &mut Heart) -> Result<(), StoreError> {
             );
             metrics::counter!("updraft_nodes_given_up_total").increment(1);
         }
-        heart.strays = true;
+        heart.strays.store(true, Ordering::Relaxed);
     }
     metrics::gauge!("updraft_nodes").set(nodes.len() as f64);
-    if heart.strays && app.nodes.leads() {
-        lost_offline(app).await?;
-        heart.strays = false;
+    if app.nodes.leads() && heart.clearing.as_ref().is_none_or(JoinHandle::is_finished) {
+        heart.clear_strays(app);
     }
     if app.nodes.leads() {
         let now = app.now();

@@ -5,11 +5,13 @@ use crate::overwrite::progress;
 use crate::rules::{report, tasks};
 use crate::server::{ROOT, START, TestServer};
 use crate::shop::{Shop, changed, pairs, text, without};
+use std::sync::Arc;
 use updraft_core::id::DeviceNo;
 use updraft_core::time::MINUTE_MS;
-use updraft_server::device::link::{DeviceEvent, Downlink};
+use updraft_server::device::link::{DeviceEvent, Downlink, Happened};
+use updraft_server::engine::{self, ingest};
 use updraft_server::nodes::{Role, heart, mail};
-use updraft_store::{LOGIN_BITS, Lane, Location, StoreError};
+use updraft_store::{LOGIN_BITS, Lane, Location, StoreError, Trouble};
 
 /// Two nodes that know of each other. The first one leads.
 struct Pair {
@@ -286,6 +288,72 @@ async fn the_devices_of_a_node_that_is_gone_are_offline_and_its_work_goes_on() {
     assert_eq!(pushed(&pair.two), [device]);
     pair.two.device(&lamp, report("2.0.0")).await;
     assert_eq!(tasks(&pair.two, &job).await, ["lamp SUCCEEDED "]);
+}
+
+#[tokio::test]
+async fn a_login_that_is_left_over_at_one_node_keeps_no_push_from_the_node_that_has_the_device() {
+    let pair = Pair::new().await;
+    let shop = Shop::open(&pair.one).await;
+    let lamp = shop.device("lamp").await;
+    let firmware = shop.package().await;
+    let job = shop.batch(&firmware, "lamp", &[("NeedConfirm", "true")]).await;
+    pair.work().await;
+    // Its first connection is dead, and nobody has noticed: it is told of its end when its node takes its mail.
+    connect(&pair.one, &lamp, 1).await;
+    let (device, _) = connect(&pair.two, &lamp, 1).await;
+    let listed = pair.one.ok("ListOTATaskByJob", &[("JobId", &job)]).await;
+    let task = text(&listed, "/Data/SimpleOTATaskInfo/0/TaskId");
+    pair.one.ok("ConfirmOTATask", &[("TaskId.1", &task)]).await;
+    pair.work().await;
+    assert_eq!((pushed(&pair.one), pushed(&pair.two)), (vec![], vec![device]));
+}
+
+#[tokio::test]
+async fn a_node_that_was_given_up_changes_nothing_of_its_devices_until_it_joins_anew() {
+    let pair = Pair::new().await;
+    let shop = Shop::open(&pair.one).await;
+    let (lamp, late) = (shop.device("lamp").await, shop.device("late").await);
+    connect(&pair.two, &lamp, 1).await;
+    let gone = pair.two.app.nodes.me();
+    pair.one.app.store.write(Lane::Interactive, move |tx| tx.node_leave(gone)).await.unwrap();
+    heart::lost_offline(&pair.one.app).await.unwrap();
+    // It stood still, and goes on where it was: with devices that logged in before.
+    let device = pair.two.device_no(&late).await;
+    let session = (gone << LOGIN_BITS) + 2;
+    let online = DeviceEvent::Online { session, ip: "192.0.2.7".to_owned() };
+    let online = vec![Happened { device, event: online }];
+    let refused = ingest::take(&pair.two.app, online.clone()).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(!is_online(&pair.one, device).await, "nobody would ever mark it offline");
+    heart::join(&pair.two.app).await.unwrap();
+    ingest::take(&pair.two.app, online).await.unwrap();
+    assert!(!is_online(&pair.one, device).await, "that login is one of before");
+    connect(&pair.two, &late, 3).await;
+    assert!(is_online(&pair.one, device).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_told_what_the_database_has_though_its_answer_was_lost() {
+    let pair = Pair::new().await;
+    let shop = Shop::open(&pair.one).await;
+    let lamp = shop.device("lamp").await;
+    let (device, _) = connect(&pair.two, &lamp, 1).await;
+    let firmware = shop.package().await;
+    let job = shop.batch(&firmware, "lamp", &[]).await;
+    pair.one.engine().await;
+    pair.one.later_ms(7);
+    let (app, store) = (Arc::clone(&pair.two.app), Arc::clone(&pair.two.app.store));
+    let (turned, lost) = tokio::task::block_in_place(|| {
+        let turn = || tokio::runtime::Handle::current().block_on(engine::turn(&app));
+        store.in_trouble(Trouble::Unanswered { after: 0 }, turn).unwrap()
+    });
+    assert!(lost && turned.is_err());
+    assert_eq!(tasks(&pair.one, &job).await, ["lamp NOTIFIED "]);
+    assert_eq!(pushed(&pair.two), [], "the push went with the answer");
+    pair.work().await;
+    assert_eq!(pushed(&pair.two), [device]);
+    pair.later(MINUTE_MS).await;
+    assert_eq!(pushed(&pair.two), [device], "once");
 }
 
 #[tokio::test]

@@ -114,4 +114,10 @@ impl Held<'_> {
         self.go.send(()).expect("the write waits");
         block_on(self.write).expect("the held write succeeds");
     }
+
+    /// Lets the writer go on, whose transaction is gone; why.
+    pub fn fails(self) -> StoreError {
+        self.go.send(()).expect("the write waits");
+        block_on(self.write).expect_err("its transaction is gone")
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::harness::cases;
-use crate::help::{NOW, block_on, hold, read, write};
+use crate::help::{NOW, block_on, hold, hold_in, read, write};
 use crate::shop::Shop;
 use crate::writer::end_connections;
 use std::sync::mpsc::channel;
@@ -22,6 +22,7 @@ cases! {
         the_moments_of_calls_are_kept_by_account_and_operation;
     OnlyPostgres:
         writes_of_two_nodes_never_overlap,
+        a_node_that_stands_still_in_a_write_holds_the_others_up_for_a_moment_only,
         a_node_is_woken_by_another,
         the_ledger_waits_for_no_write,
         nodes_share_a_database_and_a_server_alone_does_not,
@@ -170,6 +171,17 @@ fn writes_of_two_nodes_never_overlap(engine: &Engine) {
         scope.spawn(|| count(&two));
     });
     assert_eq!(read(&one, |tx| tx.nodes())[0].beat, 200);
+}
+
+/// The test waits for the five seconds that a transaction may stand still.
+fn a_node_that_stands_still_in_a_write_holds_the_others_up_for_a_moment_only(engine: &Engine) {
+    let (one, two) = (engine.open(), engine.open());
+    let node = join(&one, "stopped");
+    let stopped = hold_in(&one, move |tx| tx.node_beat(node).map(drop));
+    assert!(write(&two, move |tx| tx.node_beat(node)), "the other one writes");
+    assert!(matches!(stopped.fails(), StoreError::Unavailable(_)));
+    assert_eq!(read(&one, |tx| tx.nodes())[0].beat, 1, "nothing is left of what stood still");
+    assert!(write(&one, move |tx| tx.node_beat(node)), "and it goes on");
 }
 
 fn a_node_is_woken_by_another(engine: &Engine) {

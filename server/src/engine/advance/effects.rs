@@ -60,6 +60,14 @@ impl Effects {
         self.mailed |= other.mailed;
     }
 
+    /// The devices that are told of a package.
+    pub fn told(&self) -> impl Iterator<Item = DeviceNo> {
+        let push = |(device, downlink): &(DeviceNo, Downlink)| {
+            matches!(downlink, Downlink::Push { .. }).then_some(*device)
+        };
+        self.downlinks.iter().filter_map(push)
+    }
+
     /// Sends and withdraws. Called right after the commit, in commit order; must not block.
     pub fn perform(&self, link: &dyn DeviceLink) {
         for device in &self.kicked {

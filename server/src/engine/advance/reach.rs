@@ -16,7 +16,7 @@ pub enum Reach {
 }
 
 impl Door<'_, '_> {
-    /// Looks for devices at other nodes that are not connected here, if there are others.
+    /// Looks which devices are at other nodes, if there are others.
     pub(super) fn look_elsewhere(
         &mut self,
         devices: impl Iterator<Item = DeviceNo>,
@@ -24,9 +24,7 @@ impl Door<'_, '_> {
         if !self.app.nodes.is_shared() {
             return Ok(());
         }
-        let unknown =
-            |device: &DeviceNo| !self.elsewhere.contains_key(device) && !self.app.link.listening(*device);
-        let devices: Vec<DeviceNo> = devices.filter(unknown).collect();
+        let devices: Vec<DeviceNo> = devices.filter(|device| !self.elsewhere.contains_key(device)).collect();
         for place in self.tx.device_places(&devices)? {
             let there = place.online && self.app.nodes.is_other(place.node());
             self.elsewhere.insert(place.device, there);
@@ -34,14 +32,20 @@ impl Door<'_, '_> {
         Ok(())
     }
 
-    /// Where a device is.
+    /// Where a device is. A login that is left over here counts for nothing once the device has logged in at another
+    /// node: what was sent down its connection would be lost.
     pub fn reach(&mut self, device: DeviceNo) -> Result<Reach, StoreError> {
-        if self.app.link.listening(device) {
-            return Ok(Reach::Here);
+        if !self.elsewhere.contains_key(&device) {
+            // With those of all others in hand: each may be asked for next.
+            let all: Vec<DeviceNo> = self.by_device.keys().copied().chain([device]).collect();
+            self.look_elsewhere(all.into_iter())?;
         }
-        self.look_elsewhere(std::iter::once(device))?;
         let there = self.elsewhere.get(&device).copied().unwrap_or_default();
-        Ok(if there { Reach::Elsewhere } else { Reach::Nowhere })
+        Ok(match there {
+            true => Reach::Elsewhere,
+            false if self.app.link.listening(device) => Reach::Here,
+            false => Reach::Nowhere,
+        })
     }
 
     /// Whether a push would reach the device of a task in hand now, from here or from another node.
