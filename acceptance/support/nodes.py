@@ -29,14 +29,16 @@ class Nodes:
         } | settings
         self.nodes = {}
 
-    def start(self, name, **settings):
-        """Starts a node, the first of all with a new master key."""
+    def start(self, name, host=None, **settings):
+        """Starts a node, the first of all with a new master key, on this address of the machine."""
         key = self.folder / "master.key"
         if not key.exists():
             key.write_text("07" * 32)
             key.chmod(0o600)
         node = Server(self.folder / name, **(self.settings | {"node_name": name} | settings))
         self.nodes[name] = node
+        if host is not None:
+            node.api = node.mqtt = f"{host}:0"
         return node.start()
 
     def root_key(self):

@@ -121,6 +121,7 @@ impl Counters {
 
     pub(super) fn acknowledged(&self) {
         self.acknowledged.fetch_add(1, Relaxed);
+        self.changed.notify_waiters();
     }
 
     /// A device lost its connection against its will, or has one again.
