@@ -44,7 +44,9 @@ impl World {
         if let Some(lasts_ms) = lasts_ms {
             let what = match trouble {
                 Trouble::Full { .. } => "is full",
-                Trouble::Interrupt { .. } | Trouble::Commit { .. } => "is broken",
+                Trouble::Interrupt { .. } | Trouble::Commit { .. } | Trouble::Unanswered { .. } => {
+                    "is broken"
+                }
             };
             self.note(format!("the server's disk {what} for {} s", lasts_ms / SECOND_MS));
             self.at(lasts_ms, Event::Mend);
