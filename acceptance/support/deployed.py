@@ -82,5 +82,19 @@ class Front:
 
 
 def installed(program):
-    """Whether a program is there: Debian has some of them where only root looks."""
+    """Where a program is, if it is there and can do what is asked of it. Debian has some where only root looks."""
+    if program == "nginx" and not has_streams():
+        return None
+    return _path(program)
+
+
+def has_streams():
+    """Whether nginx has the module for TCP, built in or beside it."""
+    if not _path("nginx"):
+        return False
+    built_in = "--with-stream " in subprocess.run([_path("nginx"), "-V"], capture_output=True, text=True).stderr
+    return built_in or any(pathlib.Path("/etc/nginx/modules-enabled").glob("*stream*"))
+
+
+def _path(program):
     return shutil.which(program, path=f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin")
