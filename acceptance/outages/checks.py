@@ -22,7 +22,8 @@ ONCE = {
 }
 # Lines at ERROR that faults are expected to leave.
 EXPECTED = re.compile(
-    "the other nodes had given this one up|the database takes no writes|the database is out of reach|database cannot be reached"
+    "the other nodes had given this one up|the database takes no writes|the database is out of reach"
+    "|the database cannot be reached|an audit line is lost"
     "|the engine could not work|the database did not take what a device sent|a call failed|no node carries batches out"
     "|nobody wakes this node|retryable|ServiceUnavailable|the database is away|could not be|cannot be read now"
 )

@@ -132,4 +132,6 @@ ALL = [
 # What happens to all of them together.
 OF_ALL = {restarted_one_after_another, database_crashed, database_restarted}
 # Faults in which pushes may stand in a wire, or in a process that stands still, and arrive together afterwards.
-HOLDS_PUSHES = {stood_still, stood_still_for_long, database_silent, database_far, database_crashed, devices_silent, devices_far}
+HOLDS_PUSHES = {
+    stood_still, stood_still_for_long, database_silent, database_far, database_crashed, devices_silent, devices_far,
+}
