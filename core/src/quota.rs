@@ -69,6 +69,18 @@ mod tests {
     }
 
     #[test]
+    fn a_window_is_kept_as_its_moments_and_counts_on() {
+        let mut window = CallWindow::default();
+        window.take(2, Timestamp(5)).unwrap();
+        window.take(2, Timestamp(7)).unwrap();
+        let kept: Vec<Timestamp> = window.moments().collect();
+        assert_eq!(kept, [Timestamp(5), Timestamp(7)]);
+        let mut again = CallWindow::of(kept);
+        assert_eq!(again.take(2, Timestamp(8)), Err(997));
+        assert_eq!(again.take(2, Timestamp(1_005)), Ok(()));
+    }
+
+    #[test]
     fn a_call_that_read_the_clock_earlier_forgets_no_later_one() {
         let mut window = CallWindow::default();
         for _ in 0..10 {

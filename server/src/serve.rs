@@ -253,9 +253,10 @@ impl Server {
         self.sessions.len()
     }
 
-    /// How long a stop may take connections to end, in seconds.
+    /// How long a stop may take until connections have ended, in seconds.
     pub fn drain_seconds(&self) -> u32 {
-        self.app.config.drain_seconds
+        let config = &self.app.config;
+        config.drain_delay_seconds.saturating_add(config.drain_seconds)
     }
 
     /// `/metrics` on an address of its own, and nothing else.
