@@ -1,4 +1,5 @@
-//! What several nodes must count together at once: the calls of an account, and nonces.
+//! What several nodes must count together at once: the calls of an account, and nonces. Their beats (`node.rs`) are
+//! written the same way: who waits to write lives all the same.
 //!
 //! These rows are written beside the one writer and without a wait for the disk: a database server that crashes may
 //! forget the last half second of them.

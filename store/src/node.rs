@@ -139,6 +139,17 @@ impl Tx<'_> {
         Ok(self.exec("DELETE FROM serving_node WHERE id = ?1", &[id.into()])? == 1)
     }
 
+    /// Takes a node out if it has not beaten since `beat`, with what was left for it. Whether it did so.
+    pub fn node_give_up(&mut self, id: i64, beat: i64) -> Result<bool, StoreError> {
+        let gone = self
+            .exec("DELETE FROM serving_node WHERE id = ?1 AND beat = ?2", &[id.into(), beat.into()])?
+            == 1;
+        if gone {
+            self.exec("DELETE FROM node_mail WHERE node = ?1", &[id.into()])?;
+        }
+        Ok(gone)
+    }
+
     /// Takes all nodes out: for one that serves alone, and so knows that none of them lives.
     pub fn nodes_clear(&mut self) -> Result<(), StoreError> {
         self.exec("DELETE FROM node_mail", &[])?;

@@ -36,6 +36,9 @@ const GROUP_MAX: usize = 256;
 /// or has too many clients is not helped by a crowd at its door.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 
+/// A group that takes longer is cut: other nodes wait for their turn, and one on a slow line has many round trips.
+const GROUP_WITHIN: Duration = Duration::from_millis(250);
+
 /// A write waiting for its turn, its types erased.
 pub(crate) trait Job: Send {
     /// Runs the closure; `Err` if it failed or refused and its changes must be rolled back.
@@ -327,33 +330,53 @@ pub(crate) fn run_group(
     begin: fn(&Database) -> &'static str,
     group: &mut [Box<dyn Job>],
 ) -> Option<StoreError> {
-    if let [only] = group {
-        return run_alone(database, begin, only.as_mut());
-    }
-    let error = try_group(database, begin, group).err()?;
-    // It may be open, gone, or unusable; whichever, nothing of it stays.
-    let _ = database.batch("ROLLBACK");
-    if let StoreError::Damaged(_) = error {
-        return Some(fail_all(group, error));
-    }
-    tracing::debug!(%error, members = group.len(), "a group of writes was taken back; each runs alone");
+    let mut rest = group;
     let mut worst = None;
-    for job in group {
-        let hurt = run_alone(database, begin, job.as_mut());
-        if !matches!(worst, Some(StoreError::Damaged(_))) {
-            worst = hurt;
+    while !rest.is_empty() {
+        if let [only] = rest {
+            return worse(worst, run_alone(database, begin, only.as_mut()));
         }
+        let error = match try_group(database, begin, rest, GROUP_WITHIN) {
+            Ok(done) => {
+                rest = rest.get_mut(done..).unwrap_or_default();
+                continue;
+            }
+            Err(error) => error,
+        };
+        // It may be open, gone, or unusable; whichever, nothing of it stays.
+        let _ = database.batch("ROLLBACK");
+        if let StoreError::Damaged(_) = error {
+            return Some(fail_all(rest, error));
+        }
+        tracing::debug!(%error, members = rest.len(), "a group of writes was taken back; each runs alone");
+        for job in rest {
+            worst = worse(worst, run_alone(database, begin, job.as_mut()));
+        }
+        return worst;
     }
     worst
 }
 
+/// What is told of two transactions: damage, or what became of the last.
+fn worse(before: Option<StoreError>, hurt: Option<StoreError>) -> Option<StoreError> {
+    if matches!(before, Some(StoreError::Damaged(_))) { before } else { hurt }
+}
+
+/// Runs a group in one transaction, or as much of it as begins `within` a time; answers how many.
 fn try_group(
     database: &mut Database,
     begin: fn(&Database) -> &'static str,
     group: &mut [Box<dyn Job>],
-) -> Result<(), StoreError> {
+    within: Duration,
+) -> Result<usize, StoreError> {
     database.begin(begin(database))?;
+    let begun = Instant::now();
+    let mut done = 0;
     for job in group {
+        if done > 0 && begun.elapsed() >= within {
+            break;
+        }
+        done += 1;
         database.batch("SAVEPOINT member")?;
         let mut tx = database.tx();
         let outcome = job.run(&mut tx);
@@ -369,7 +392,8 @@ fn try_group(
         }
         database.batch("RELEASE SAVEPOINT member")?;
     }
-    database.commit()
+    database.commit()?;
+    Ok(done)
 }
 
 fn run_alone(
@@ -480,6 +504,21 @@ mod tests {
         // And the writer goes on.
         let answers = run(&mut database, vec![small("next"), small("last")]);
         assert!(matches!(answers[..], [Ok(()), Ok(())]), "{answers:?}");
+    }
+
+    #[test]
+    fn a_group_that_takes_long_is_cut_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = nearly_full(&folder);
+        let (mut group, answers): (Vec<_>, Vec<_>) =
+            [small("one"), small("two"), small("three")].into_iter().unzip();
+        let begin: fn(&Database) -> &'static str = Database::begin_write;
+        assert_eq!(try_group(&mut database, begin, &mut group, Duration::ZERO).unwrap(), 1);
+        assert_eq!(accounts(&database), ["one"]);
+        assert_eq!(try_group(&mut database, begin, &mut group[1..], Duration::from_hours(1)).unwrap(), 2);
+        group.into_iter().for_each(Job::answer);
+        assert!(answers.into_iter().all(|mut answer| matches!(answer.try_recv(), Ok(Ok(())))));
+        assert_eq!(accounts(&database), ["one", "three", "two"]);
     }
 
     #[test]

@@ -172,10 +172,9 @@ async fn beat(app: &Arc<App>, heart: &mut Heart) {
 
 async fn look(app: &Arc<App>, heart: &mut Heart) -> Result<(), StoreError> {
     let me = app.nodes.me();
-    let (alive, nodes) = app
-        .store
-        .write(Lane::Interactive, move |tx| Ok::<_, StoreError>((tx.node_beat(me)?, tx.nodes()?)))
-        .await?;
+    // Beside the writers: a beat that waited for its turn to write would tell of the others' load, not of this node.
+    let (alive, nodes) =
+        app.store.ledger(move |tx| Ok::<_, StoreError>((tx.node_beat(me)?, tx.nodes()?))).await?;
     if !alive {
         return rejoin(app).await;
     }
@@ -184,8 +183,9 @@ async fn look(app: &Arc<App>, heart: &mut Heart) -> Result<(), StoreError> {
         nodes.iter().filter(|node| node.id != me).map(|node| (node.id, node.beat)).collect();
     let silent = heart.lookout.look(&others, heart.origin.elapsed().as_millis() as i64);
     for id in silent {
-        let name = nodes.iter().find(|node| node.id == id).map_or("", |node| node.name.as_str());
-        if app.store.write(Lane::Interactive, move |tx| tx.node_leave(id)).await? {
+        let Some(node) = nodes.iter().find(|node| node.id == id) else { continue };
+        let (name, beat) = (node.name.as_str(), node.beat);
+        if app.store.write(Lane::Interactive, move |tx| tx.node_give_up(id, beat)).await? {
             tracing::warn!(
                 node = name,
                 number = id,

@@ -15,6 +15,7 @@ cases! {
     Store:
         nodes_have_numbers_that_nobody_had_before,
         a_node_that_was_taken_out_learns_it_by_its_beat,
+        a_node_is_given_up_only_if_it_has_not_beaten_meanwhile,
         the_last_login_counts_whichever_node_it_is_at,
         devices_of_nodes_that_are_gone_are_marked_offline,
         mail_is_taken_once_in_order_by_whom_it_is_for,
@@ -25,6 +26,7 @@ cases! {
         a_node_that_stands_still_in_a_write_holds_the_others_up_for_a_moment_only,
         a_node_is_woken_by_another,
         the_ledger_waits_for_no_write,
+        a_node_beats_while_another_one_writes,
         nodes_share_a_database_and_a_server_alone_does_not,
         a_claim_outlives_its_connection;
 }
@@ -61,6 +63,16 @@ fn nodes_have_numbers_that_nobody_had_before(store: &Store) {
     write(store, |tx| tx.nodes_clear());
     assert_eq!(read(store, |tx| tx.nodes()), []);
     assert!(node_of(login(one, 5)) == one && node_of(login(two, (1 << LOGIN_BITS) - 1)) == two);
+}
+
+fn a_node_is_given_up_only_if_it_has_not_beaten_meanwhile(store: &Store) {
+    let (node, device) = (join(store, "silent"), Shop::open(store).devices(store, 1)[0]);
+    write(store, move |tx| tx.mail_post(&[Mail { node, device, body: vec![1] }]));
+    assert!(write(store, move |tx| tx.node_beat(node)));
+    assert!(!write(store, move |tx| tx.node_give_up(node, 0)), "it beat while that waited for its turn");
+    assert!(read(store, move |tx| tx.mail_waits(node)) && read(store, move |tx| tx.node_serves(node)));
+    assert!(write(store, move |tx| tx.node_give_up(node, 1)));
+    assert!(!read(store, move |tx| tx.mail_waits(node)) && !read(store, move |tx| tx.node_serves(node)));
 }
 
 fn a_node_that_was_taken_out_learns_it_by_its_beat(store: &Store) {
@@ -195,6 +207,14 @@ fn a_node_is_woken_by_another(engine: &Engine) {
     block_on(two.ledger(|tx| tx.nodes_wake())).expect("it works");
     wakes.recv_timeout(Duration::from_secs(30)).expect("it is woken");
     drop(listener);
+}
+
+fn a_node_beats_while_another_one_writes(engine: &Engine) {
+    let (one, two) = (engine.open(), engine.open());
+    let node = join(&two, "waits");
+    let held = hold(&one);
+    assert!(block_on(two.ledger(move |tx| tx.node_beat(node))).expect("it beats"));
+    held.release();
 }
 
 fn the_ledger_waits_for_no_write(engine: &Engine) {
