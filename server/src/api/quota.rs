@@ -1,9 +1,11 @@
 //! Quotas: calls per second of an account and all its RAM users together, by operation.
 
 use crate::api::find;
+use crate::clock::Clock;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use updraft_core::id::AccountNo;
 use updraft_core::quota::CallWindow;
 use updraft_core::time::Timestamp;
@@ -73,20 +75,21 @@ impl Quotas {
         windows.entry((account, operation)).or_default().take(limit, now)
     }
 
-    /// The same for several nodes together: their calls are counted in the database.
+    /// The same for several nodes together: their calls are counted in the database. A call counts when it gets its turn
+    /// there, for which it may have waited.
     pub async fn take_together(
         &self,
         store: &Store,
+        clock: Arc<dyn Clock>,
         account: AccountNo,
         operation: &'static str,
         per_second: u32,
-        now: Timestamp,
     ) -> Result<Result<(), i64>, StoreError> {
         let Some(limit) = self.limit(operation, per_second) else { return Ok(Ok(())) };
         store
             .ledger(move |tx| {
                 let mut window = CallWindow::of(tx.call_window(account, operation)?);
-                let taken = window.take(limit, now);
+                let taken = window.take(limit, clock.now());
                 if taken.is_ok() {
                     tx.call_window_set(account, operation, window.moments())?;
                 }
@@ -108,6 +111,8 @@ impl Quotas {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::ManualClock;
+    use updraft_store::Location;
 
     #[test]
     fn accounts_and_operations_have_windows_of_their_own() {
@@ -118,6 +123,19 @@ mod tests {
         assert!(quotas.take(AccountNo(2), "A", 10, now).is_ok());
         assert!(quotas.take(AccountNo(1), "B", 10, now).is_ok());
         assert!((0..99).all(|_| Quotas::new(0.0, OwnQps::default()).take(AccountNo(1), "A", 1, now).is_ok()));
+    }
+
+    #[tokio::test]
+    async fn a_call_of_several_nodes_counts_when_it_gets_its_turn() {
+        let store = Store::open(&Location::Inline).unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp(0)));
+        let quotas = Quotas::new(1.0, OwnQps::default());
+        let take = || quotas.take_together(&store, clock.clone(), AccountNo(1), "A", 1);
+        let first = take();
+        // The database was away meanwhile.
+        clock.set(Timestamp(5_000));
+        assert_eq!(first.await.unwrap(), Ok(()));
+        assert_eq!(take().await.unwrap(), Err(1_000));
     }
 
     #[test]

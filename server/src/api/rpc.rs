@@ -164,11 +164,12 @@ async fn instance(app: &App, signer: &Signer, params: &Params) -> Result<Instanc
 }
 
 async fn throttle(app: &App, operation: &'static Operation, signer: &Signer) -> Result<(), ApiError> {
-    let (quotas, account, now) = (&app.quotas, signer.account, app.now());
+    let (quotas, account) = (&app.quotas, signer.account);
     let taken = if app.nodes.is_shared() {
-        quotas.take_together(&app.store, account, operation.name, operation.qps, now).await?
+        let clock = Arc::clone(&app.clock);
+        quotas.take_together(&app.store, clock, account, operation.name, operation.qps).await?
     } else {
-        quotas.take(account, operation.name, operation.qps, now)
+        quotas.take(account, operation.name, operation.qps, app.now())
     };
     taken.map_err(|wait_ms| ApiError { retry_after_ms: Some(wait_ms), ..ApiError::new(Code::ThrottlingUser) })
 }
