@@ -1,23 +1,37 @@
 //! The benchmark of the whole product: the real server process under load from this machine.
 //!
-//! Run it with `cargo bench -p updraft-server --bench product`; add `-- --quick` for a short run and
-//! `-- --only api` (or `memory`, `devices`, `downloads`, `batch`, `list`, `inside`) for a part. Every figure stands beside a baseline that is
-//! measured in the same run. `docs/performance.md` explains the figures and keeps the last full run.
+//! `cargo bench -p updraft-server --bench product -- --engine both --growth --write-docs` measures everything and writes
+//! the figures into `docs/performance.md`; `-- --help` has the rest. Every figure stands beside a baseline that is
+//! measured in the same run.
 
 #[path = "product/api.rs"]
 mod api;
+#[path = "product/arguments.rs"]
+mod arguments;
 #[path = "product/batch.rs"]
 mod batch;
+#[path = "product/database.rs"]
+mod database;
 #[path = "product/devices.rs"]
 mod devices;
 #[path = "product/downloads.rs"]
 mod downloads;
+#[path = "product/figures.rs"]
+mod figures;
+#[path = "product/growth.rs"]
+mod growth;
 #[path = "product/inside.rs"]
 mod inside;
+#[path = "product/million.rs"]
+mod million;
 #[path = "product/mosquitto.rs"]
 mod mosquitto;
 #[path = "product/nginx.rs"]
 mod nginx;
+#[path = "product/plot.rs"]
+mod plot;
+#[path = "product/postgres.rs"]
+mod postgres;
 #[path = "product/process.rs"]
 mod process;
 #[path = "product/report.rs"]
@@ -25,9 +39,14 @@ mod report;
 #[path = "product/seed.rs"]
 mod seed;
 
+use arguments::{Arguments, Part};
+use database::Engine;
+use postgres::{Bare, Postgres};
 use process::Process;
 use report::Report;
 use seed::Seeded;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
@@ -44,14 +63,18 @@ pub struct Scale {
     pub report_seconds: u64,
     /// Devices that are pushed.
     pub pushed: usize,
-    /// Devices of the product that gets batches as a whole.
+    /// Devices of the product that gets batches as a whole; 7,919 must not divide it.
     pub crowd: usize,
-    /// The same, for a batch by list file; 7,919 must not divide it.
-    pub listed: usize,
+    /// Devices that are registered in bulk.
+    pub registered: usize,
     /// The file that is downloaded, in bytes.
     pub image_bytes: usize,
     /// Seconds of each kind of download.
     pub download_seconds: u64,
+    /// Sizes at which growth is measured, in devices and batches.
+    pub sizes: &'static [usize],
+    /// Signed calls of each kind at each of these sizes.
+    pub grown: usize,
 }
 
 /// The server's allocator: the load generator should not cost more than it must, and `inside` measures its code.
@@ -65,10 +88,12 @@ const FULL: Scale = Scale {
     reporting: 1_000,
     report_seconds: 10,
     pushed: 2_000,
-    crowd: 100_000,
-    listed: 1_000_000,
+    crowd: 1_000_000,
+    registered: 100_000,
     image_bytes: 64 << 20,
     download_seconds: 5,
+    sizes: &[1_000, 10_000, 100_000, 1_000_000],
+    grown: 10_000,
 };
 const QUICK: Scale = Scale {
     calls: 20_000,
@@ -77,67 +102,101 @@ const QUICK: Scale = Scale {
     reporting: 200,
     report_seconds: 2,
     pushed: 500,
-    crowd: 10_000,
-    listed: 50_000,
+    crowd: 20_000,
+    registered: 10_000,
     image_bytes: 16 << 20,
     download_seconds: 1,
+    sizes: &[1_000, 10_000],
+    grown: 1_000,
 };
 
 fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
     // `cargo test --benches` builds this too, and runs it without `--bench`.
-    if !arguments.iter().any(|argument| argument == "--bench") {
+    if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
-    let scale = if arguments.iter().any(|argument| argument == "--quick") { QUICK } else { FULL };
-    let only = arguments.iter().position(|argument| argument == "--only");
-    let only = only.and_then(|at| arguments.get(at + 1)).cloned();
-    let chosen = |part: &str| only.as_deref().is_none_or(|only| only == part);
-
+    let arguments = Arguments::read()?;
+    let scale = if arguments.quick { QUICK } else { FULL };
     // For the clients, and for mosquitto, which inherits it.
     rlimit::increase_nofile_limit(u64::MAX)?;
-    let mut report = Report::begin(&arguments);
+    let mut report = Report::begin(&std::env::args().skip(1).collect::<Vec<_>>());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if chosen("list") {
-        // A folder of its own: its size should not weigh on the other figures.
-        let alone =
-            Scale { batches: 10_000, idle: 1, reporting: 1, crowd: scale.listed, image_bytes: 1, ..scale };
-        let seeded = runtime.block_on(Seeded::make(alone))?;
-        let process = Process::start(&seeded)?;
-        runtime.block_on(batch::measure_list(&process, &seeded, &mut report))?;
+    if arguments.sqlite {
+        engine(&Engine::Sqlite, None, &arguments, scale, &runtime, &mut report)?;
     }
-    if only.as_deref() == Some("list") {
-        report.end();
-        return Ok(());
-    }
-    let seeded = runtime.block_on(Seeded::make(scale))?;
-    report.note(&format!(
-        "seeded {} batches of one package and {} devices",
-        scale.batches,
-        seeded.idle.len() + seeded.reporting.len() + seeded.crowd.devices
-    ));
-    if chosen("memory") {
-        runtime.block_on(devices::memory(&seeded, &mut report))?;
-    }
-    if chosen("api") || chosen("devices") {
-        let process = Process::start(&seeded)?;
-        if chosen("api") {
-            api::measure(&process, &seeded, scale, &mut report)?;
-        }
-        if chosen("devices") {
-            runtime.block_on(devices::measure(&process, &seeded, scale, &mut report))?;
+    if arguments.postgres {
+        match Postgres::start()? {
+            Some(server) => {
+                let bare = server.bare()?;
+                let on = Engine::Postgres(Arc::new(server));
+                engine(&on, Some(&bare), &arguments, scale, &runtime, &mut report)?;
+            }
+            None => {
+                report.note("!!! SKIPPED: PostgreSQL is not installed. Debian: apt-get install postgresql")
+            }
         }
     }
-    if chosen("downloads") {
-        downloads::measure(&seeded, scale, &mut report)?;
+    let figures = report.end();
+    if arguments.write_docs { figures.write() } else { Ok(()) }
+}
+
+/// Measures what was asked for on one engine. What no database has a part in is measured on SQLite only.
+fn engine(
+    engine: &Engine,
+    bare: Option<&Bare>,
+    arguments: &Arguments,
+    scale: Scale,
+    runtime: &Runtime,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let embedded = matches!(engine, Engine::Sqlite);
+    let chosen = |part: Part| arguments.has(part) && (embedded || part.is_of_database());
+    if [Part::Api, Part::Devices, Part::Memory, Part::Downloads, Part::Inside].into_iter().any(chosen) {
+        // The crowd has a database of its own.
+        let seeded = runtime.block_on(Seeded::make(engine, Scale { crowd: 1, ..scale }))?;
+        small(engine, &seeded, bare, &chosen, scale, runtime, report)?;
     }
-    if chosen("batch") {
-        let process = Process::start(&seeded)?;
-        runtime.block_on(batch::measure(&process, &seeded, &mut report))?;
+    if chosen(Part::Million) {
+        runtime.block_on(million::measure(engine, scale, report))?;
     }
-    if chosen("inside") {
-        runtime.block_on(inside::measure(&seeded, scale, &mut report))?;
+    if arguments.growth {
+        runtime.block_on(growth::measure(engine, scale, report))?;
     }
-    report.end();
+    Ok(())
+}
+
+/// Measures what wants no crowd.
+fn small(
+    engine: &Engine,
+    seeded: &Seeded,
+    bare: Option<&Bare>,
+    chosen: &dyn Fn(Part) -> bool,
+    scale: Scale,
+    runtime: &Runtime,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    if chosen(Part::Memory) {
+        report.place(engine.name(), "memory");
+        runtime.block_on(devices::memory(seeded, report))?;
+    }
+    if chosen(Part::Api) || chosen(Part::Devices) {
+        let process = Process::start(seeded)?;
+        if chosen(Part::Api) {
+            report.place(engine.name(), "api");
+            api::measure(&process, seeded, bare, scale, report)?;
+        }
+        if chosen(Part::Devices) {
+            report.place(engine.name(), "devices");
+            runtime.block_on(devices::measure(&process, seeded, bare, scale, report))?;
+        }
+    }
+    if chosen(Part::Downloads) {
+        report.place(engine.name(), "downloads");
+        downloads::measure(seeded, scale, report)?;
+    }
+    if chosen(Part::Inside) {
+        report.place(engine.name(), "inside");
+        runtime.block_on(inside::measure(seeded, scale, report))?;
+    }
     Ok(())
 }

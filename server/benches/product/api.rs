@@ -1,8 +1,9 @@
 //! Signed calls over kept connections.
 
 use crate::Scale;
+use crate::postgres::Bare;
 use crate::process::Process;
-use crate::report::{Report, millis, number};
+use crate::report::{Reach, Report, millis, number};
 use crate::seed::{KEY_ID, SECRET, Seeded};
 use anyhow::Context as _;
 use std::io;
@@ -139,14 +140,32 @@ pub struct Load {
     pub per_second: f64,
     pub p50: Duration,
     pub p99: Duration,
-    /// Processor time of the server for one call.
-    pub server_cpu: Duration,
+    /// Processor time of the server, and of the database's own processes, for one call.
+    pub cpu: Duration,
 }
 
 /// Sends each connection's requests one after another; all connections at once, in a thread of its own.
-fn load(process: &Process, requests: Vec<Vec<Vec<u8>>>, proof: &'static str) -> anyhow::Result<Load> {
+pub fn load(
+    process: &Process,
+    seeded: &Seeded,
+    requests: Vec<Vec<Vec<u8>>>,
+    proof: &'static str,
+) -> anyhow::Result<Load> {
+    std::thread::scope(|scope| {
+        let loading = scope.spawn(|| loaded(process, seeded, requests, proof));
+        loading.join().map_err(|_| anyhow::anyhow!("the load panicked"))?
+    })
+}
+
+fn loaded(
+    process: &Process,
+    seeded: &Seeded,
+    requests: Vec<Vec<Vec<u8>>>,
+    proof: &'static str,
+) -> anyhow::Result<Load> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let addr = process.api;
+    let used = || anyhow::Ok(process.cpu_seconds()? + seeded.database.cpu_seconds()?);
     runtime.block_on(async move {
         let begin = Arc::new(Barrier::new(requests.len() + 1));
         let mut clients = JoinSet::new();
@@ -165,66 +184,88 @@ fn load(process: &Process, requests: Vec<Vec<Vec<u8>>>, proof: &'static str) -> 
             });
         }
         begin.wait().await;
-        let (start, cpu) = (Instant::now(), process.cpu_seconds()?);
+        let (start, cpu) = (Instant::now(), used()?);
         let mut took = Vec::new();
         while let Some(client) = clients.join_next().await {
             took.extend(client??);
         }
-        let (elapsed, cpu) = (start.elapsed(), process.cpu_seconds()? - cpu);
+        let (elapsed, cpu) = (start.elapsed(), used()? - cpu);
         took.sort_unstable();
         let quantile = |percent: usize| took.get(took.len() * percent / 100).copied().unwrap_or_default();
         Ok(Load {
             per_second: took.len() as f64 / elapsed.as_secs_f64(),
             p50: quantile(50),
             p99: quantile(99),
-            server_cpu: Duration::from_secs_f64(cpu / took.len().max(1) as f64),
+            cpu: Duration::from_secs_f64((cpu / took.len().max(1) as f64).max(0.0)),
         })
     })
 }
 
-fn each(calls: usize, request: impl Fn() -> Vec<u8>) -> Vec<Vec<Vec<u8>>> {
-    (0..CONNECTIONS).map(|_| (0..calls / CONNECTIONS).map(|_| request()).collect()).collect()
+/// The requests of each connection, so many in all; each is made of its number.
+pub fn each(calls: usize, request: impl Fn(usize) -> Vec<u8>) -> Vec<Vec<Vec<u8>>> {
+    let of_one = calls.div_ceil(CONNECTIONS);
+    (0..CONNECTIONS)
+        .map(|connection| (0..of_one).map(|number| request(connection * of_one + number)).collect())
+        .collect()
 }
 
 /// Measures calls of ListOTAJobByFirmware.
-pub fn measure(process: &Process, seeded: &Seeded, scale: Scale, report: &mut Report) -> anyhow::Result<()> {
+pub fn measure(
+    process: &Process,
+    seeded: &Seeded,
+    bare: Option<&Bare>,
+    scale: Scale,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let caller = Caller::new(process.api.to_string())?;
     let list = |format: &str, page: usize, calls: usize| {
         let proof = if format == "JSON" { "\"Success\":true" } else { "<Success>true</Success>" };
-        load(process, each(calls, || caller.page(seeded, format, page)), proof)
+        load(process, seeded, each(calls, |_| caller.page(seeded, format, page)), proof)
     };
     // Opens the readers, fills the caches.
     list("JSON", 1, scale.calls / 20)?;
     let health = get("/healthz", &caller.host);
-    let bare = load(process, each(scale.calls, || health.clone()), "alive")?;
-    let title = format!("API: {CONNECTIONS} kept connections, pages of {PAGE_SIZE} rows");
-    report.part(&title);
+    let nothing = load(process, seeded, each(scale.calls, |_| health.clone()), "alive")?;
+    report.part(&format!("API: {CONNECTIONS} kept connections, pages of {PAGE_SIZE} rows"));
     let baseline = format!(
-        "GET /healthz: {}/s, p50 {}, p99 {}, server {:.1} µs",
-        number(bare.per_second),
-        millis(bare.p50),
-        millis(bare.p99),
-        bare.server_cpu.as_secs_f64() * 1e6,
+        "GET /healthz: {}/s, p50 {}, p99 {}, {:.1} µs",
+        number(nothing.per_second),
+        millis(nothing.p50),
+        millis(nothing.p99),
+        nothing.cpu.as_secs_f64() * 1e6,
     );
+    let rows = bare.map(|bare| format!("pgbench, one row by its key, 4 clients: {}/s", number(bare.reads)));
     for format in ["JSON", "XML"] {
         let found = list(format, 1, scale.calls)?;
-        let what = format!("signed ListOTAJobByFirmware, {format}, calls/s");
-        report.row(&what, &number(found.per_second), &baseline);
-        report.row("  p50", &millis(found.p50), "");
-        report.row("  p99", &millis(found.p99), "");
-        let cpu = format!("{:.1} µs", found.server_cpu.as_secs_f64() * 1e6);
-        report.row("  processor time of the server per call", &cpu, "");
+        let what = format!("signed ListOTAJobByFirmware, {format}");
+        let reach = Reach::at_least(found.per_second, 30_000.0, "");
+        report.reach(&format!("{what}, calls per second"), &number(found.per_second), &reach, &baseline);
+        let p99 = found.p99.as_secs_f64() * 1e3;
+        let p50 = format!("p50 {}", millis(found.p50));
+        report.reach(&format!("{what}: p99"), &millis(found.p99), &Reach::at_most(p99, 10.0, " ms"), &p50);
+        let cpu = format!("{:.1} µs", found.cpu.as_secs_f64() * 1e6);
+        let rows = rows.as_deref().unwrap_or_default();
+        report.row(&format!("{what}: processor time per call"), &cpu, rows);
     }
-    // In turns, so that the machine's moods reach both.
+    pages(&list, scale, report)
+}
+
+/// Compares page 1 with the last one; in turns, so that the machine's moods reach both.
+fn pages(
+    list: &dyn Fn(&str, usize, usize) -> anyhow::Result<Load>,
+    scale: Scale,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let last = scale.batches / PAGE_SIZE;
     let (mut first_page, mut last_page) = (0.0, 0.0);
     for _ in 0..4 {
-        first_page += list("JSON", 1, scale.calls / 8)?.server_cpu.as_secs_f64() * 250_000.0;
-        last_page += list("JSON", last, scale.calls / 8)?.server_cpu.as_secs_f64() * 250_000.0;
+        first_page += list("JSON", 1, scale.calls / 8)?.cpu.as_secs_f64() * 250_000.0;
+        last_page += list("JSON", last, scale.calls / 8)?.cpu.as_secs_f64() * 250_000.0;
     }
-    report.row(
+    report.reach(
         &format!("the last page of {} batches against page 1", number(scale.batches as f64)),
         &format!("{:.2}x", last_page / first_page),
+        &Reach::at_most(last_page / first_page, 1.5, "x"),
         &format!("processor time per call: {last_page:.1} µs against {first_page:.1} µs, in turns"),
     );
     Ok(())

@@ -1,13 +1,11 @@
-//! A static batch over every device of a large product, one over half of them, and one by list file with plans before
-//! it, beside calls of the API.
+//! One batch over every device of a large product, or a share of them: making it, planning it, cancelling it, beside
+//! calls of the API.
 
 use crate::api::{Caller, Connection};
 use crate::process::Process;
-use crate::report::{Report, millis, number};
 use crate::seed::Seeded;
 use anyhow::Context as _;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,251 +17,194 @@ const LISTERS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(5);
 /// How often it is looked whether the tasks are there.
 const LOOK: Duration = Duration::from_millis(5);
-/// The goals are for a million devices.
-const MILLION: f64 = 1e6;
+
+/// A server with a large product, and who calls it.
+pub struct Stage<'a> {
+    pub process: &'a Process,
+    pub seeded: &'a Seeded,
+    pub caller: Arc<Caller>,
+}
+
+/// Parameters of a call.
+pub type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 /// What a batch took.
-struct Took {
-    accepted: Duration,
-    done: Duration,
-    calls: Vec<Duration>,
-    job_id: String,
+pub struct Took {
+    /// Until the call was answered.
+    pub accepted: Duration,
+    /// Until all its tasks were there.
+    pub done: Duration,
+    /// Calls of the API meanwhile.
+    pub calls: Vec<Duration>,
+    pub job_id: String,
 }
 
-/// Measures both batches, and the cancellation between them.
-pub async fn measure(process: &Process, seeded: &Seeded, report: &mut Report) -> anyhow::Result<()> {
-    let devices = seeded.crowd.devices;
-    report.part(&format!("A static batch over {} devices, none connected", number(devices as f64)));
-    let caller = Arc::new(Caller::new(process.api.to_string())?);
-    let database = seeded.dir.path().join("updraft.db");
-    let calm = listed(process, seeded, &caller, tokio::time::sleep(Duration::from_secs(1))).await?.1;
-    let before = bytes_used(&database)?;
-    let all = batch(process, seeded, &caller, 0, &[("TargetSelection", "ALL")], devices).await?;
-    let bytes = (bytes_used(&database)? - before) as f64 / devices as f64;
-    rows(report, "ALL", devices, &all, &calm);
-    report.row(
-        "  bytes on disk for each device",
-        &number(bytes),
-        "pages of the database that are in use, its indexes too",
-    );
-    let start = Instant::now();
-    let mut connection = Connection::open(process.api).await?;
-    let flags = [("JobId", all.job_id.as_str()), ("CancelQueuedTask", "true")];
-    connection.call(&caller.request("CancelOTATaskByJob", "JSON", &flags), "\"Success\":true").await?;
-    let canceled = [("JobId", all.job_id.as_str()), ("TaskStatus", "CANCELED"), ("PageSize", "1")];
-    wait_for_total(process, &caller, &canceled, devices).await?;
-    let rate = devices as f64 / start.elapsed().as_secs_f64();
-    report.row("  its cancellation, tasks per second", &number(rate), "");
-    let share = devices / 2;
-    let gray = [("TargetSelection", "GRAY"), ("GrayPercent", "50")];
-    let half = batch(process, seeded, &caller, 1, &gray, share).await?;
-    rows(report, "GRAY 50 %", share, &half, &calm);
-    Ok(())
+/// What a plan took.
+pub struct Planned {
+    pub took: Duration,
+    /// Devices that were looked at.
+    pub looked: u64,
+    /// Calls of the API meanwhile.
+    pub calls: Vec<Duration>,
 }
 
-/// Measures a batch by list file over every device of the product.
-pub async fn measure_list(process: &Process, seeded: &Seeded, report: &mut Report) -> anyhow::Result<()> {
-    let devices = seeded.crowd.devices;
-    report.part(&format!(
-        "A static batch by list file over {} devices, none connected",
-        number(devices as f64)
-    ));
-    let caller = Arc::new(Caller::new(process.api.to_string())?);
-    let database = seeded.dir.path().join("updraft.db");
-    let (url, bytes, uploaded) = upload(process, &caller, devices).await?;
-    report.row("its upload", &millis(uploaded), &format!("{} bytes", number(bytes as f64)));
-    let calm = listed(process, seeded, &caller, tokio::time::sleep(Duration::from_secs(1))).await?.1;
-    let before = bytes_used(&database)?;
-    let target = [("TargetSelection", "SPECIFIC"), ("DnListFileUrl", url.as_str())];
-    let gray = [("TargetSelection", "GRAY"), ("GrayPercent", "50")];
-    plan(process, seeded, &caller, "ALL", &[("TargetSelection", "ALL")], report).await?;
-    plan(process, seeded, &caller, "GRAY 50 %", &gray, report).await?;
-    plan(process, seeded, &caller, "list file", &target, report).await?;
-    let took = batch(process, seeded, &caller, 0, &target, devices).await?;
-    let bytes = (bytes_used(&database)? - before) as f64 / devices as f64;
-    rows(report, "list file", devices, &took, &calm);
-    report.row("  bytes on disk for each device", &number(bytes), "as above, when all tasks are there");
-    plan(process, seeded, &caller, "ALL, every device busy", &[("TargetSelection", "ALL")], report).await?;
-    let peak = process.peak_bytes()? as f64 / f64::from(1 << 20);
-    report.row("  most memory of the server", &format!("{peak:.0} MiB"), "VmHWM, since its start");
-    Ok(())
+/// A list of device names that was uploaded.
+pub struct List {
+    pub url: String,
+    pub bytes: usize,
+    pub took: Duration,
 }
 
-/// Measures the plan of a batch over all devices.
-async fn plan(
-    process: &Process,
-    seeded: &Seeded,
-    caller: &Arc<Caller>,
-    what: &str,
-    target: &[(&str, &str)],
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let crowd = &seeded.crowd;
-    let package = crowd.firmware_ids.first().context("no package")?;
-    let mut request = vec![("FirmwareId", package.as_str()), ("ProductKey", crowd.product_key.as_str())];
-    request.extend_from_slice(target);
-    let request = caller.request("PlanOTAJob", "JSON", &request);
-    let work = async {
-        let mut connection = Connection::open(process.api).await?;
+impl<'a> Stage<'a> {
+    pub fn new(process: &'a Process, seeded: &'a Seeded) -> anyhow::Result<Self> {
+        Ok(Self { process, seeded, caller: Arc::new(Caller::new(process.api.to_string())?) })
+    }
+
+    /// A call over a connection of its own; answers the answer's tree.
+    pub async fn call(&self, action: &str, pairs: Pairs<'_>) -> anyhow::Result<serde_json::Value> {
+        let mut connection = Connection::open(self.process.api).await?;
+        connection.call(&self.caller.request(action, "JSON", pairs), "\"Success\":true").await?;
+        connection.body()
+    }
+
+    fn of_package<'b>(
+        &'b self,
+        package: usize,
+        target: Pairs<'b>,
+    ) -> anyhow::Result<Vec<(&'b str, &'b str)>> {
+        let crowd = &self.seeded.crowd;
+        let package = crowd.firmware_ids.get(package).context("no such package")?;
+        let mut pairs = vec![("FirmwareId", package.as_str()), ("ProductKey", crowd.product_key.as_str())];
+        pairs.extend_from_slice(target);
+        Ok(pairs)
+    }
+
+    /// Makes a batch of a package and waits until it has so many tasks.
+    pub async fn batch(
+        &self,
+        action: &str,
+        package: usize,
+        target: Pairs<'_>,
+        tasks: usize,
+    ) -> anyhow::Result<Took> {
+        let request = self.caller.request(action, "JSON", &self.of_package(package, target)?);
+        let work = async {
+            let mut connection = Connection::open(self.process.api).await?;
+            let start = Instant::now();
+            connection.call(&request, "\"Success\":true").await?;
+            let accepted = start.elapsed();
+            let body = connection.body()?;
+            let job_id = body["Data"]["JobId"].as_str().context("no JobId")?.to_owned();
+            self.wait_for_total(&[("JobId", &job_id), ("PageSize", "1")], tasks).await?;
+            anyhow::Ok((accepted, start.elapsed(), job_id))
+        };
+        let (work, calls) = self.listed(work).await?;
+        let (accepted, done, job_id) = work?;
+        Ok(Took { accepted, done, calls, job_id })
+    }
+
+    /// Cancels a batch's tasks and waits until all of them are; answers how long that took.
+    pub async fn cancel(&self, job_id: &str, tasks: usize) -> anyhow::Result<Duration> {
         let start = Instant::now();
-        connection.call(&request, "\"Success\":true").await?;
-        let looked = connection.body()?["Data"]["Devices"]["Looked"].as_u64().context("no Looked")?;
-        anyhow::Ok((start.elapsed(), looked))
-    };
-    let (work, calls) = listed(process, seeded, caller, work).await?;
-    let (took, looked) = work?;
-    let looked = format!("{} devices looked at", number(looked as f64));
-    report.row(&format!("plan, {what}: until PlanOTAJob is answered"), &millis(took), &looked);
-    let meanwhile = format!("{} calls", calls.len());
-    report.row("  ListOTAJobByFirmware meanwhile, p99", &millis(p99(&calls)), &meanwhile);
-    Ok(())
-}
-
-/// Uploads a list of the whole product; answers its FileUrl, its bytes, and how long the upload took.
-async fn upload(
-    process: &Process,
-    caller: &Caller,
-    devices: usize,
-) -> anyhow::Result<(String, usize, Duration)> {
-    let mut connection = Connection::open(process.api).await?;
-    connection.call(&caller.request("GenerateDeviceNameListURL", "JSON", &[]), "\"Success\":true").await?;
-    let ticket = connection.body()?;
-    let text = |name: &str| ticket["Data"][name].as_str().context("the ticket is incomplete");
-    let mut form = String::new();
-    for (field, of) in
-        [("key", "Key"), ("policy", "Policy"), ("AccessKeyId", "AccessKeyId"), ("signature", "Signature")]
-    {
-        let value = text(of)?;
-        write!(form, "--edge\r\nContent-Disposition: form-data; name=\"{field}\"\r\n\r\n{value}\r\n")?;
+        self.call("CancelOTATaskByJob", &[("JobId", job_id), ("CancelQueuedTask", "true")]).await?;
+        let canceled = [("JobId", job_id), ("TaskStatus", "CANCELED"), ("PageSize", "1")];
+        self.wait_for_total(&canceled, tasks).await?;
+        Ok(start.elapsed())
     }
-    form += "--edge\r\nContent-Disposition: form-data; name=\"success_action_status\"\r\n\r\n200\r\n";
-    form += "--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"list.csv\"\r\n\r\n";
-    let before = form.len();
-    // Not in the order of the index: a list that is exported by another system is in any order.
-    for number in 0..devices {
-        writeln!(form, "crowd-{:06}", number * 7_919 % devices)?;
+
+    /// Plans a batch of the first package.
+    pub async fn plan(&self, target: Pairs<'_>) -> anyhow::Result<Planned> {
+        let request = self.caller.request("PlanOTAJob", "JSON", &self.of_package(0, target)?);
+        let work = async {
+            let mut connection = Connection::open(self.process.api).await?;
+            let start = Instant::now();
+            connection.call(&request, "\"Success\":true").await?;
+            let took = start.elapsed();
+            anyhow::Ok((took, connection.body()?["Data"]["Devices"]["Looked"].as_u64().context("no Looked")?))
+        };
+        let (work, calls) = self.listed(work).await?;
+        let (took, looked) = work?;
+        Ok(Planned { took, looked, calls })
     }
-    let bytes = form.len() - before;
-    form += "\r\n--edge--\r\n";
-    let head = format!(
-        "POST / HTTP/1.1\r\nHost: {}\r\nContent-Type: multipart/form-data; boundary=edge\r\nContent-Length: {}\r\n\r\n",
-        process.api,
-        form.len()
-    );
-    let start = Instant::now();
-    connection.call((head + &form).as_bytes(), "200").await?;
-    Ok((text("FileUrl")?.to_owned(), bytes, start.elapsed()))
+
+    /// Uploads a list of the whole product, in no order: one that another system exports is in any.
+    pub async fn upload(&self) -> anyhow::Result<List> {
+        let devices = self.seeded.crowd.devices;
+        let ticket = self.call("GenerateDeviceNameListURL", &[]).await?;
+        let text = |name: &str| ticket["Data"][name].as_str().context("the ticket is incomplete");
+        let mut form = String::new();
+        for (field, of) in
+            [("key", "Key"), ("policy", "Policy"), ("AccessKeyId", "AccessKeyId"), ("signature", "Signature")]
+        {
+            let value = text(of)?;
+            write!(form, "--edge\r\nContent-Disposition: form-data; name=\"{field}\"\r\n\r\n{value}\r\n")?;
+        }
+        form += "--edge\r\nContent-Disposition: form-data; name=\"success_action_status\"\r\n\r\n200\r\n";
+        form += "--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"list.csv\"\r\n\r\n";
+        let before = form.len();
+        for number in 0..devices {
+            writeln!(form, "crowd-{:06}", number * 7_919 % devices)?;
+        }
+        let bytes = form.len() - before;
+        form += "\r\n--edge--\r\n";
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: {}\r\nContent-Type: multipart/form-data; boundary=edge\r\nContent-Length: {}\r\n\r\n",
+            self.process.api,
+            form.len()
+        );
+        let mut connection = Connection::open(self.process.api).await?;
+        let start = Instant::now();
+        connection.call((head + &form).as_bytes(), "200").await?;
+        Ok(List { url: text("FileUrl")?.to_owned(), bytes, took: start.elapsed() })
+    }
+
+    /// How many tasks of a list ListOTATaskByJob counts.
+    pub async fn total(&self, list: Pairs<'_>) -> anyhow::Result<u64> {
+        self.call("ListOTATaskByJob", list).await?["Total"].as_u64().context("no Total")
+    }
+
+    async fn wait_for_total(&self, list: Pairs<'_>, total: usize) -> anyhow::Result<()> {
+        while self.total(list).await? != total as u64 {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Lists batches over several connections while `work` goes on; answers how long each call took.
+    pub async fn listed<T>(&self, work: impl Future<Output = T>) -> anyhow::Result<(T, Vec<Duration>)> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut listers = JoinSet::new();
+        for _ in 0..LISTERS {
+            let (stop, caller, addr) = (Arc::clone(&stop), Arc::clone(&self.caller), self.process.api);
+            let firmware_id = self.seeded.firmware_id.clone();
+            listers.spawn(async move {
+                let mut connection = Connection::open(addr).await?;
+                let mut took = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let list =
+                        [("FirmwareId", firmware_id.as_str()), ("CurrentPage", "1"), ("PageSize", "10")];
+                    let request = caller.request("ListOTAJobByFirmware", "JSON", &list);
+                    let sent = Instant::now();
+                    connection.call(&request, "\"Success\":true").await?;
+                    took.push(sent.elapsed());
+                    tokio::time::sleep(PAUSE).await;
+                }
+                std::io::Result::Ok(took)
+            });
+        }
+        let done = work.await;
+        stop.store(true, Ordering::Relaxed);
+        let mut calls = Vec::new();
+        while let Some(lister) = listers.join_next().await {
+            calls.extend(lister??);
+        }
+        Ok((done, calls))
+    }
 }
 
-fn rows(report: &mut Report, what: &str, tasks: usize, took: &Took, calm: &[Duration]) {
-    let per_million = took.done.as_secs_f64() * MILLION / tasks as f64;
-    report.row(&format!("{what}: until the call is answered"), &millis(took.accepted), "");
-    report.row(
-        &format!("{what}: until all {} tasks are there", number(tasks as f64)),
-        &millis(took.done),
-        &format!("{}/s; {per_million:.1} s for a million", number(tasks as f64 / took.done.as_secs_f64())),
-    );
-    report.row(
-        &format!("{what}: ListOTAJobByFirmware meanwhile, p99"),
-        &millis(p99(&took.calls)),
-        &format!("{} calls; p99 {} of {} without", took.calls.len(), millis(p99(calm)), calm.len()),
-    );
-}
-
-fn p99(calls: &[Duration]) -> Duration {
+/// What 99 of 100 calls took at most.
+pub fn p99(calls: &[Duration]) -> Duration {
     let mut sorted = calls.to_vec();
     sorted.sort_unstable();
     sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
-}
-
-/// Makes a batch and waits until all its tasks are there.
-async fn batch(
-    process: &Process,
-    seeded: &Seeded,
-    caller: &Arc<Caller>,
-    package: usize,
-    target: &[(&str, &str)],
-    tasks: usize,
-) -> anyhow::Result<Took> {
-    let crowd = &seeded.crowd;
-    let package = crowd.firmware_ids.get(package).context("no such package")?;
-    let mut request = vec![("FirmwareId", package.as_str()), ("ProductKey", crowd.product_key.as_str())];
-    request.extend_from_slice(target);
-    let request = caller.request("CreateOTAStaticUpgradeJob", "JSON", &request);
-    let work = async {
-        let mut connection = Connection::open(process.api).await?;
-        let start = Instant::now();
-        connection.call(&request, "\"Success\":true").await?;
-        let accepted = start.elapsed();
-        let body = connection.body()?;
-        let job_id = body["Data"]["JobId"].as_str().context("no JobId")?.to_owned();
-        wait_for_total(process, caller, &[("JobId", &job_id), ("PageSize", "1")], tasks).await?;
-        anyhow::Ok((accepted, start.elapsed(), job_id))
-    };
-    let (work, calls) = listed(process, seeded, caller, work).await?;
-    let (accepted, done, job_id) = work?;
-    Ok(Took { accepted, done, calls, job_id })
-}
-
-/// Waits until ListOTATaskByJob says that there are so many.
-async fn wait_for_total(
-    process: &Process,
-    caller: &Caller,
-    list: &[(&str, &str)],
-    total: usize,
-) -> anyhow::Result<()> {
-    let mut connection = Connection::open(process.api).await?;
-    loop {
-        connection.call(&caller.request("ListOTATaskByJob", "JSON", list), "\"Success\":true").await?;
-        let found = connection.body()?["Total"].as_u64().context("no Total")?;
-        if found == total as u64 {
-            return Ok(());
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Lists batches over several connections while `work` goes on; answers how long each call took.
-async fn listed<T>(
-    process: &Process,
-    seeded: &Seeded,
-    caller: &Arc<Caller>,
-    work: impl Future<Output = T>,
-) -> anyhow::Result<(T, Vec<Duration>)> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut listers = JoinSet::new();
-    let firmware_id = seeded.firmware_id.clone();
-    for _ in 0..LISTERS {
-        let (stop, caller, addr) = (Arc::clone(&stop), Arc::clone(caller), process.api);
-        let firmware_id = firmware_id.clone();
-        listers.spawn(async move {
-            let mut connection = Connection::open(addr).await?;
-            let mut took = Vec::new();
-            while !stop.load(Ordering::Relaxed) {
-                let list = [("FirmwareId", firmware_id.as_str()), ("CurrentPage", "1"), ("PageSize", "10")];
-                let request = caller.request("ListOTAJobByFirmware", "JSON", &list);
-                let sent = Instant::now();
-                connection.call(&request, "\"Success\":true").await?;
-                took.push(sent.elapsed());
-                tokio::time::sleep(PAUSE).await;
-            }
-            std::io::Result::Ok(took)
-        });
-    }
-    let done = work.await;
-    stop.store(true, Ordering::Relaxed);
-    let mut calls = Vec::new();
-    while let Some(lister) = listers.join_next().await {
-        calls.extend(lister??);
-    }
-    Ok((done, calls))
-}
-
-/// Bytes of the database's pages that hold something.
-fn bytes_used(database: &Path) -> anyhow::Result<u64> {
-    let conn = rusqlite::Connection::open(database)?;
-    conn.busy_timeout(Duration::from_secs(5))?;
-    let pragma = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let pages = pragma("page_count")? - pragma("freelist_count")?;
-    Ok((pages * pragma("page_size")?).unsigned_abs())
 }

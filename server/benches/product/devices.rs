@@ -3,8 +3,9 @@
 use crate::Scale;
 use crate::api::{Caller, Connection};
 use crate::mosquitto::{By, Mosquitto};
+use crate::postgres::Bare;
 use crate::process::Process;
-use crate::report::{Report, millis, number};
+use crate::report::{Reach, Report, millis, number};
 use crate::seed::{Seed, Seeded};
 use anyhow::{Context as _, ensure};
 use std::io::Write as _;
@@ -20,7 +21,8 @@ const LOGINS: usize = 64;
 const PUSH_BYTES: usize = 400;
 const NOT_INSTALLED: &str = "not installed (Debian: apt-get install mosquitto)";
 
-fn identities(devices: &[Seed]) -> Vec<Identity> {
+/// Who these devices are.
+pub fn identities(devices: &[Seed]) -> Vec<Identity> {
     devices.iter().map(|device| device.identity.clone()).collect()
 }
 
@@ -37,18 +39,21 @@ pub async fn memory(seeded: &Seeded, report: &mut Report) -> anyhow::Result<()> 
         let theirs = match Mosquitto::start(seeded)? {
             Some(mosquitto) => {
                 let target = mosquitto.target(by, seeded)?;
-                Sessions::measure(&target, seeded, || mosquitto.anonymous_bytes()).await?.each()
+                let found = Sessions::measure(&target, seeded, || mosquitto.anonymous_bytes()).await?;
+                format!("{:.2} KiB", found.each())
             }
             None => NOT_INSTALLED.to_owned(),
         };
-        report.row(
+        let each = ours.each();
+        report.reach(
             &format!("each idle MQTT session beyond the first {}, {}", number(ours.first as f64), by.name()),
-            &ours.each(),
+            &format!("{each:.2} KiB"),
+            &Reach::at_most(each, if by == By::Plain { 2.5 } else { 13.0 }, " KiB"),
             &format!("mosquitto: {theirs}"),
         );
         report.row(
-            &format!("the same over all {}, with what the database caches", number(ours.all as f64)),
-            &kib(ours.before, ours.after, ours.all),
+            &format!("the same over all {}, {}, with database caches", number(ours.all as f64), by.name()),
+            &format!("{:.2} KiB", kib(ours.before, ours.after, ours.all)),
             &format!("RssAnon: {} idle, {} with all", mib(ours.before), mib(ours.after)),
         );
     }
@@ -79,13 +84,14 @@ impl Sessions {
         Ok(Self { first: first.len(), all: devices.len(), before, between, after: memory()? })
     }
 
-    fn each(&self) -> String {
+    /// KiB of each session beyond the first.
+    fn each(&self) -> f64 {
         kib(self.between, self.after, self.all - self.first)
     }
 }
 
-fn kib(from: u64, to: u64, sessions: usize) -> String {
-    format!("{:.2} KiB", to.saturating_sub(from) as f64 / sessions as f64 / 1_024.0)
+fn kib(from: u64, to: u64, sessions: usize) -> f64 {
+    to.saturating_sub(from) as f64 / sessions as f64 / 1_024.0
 }
 
 fn mib(bytes: u64) -> String {
@@ -96,6 +102,7 @@ fn mib(bytes: u64) -> String {
 pub async fn measure(
     process: &Process,
     seeded: &Seeded,
+    bare: Option<&Bare>,
     scale: Scale,
     report: &mut Report,
 ) -> anyhow::Result<()> {
@@ -105,7 +112,8 @@ pub async fn measure(
     for by in [By::Plain, By::Tls] {
         logins(process, mosquitto.as_ref(), by, seeded, report).await?;
     }
-    reports(process, mosquitto.as_ref(), seeded, scale, report).await?;
+    let (theirs, lasting) = (mosquitto.as_ref(), Duration::from_secs(scale.report_seconds));
+    reports(process, theirs, seeded, bare, lasting, report).await?;
     pushes(process, mosquitto.as_ref(), seeded, scale, report).await
 }
 
@@ -128,13 +136,16 @@ async fn logins(
         }
         None => NOT_INSTALLED.to_owned(),
     };
+    let what = format!("connect, {}, + HMAC + version report, {LOGINS} at once", by.name());
+    let (rate, bare) = (found.per_second(), format!("connect + GET /healthz, plain: {}/s", number(bare)));
+    let named = format!("{what}, per second");
+    if by == By::Plain {
+        report.reach(&named, &number(rate), &Reach::at_least(rate, 8_000.0, ""), &bare);
+    } else {
+        report.row(&named, &number(rate), &bare);
+    }
     report.row(
-        &format!("connect, {}, + HMAC + version report, {LOGINS} at once, per second", by.name()),
-        &number(found.per_second()),
-        &format!("connect + GET /healthz, as many at once, plain: {}/s", number(bare)),
-    );
-    report.row(
-        "  p99 from SYN to PUBACK",
+        &format!("{what}: p99 from SYN to PUBACK"),
         &millis(found.p99),
         &format!("p50 {}; mosquitto: {theirs}", millis(found.p50)),
     );
@@ -165,38 +176,50 @@ async fn reports(
     process: &Process,
     mosquitto: Option<&Mosquitto>,
     seeded: &Seeded,
-    scale: Scale,
+    bare: Option<&Bare>,
+    lasting: Duration,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let (syncs, sync) = bare_syncs(seeded, Duration::from_secs(scale.report_seconds.min(3)))?;
+    let (syncs, sync) = bare_syncs(seeded, lasting.min(Duration::from_secs(3)))?;
     let devices = identities(&seeded.reporting);
-    let cpu = process.cpu_seconds()?;
-    let lasting = Duration::from_secs(scale.report_seconds);
+    let used = || anyhow::Ok(process.cpu_seconds()? + seeded.database.cpu_seconds()?);
+    let cpu = used()?;
     let found = load::publish_load(&process.mqtt.into(), &devices, lasting, progress_of).await?;
-    let cpu = (process.cpu_seconds()? - cpu) / found.count.max(1) as f64;
+    let cpu = (used()? - cpu) / found.count.max(1) as f64;
     ensure!(found.errors == 0, "{} devices failed", found.errors);
-    report.row(
-        &format!("durable progress reports, QoS 1, {} devices, per second", number(devices.len() as f64)),
-        &number(found.per_second()),
-        &format!("append 100 B + fdatasync, one after another: {}/s", number(syncs)),
-    );
+    let commits = match bare {
+        Some(bare) => {
+            format!("pgbench, 4 clients, a row of 100 B in each commit: {}/s", number(bare.commits))
+        }
+        None => format!("append 100 B + fdatasync, one after another: {}/s", number(syncs)),
+    };
+    let what = format!("durable progress reports, QoS 1, {} devices", number(devices.len() as f64));
+    let rate = found.per_second();
+    let reach = Reach::at_least(rate, 40_000.0, "");
+    report.reach(&format!("{what}, per second"), &number(rate), &reach, &commits);
+    let p99 = found.p99.as_secs_f64() * 1e3;
+    let reach = Reach::at_most(p99, 50.0, " ms");
+    let baseline = format!("p50 {}; one fdatasync: {}", millis(found.p50), millis(sync));
+    report.reach("durable progress reports: PUBACK p99", &millis(found.p99), &reach, &baseline);
     let theirs = match mosquitto {
         Some(mosquitto) => {
             let target = mosquitto.target(By::Plain, seeded)?;
             let found = load::publish_load(&target, &devices, lasting, progress_of).await?;
             ensure!(found.errors == 0, "{} devices failed at mosquitto", found.errors);
-            format!("{}/s, p99 {}", number(found.per_second()), millis(found.p99))
+            format!(
+                "mosquitto, which keeps none: {}/s, p99 {}",
+                number(found.per_second()),
+                millis(found.p99)
+            )
         }
-        None => NOT_INSTALLED.to_owned(),
+        None => format!("mosquitto: {NOT_INSTALLED}"),
     };
-    report.row("  the same messages to mosquitto, which keeps none", &theirs, "");
-    report.row("  PUBACK p99", &millis(found.p99), &format!("one fdatasync: {}", millis(sync)));
-    report.row("  PUBACK p50", &millis(found.p50), "each device waits for its PUBACK before its next report");
-    report.row("  processor time of the server per report", &format!("{:.1} µs", cpu * 1e6), "");
+    report.row("durable progress reports: processor time of each", &format!("{:.1} µs", cpu * 1e6), &theirs);
     Ok(())
 }
 
-fn progress_of(device: &Identity, sequence: u64) -> (String, Vec<u8>) {
+/// The message of a device that is so far along.
+pub fn progress_of(device: &Identity, sequence: u64) -> (String, Vec<u8>) {
     let step = i64::try_from(sequence % 101).unwrap_or_default();
     (Topic::Progress.of(device), progress(sequence, "default", step, ""))
 }
@@ -246,9 +269,10 @@ async fn pushes(
         }
         None => NOT_INSTALLED.to_owned(),
     };
-    report.row(
+    report.reach(
         &format!("pushes to {} connected devices, per second", number(devices.len() as f64)),
         &number(ours),
+        &Reach::at_least(ours, 10_000.0, ""),
         &format!("wake-up to last receipt; mosquitto, {PUSH_BYTES} B each: {theirs}"),
     );
     Ok(())

@@ -3,7 +3,7 @@
 use crate::Scale;
 use crate::nginx::{self, Nginx};
 use crate::process::{Process, cpu_seconds};
-use crate::report::{Report, number};
+use crate::report::{Reach, Report, number};
 use crate::seed::Seeded;
 use anyhow::{Context as _, ensure};
 use std::io::{Read as _, Write as _};
@@ -98,12 +98,24 @@ fn rows(report: &mut Report, what: &str, ranges: bool, mine: &Found, theirs: Opt
         }
     };
     let nginx = theirs.map_or_else(|| "none".to_owned(), |found| format!("nginx: {}", rate(found)));
-    report.row(&format!("{what}, signed address, one core"), &rate(mine), &nginx);
+    let name = format!("{what}, signed address, one core");
+    if ranges {
+        let reach = Reach::at_least(mine.per_second(), 10_000.0, "/s");
+        report.reach(&name, &rate(mine), &reach, &nginx);
+    } else {
+        report.row(&name, &rate(mine), &nginx);
+    }
     if let Some(theirs) = theirs {
-        let percent = |ours: f64, nginx: f64| format!("{:.0} %", ours / nginx * 100.0);
-        report.row("  of nginx", &percent(mine.mib_per_second(), theirs.mib_per_second()), "");
+        let percent = mine.mib_per_second() / theirs.mib_per_second() * 100.0;
+        let reach = Reach::at_least(percent, 70.0, " %");
+        report.reach(
+            &format!("{what}: of nginx"),
+            &format!("{percent:.0} %"),
+            &reach,
+            "sendfile, one worker on that core",
+        );
         report.row(
-            "  processor time of the server per GiB",
+            &format!("{what}: processor time of the server per GiB"),
             &format!("{:.0} ms", mine.cpu_ms_per_gib()),
             &format!("nginx: {:.0} ms", theirs.cpu_ms_per_gib()),
         );

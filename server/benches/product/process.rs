@@ -5,31 +5,56 @@ use anyhow::Context as _;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// Another server than the one that was built with the benchmark.
+pub static OTHER: OnceLock<PathBuf> = OnceLock::new();
+
+/// PostgreSQL lets a killed server's claim go as soon as it notices the end of its connections.
+const CLAIM_WAIT: Duration = Duration::from_secs(10);
 
 /// A running server; it ends when this is dropped.
 pub struct Process {
     pub api: SocketAddr,
     pub mqtt: SocketAddr,
+    /// From its start until it serves.
+    pub ready: Duration,
     child: Child,
     /// Kept open: the server says more than one line.
     _stdout: BufReader<ChildStdout>,
 }
 
+fn binary() -> PathBuf {
+    OTHER.get().cloned().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_updraft")))
+}
+
 impl Process {
     /// Starts a server on the seeded data and waits until it serves.
     pub fn start(seeded: &Seeded) -> anyhow::Result<Self> {
-        Self::spawn(Command::new(env!("CARGO_BIN_EXE_updraft")), seeded)
+        let begun = Instant::now();
+        loop {
+            match Self::spawn(Command::new(binary()), seeded) {
+                Err(_) if begun.elapsed() < CLAIM_WAIT => std::thread::yield_now(),
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The same on one core.
     pub fn start_on(core: usize, seeded: &Seeded) -> anyhow::Result<Self> {
         let mut command = Command::new("taskset");
-        command.arg("-c").arg(core.to_string()).arg(env!("CARGO_BIN_EXE_updraft"));
+        command.arg("-c").arg(core.to_string()).arg(binary());
         Self::spawn(command, seeded)
     }
 
     fn spawn(mut command: Command, seeded: &Seeded) -> anyhow::Result<Self> {
+        if let Some(url) = &seeded.config.database_url {
+            command.env("UPDRAFT_DATABASE_URL", url);
+        }
+        let begun = Instant::now();
         let mut child = command
             .arg("serve")
             .args(["--api-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0", "--mqtt-tls-addr", ""])
@@ -48,17 +73,26 @@ impl Process {
         let mut stdout = BufReader::new(child.stdout.take().context("no stdout")?);
         let mut said = String::new();
         stdout.read_line(&mut said)?;
-        anyhow::ensure!(said.trim_end().ends_with("serves"), "the server ended before it served: {said}");
+        if !said.trim_end().ends_with("serves") {
+            child.wait()?;
+            anyhow::bail!("the server ended before it served: {said}");
+        }
+        let ready = begun.elapsed();
         let run: Value = serde_json::from_str(&std::fs::read_to_string(seeded.dir.path().join("run.json"))?)?;
         let addr = |name: &str| -> anyhow::Result<SocketAddr> {
             Ok(run[name].as_str().context("no address in run.json")?.parse()?)
         };
-        Ok(Self { api: addr("api_addr")?, mqtt: addr("mqtt_addr")?, child, _stdout: stdout })
+        Ok(Self { api: addr("api_addr")?, mqtt: addr("mqtt_addr")?, ready, child, _stdout: stdout })
     }
 
     /// Memory that belongs to the process alone (`RssAnon`), in bytes.
     pub fn anonymous_bytes(&self) -> anyhow::Result<u64> {
         memory(self.child.id(), "RssAnon:")
+    }
+
+    /// All memory of the process that is in use (`VmRSS`), its program and shared pages too, in bytes.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        memory(self.child.id(), "VmRSS:")
     }
 
     /// The most memory that the process had so far (`VmHWM`), in bytes.

@@ -1,8 +1,9 @@
 //! Data for the server, written through the store before it starts: the API would take minutes.
 
 use crate::Scale;
+use crate::database::{Database, Engine};
 use anyhow::Context as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use tempfile::TempDir;
 use updraft_core::firmware::{FirmwareKind, FirmwareStatus, SignMethod};
 use updraft_core::id::{self, DeviceNo, FirmwareNo, InstanceNo, JobNo, ProductNo, TaskNo};
@@ -36,6 +37,9 @@ pub struct Seed {
 pub struct Seeded {
     pub dir: TempDir,
     pub config: Config,
+    pub database: Database,
+    /// A product without devices.
+    pub empty_key: String,
     /// The package with many batches.
     pub firmware_id: String,
     /// Devices without tasks.
@@ -55,8 +59,8 @@ pub struct Seeded {
 pub struct Crowd {
     pub product_key: String,
     pub devices: usize,
-    /// A package for all of them, and one for a share of them.
-    pub firmware_ids: [String; 2],
+    /// A package for each of the batches that are for them.
+    pub firmware_ids: Vec<String>,
 }
 
 /// A file of random bytes in the blob store.
@@ -81,10 +85,12 @@ struct Maker {
 
 impl Seeded {
     /// Makes the folder; on the disk of the build, since temporary folders may be in memory.
-    pub async fn make(scale: Scale) -> anyhow::Result<Self> {
+    pub async fn make(engine: &Engine, scale: Scale) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let database = engine.create(dir.path())?;
         let config = Config {
             data_dir: dir.path().to_owned(),
+            database_url: database.url(),
             root_access_key_id: Some(KEY_ID.to_owned()),
             root_access_key_secret: Some(SECRET.to_owned()),
             quota_scale: 0.0,
@@ -99,11 +105,14 @@ impl Seeded {
         let nothing = (ProductNo(0), String::new());
         let mut maker =
             Maker { store, master, random, now, instance, product: nothing.0, product_key: nothing.1 };
+        maker.product("bench_empty").await?;
+        let empty_key = maker.product_key.clone();
         maker.product("bench_lamps").await?;
         let idle = maker.devices("idle", scale.idle).await?;
         let reporting = maker.devices("busy", scale.reporting).await?;
         let (listed, firmware_id) = maker.firmware("listed").await?;
-        maker.batches(listed, scale.batches).await?;
+        maker.one_batch(listed).await?;
+        database.batches_copy(listed.0, scale.batches)?;
         let (progressing, _) = maker.firmware("progressing").await?;
         maker.batch_in_progress(progressing, &reporting).await?;
         let (pushing, _) = maker.firmware("pushing").await?;
@@ -111,7 +120,21 @@ impl Seeded {
         let image = maker.image(&config, scale.image_bytes).await?;
         let crowd = maker.crowd(scale.crowd).await?;
         maker.store.close();
-        Ok(Self { dir, config, firmware_id, idle, reporting, crowd, image, instance, product, pushing })
+        database.settle()?;
+        Ok(Self {
+            dir,
+            config,
+            database,
+            empty_key,
+            firmware_id,
+            idle,
+            reporting,
+            crowd,
+            image,
+            instance,
+            product,
+            pushing,
+        })
     }
 
     /// A batch with a task for each of these devices, due now; written beside the running server.
@@ -206,14 +229,17 @@ impl Maker {
     /// Devices of a product of their own that have reported their version.
     async fn crowd(&mut self, count: usize) -> anyhow::Result<Crowd> {
         self.product("bench_crowd").await?;
-        let devices = self.devices("crowd", count).await?;
-        for chunk in devices.chunks(CHUNK) {
+        for first in (0..count).step_by(CHUNK) {
+            let made = self.register("crowd", first, count.min(first + CHUNK)).await?;
             let reports: Vec<_> =
-                chunk.iter().map(|device| (device.no, "default".to_owned(), "1.0.0".to_owned())).collect();
+                made.into_iter().map(|(no, _)| (no, "default".to_owned(), "1.0.0".to_owned())).collect();
             let now = self.now;
             self.store.write(Lane::Bulk, move |tx| tx.versions_put(&reports, now)).await?;
         }
-        let firmware_ids = [self.firmware("for_all").await?.1, self.firmware("for_a_share").await?.1];
+        let mut firmware_ids = Vec::new();
+        for name in ["for_all", "for_a_share", "for_a_list", "for_a_rule"] {
+            firmware_ids.push(self.firmware(name).await?.1);
+        }
         Ok(Crowd { product_key: self.product_key.clone(), devices: count, firmware_ids })
     }
 
@@ -241,28 +267,42 @@ impl Maker {
     async fn devices(&self, kind: &str, count: usize) -> anyhow::Result<Vec<Seed>> {
         let mut made = Vec::with_capacity(count);
         for first in (0..count).step_by(CHUNK) {
-            let (mut rows, mut identities) = (Vec::new(), Vec::new());
-            for number in first..count.min(first + CHUNK) {
-                let name = format!("{kind}-{number:06}");
-                let secret = self.random.secret("device_secret");
-                rows.push(NewDevice {
-                    product: self.product,
-                    iot_id: id::alphanumeric(&self.random.bytes::<32>("iot_id")),
-                    secret_sealed: self.master.seal(SEAL_PURPOSE, &secret)?,
-                    nickname: None,
-                    name: name.clone(),
-                });
-                identities.push(Identity::new(&self.product_key, name, secret));
-            }
-            let now = self.now;
-            let numbers = self.store.write(Lane::Bulk, move |tx| {
-                rows.iter().map(|row| tx.device_insert(row, now)).collect::<Result<Vec<_>, StoreError>>()
-            });
-            for (no, identity) in numbers.await?.into_iter().zip(identities) {
-                made.push(Seed { no: no.context("a device's name is taken")?, identity });
-            }
+            let of_chunk = self.register(kind, first, count.min(first + CHUNK)).await?;
+            made.extend(of_chunk.into_iter().map(|(no, identity)| Seed { no, identity }));
         }
         Ok(made)
+    }
+
+    /// Registers the devices of these numbers, in one transaction.
+    async fn register(
+        &self,
+        kind: &str,
+        first: usize,
+        behind: usize,
+    ) -> anyhow::Result<Vec<(DeviceNo, Identity)>> {
+        let (mut rows, mut identities) = (Vec::new(), Vec::new());
+        for number in first..behind {
+            let name = format!("{kind}-{number:06}");
+            let secret = self.random.secret("device_secret");
+            rows.push(NewDevice {
+                product: self.product,
+                iot_id: id::alphanumeric(&self.random.bytes::<32>("iot_id")),
+                secret_sealed: self.master.seal(SEAL_PURPOSE, &secret)?,
+                nickname: None,
+                name: name.clone(),
+            });
+            identities.push(Identity::new(&self.product_key, name, secret));
+        }
+        let (product, now) = (self.product, self.now);
+        let made = self.store.write(Lane::Bulk, move |tx| tx.devices_insert(product, &rows, now)).await?;
+        let numbers: HashMap<String, DeviceNo> = made.into_iter().collect();
+        identities
+            .into_iter()
+            .map(|identity| {
+                let no = numbers.get(&identity.device_name).context("a device's name is taken")?;
+                Ok((*no, identity))
+            })
+            .collect()
     }
 
     async fn firmware(&self, name: &str) -> anyhow::Result<(FirmwareNo, String)> {
@@ -299,21 +339,11 @@ impl Maker {
         Ok((no.context("the package's name is taken")?, firmware_id))
     }
 
-    /// Many batches without tasks.
-    async fn batches(&self, firmware: FirmwareNo, count: usize) -> anyhow::Result<()> {
-        for first in (0..count).step_by(CHUNK) {
-            let rows: Vec<NewJob> = (first..count.min(first + CHUNK))
-                .map(|_| {
-                    let job_id = id::job_id(&self.random.bytes("job_id"));
-                    new_job(self.instance, self.product, firmware, &job_id)
-                })
-                .collect();
-            let now = self.now;
-            let written = self.store.write(Lane::Bulk, move |tx| {
-                rows.iter().try_for_each(|row| tx.job_insert(row, now).map(|_| ()))
-            });
-            written.await?;
-        }
+    /// A batch without tasks.
+    async fn one_batch(&self, firmware: FirmwareNo) -> anyhow::Result<()> {
+        let new = new_job(self.instance, self.product, firmware, &id::job_id(&self.random.bytes("job_id")));
+        let now = self.now;
+        self.store.write(Lane::Bulk, move |tx| tx.job_insert(&new, now).map(drop)).await?;
         Ok(())
     }
 
