@@ -29,6 +29,8 @@ pub enum Lane {
     Bulk,
 }
 
+/// Begins a transaction that only reads.
+const POSTGRES_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// Members of one group at most: bounds the time to the commit.
 const GROUP_MAX: usize = 256;
 
@@ -180,6 +182,10 @@ impl Database {
     pub(crate) fn begin(&mut self, sql: &'static str) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(conn) => sqlite::control(conn, sql),
+            Self::Postgres(conn) if sql == POSTGRES_READ => {
+                conn.begin_later(sql);
+                Ok(())
+            }
             Self::Postgres(conn) => conn.begin(sql),
         }
     }
@@ -227,7 +233,7 @@ impl Database {
     pub(crate) fn begin_read(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "BEGIN DEFERRED",
-            Self::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            Self::Postgres(_) => POSTGRES_READ,
         }
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct PgConn {
     answer_within: Duration,
     /// The transaction that [`PgConn::begin`] began, as the server names it, if it may write.
     transaction: Option<String>,
+    /// What begins the transaction that [`PgConn::begin_later`] was told of, until its first statement.
+    unsent: Option<&'static str>,
 }
 
 impl PgConn {
@@ -101,6 +103,7 @@ impl PgConn {
             given_up: false,
             answer_within: limits.answer,
             transaction: None,
+            unsent: None,
         })
     }
 
@@ -149,6 +152,10 @@ impl PgConn {
     }
 
     fn try_batch(&mut self, sql: &str) -> Result<(), Failure> {
+        if self.unsent.take().is_some() {
+            // Nothing was asked between the beginning and the end.
+            return Ok(());
+        }
         let Self { runtime, given_up, client, answer_within, .. } = self;
         Self::wait(runtime, given_up, *answer_within, client.batch_execute(sql))
     }
@@ -162,6 +169,12 @@ impl PgConn {
             _ => None,
         });
         Ok(())
+    }
+
+    /// Begins a transaction that only reads: together with its first statement, which saves a round trip.
+    pub(crate) fn begin_later(&mut self, sql: &'static str) {
+        self.transaction = None;
+        self.unsent = Some(sql);
     }
 
     /// Ends a transaction with `sql`. If the connection is lost before the answer, a new one is asked what became
@@ -213,8 +226,9 @@ impl PgConn {
 
     fn execute(&mut self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<usize, StoreError> {
         let statement = self.prepare(sql)?;
-        let Self { runtime, given_up, client, answer_within, .. } = self;
-        let changed = Self::wait(runtime, given_up, *answer_within, client.execute(&statement, params))?;
+        let Self { runtime, given_up, client, answer_within, unsent, .. } = self;
+        let answer = behind(client, unsent.take(), client.execute(&statement, params));
+        let changed = Self::wait(runtime, given_up, *answer_within, answer)?;
         Ok(changed as usize)
     }
 
@@ -225,8 +239,9 @@ impl PgConn {
         each: &mut dyn FnMut(&Row<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let statement = self.prepare(sql)?;
-        let Self { runtime, given_up, client, answer_within, .. } = self;
-        let rows = Self::wait(runtime, given_up, *answer_within, client.query(&statement, params))?;
+        let Self { runtime, given_up, client, answer_within, unsent, .. } = self;
+        let answer = behind(client, unsent.take(), client.query(&statement, params));
+        let rows = Self::wait(runtime, given_up, *answer_within, answer)?;
         rows.iter().try_for_each(|row| each(&Row::Postgres(row)))
     }
 
@@ -321,6 +336,18 @@ impl From<Failure> for StoreError {
             }
         }
     }
+}
+
+/// Sends what begins a transaction, if that is still to be sent, and a statement right behind it.
+async fn behind<T>(
+    client: &Client,
+    begin: Option<&'static str>,
+    answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, tokio_postgres::Error> {
+    let Some(begin) = begin else { return answer.await };
+    // What is polled first is sent first.
+    let (begun, answered) = tokio::join!(biased; client.batch_execute(begin), answer);
+    begun.and(answered)
 }
 
 /// One column of a set, as the array that `unnest` takes.
