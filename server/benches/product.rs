@@ -89,7 +89,7 @@ const FULL: Scale = Scale {
     report_seconds: 10,
     pushed: 2_000,
     crowd: 1_000_000,
-    registered: 100_000,
+    registered: 50_000,
     image_bytes: 64 << 20,
     download_seconds: 5,
     sizes: &[1_000, 10_000, 100_000, 1_000_000],

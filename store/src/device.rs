@@ -419,6 +419,8 @@ impl Tx<'_> {
     }
 
     /// The next `limit` devices of a product in id order, after `after` and up to `upto`.
+    // The bounds are said of both tables: PostgreSQL likes to walk along both indexes side by side, and would begin the
+    // second one at its first row for every page.
     pub fn candidates_of_product(
         &mut self,
         product: ProductNo,
@@ -431,7 +433,8 @@ impl Tx<'_> {
             "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
                     CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                          THEN 1 ELSE 0 END AS BIGINT)
-             FROM device d LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
+             FROM device d
+             LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2 AND v.device > ?3 AND v.device <= ?4
              WHERE d.product = ?1 AND d.id > ?3 AND d.id <= ?4 AND d.deleted_at IS NULL
              ORDER BY d.id LIMIT ?5",
             &[product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],
@@ -452,8 +455,8 @@ impl Tx<'_> {
                     CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                          THEN 1 ELSE 0 END AS BIGINT)
              FROM job_target g JOIN device d ON d.id = g.device AND d.deleted_at IS NULL
-             LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
-             WHERE g.job = ?1 AND g.device > ?3 ORDER BY g.device LIMIT ?4",
+             LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2 AND v.device > ?3
+             WHERE g.job = ?1 AND g.device > ?3 AND d.id > ?3 ORDER BY g.device LIMIT ?4",
             &[job.0.into(), module.into(), after.0.into(), limit.into()],
             candidate,
         )
@@ -471,7 +474,7 @@ impl Tx<'_> {
     ) -> Result<Vec<(DeviceNo, Option<String>)>, StoreError> {
         self.query(
             "SELECT d.id, v.version FROM device d
-             LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
+             LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2 AND v.device > ?3 AND v.device <= ?4
              WHERE d.product = ?1 AND d.id > ?3 AND d.id <= ?4 AND d.deleted_at IS NULL
              ORDER BY d.id LIMIT ?5",
             &[product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],

@@ -306,8 +306,9 @@ impl Tx<'_> {
                     CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
                          THEN 1 ELSE 0 END AS BIGINT)
              FROM group_member m JOIN device d ON d.id = m.device
-             LEFT JOIN device_version v ON v.device = d.id AND v.module = ?3
+             LEFT JOIN device_version v ON v.device = d.id AND v.module = ?3 AND v.device > ?4 AND v.device <= ?5
              WHERE m.device_group = ?1 AND d.product = ?2 AND m.device > ?4 AND m.device <= ?5
+               AND d.id > ?4 AND d.id <= ?5
              ORDER BY m.device LIMIT ?6",
             &[group.0.into(), product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],
             candidate,
