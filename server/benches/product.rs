@@ -132,7 +132,7 @@ fn main() -> anyhow::Result<()> {
                 engine(&on, Some(&bare), &arguments, scale, &runtime, &mut report)?;
             }
             None => {
-                report.note("!!! SKIPPED: PostgreSQL is not installed. Debian: apt-get install postgresql")
+                report.note("!!! SKIPPED: PostgreSQL is not installed. Debian: apt-get install postgresql");
             }
         }
     }

@@ -12,6 +12,9 @@ use anyhow::ensure;
 use std::time::{Duration, Instant};
 use updraft_server::fleet_io::load;
 
+/// Makes the n-th request of a kind.
+type Asking<'a> = &'a dyn Fn(usize) -> Vec<u8>;
+
 /// Devices whose messages are measured; as many at each size.
 const SPEAKING: usize = 500;
 const LOGINS: usize = 64;
@@ -101,7 +104,7 @@ fn calls(process: &Process, seeded: &Seeded, scale: Scale, job_id: &str) -> anyh
         )
     };
     let mut found = Found::new();
-    let kinds: [(&str, &dyn Fn(usize) -> Vec<u8>); 4] = [
+    let kinds: [(&str, Asking<'_>); 4] = [
         ("batches of a package, page 1", &|_| of_package("1")),
         ("batches of a package, last page", &|_| of_package(&batches)),
         ("tasks of a batch, last page of 100", &|_| of_batch(&tasks)),

@@ -99,8 +99,9 @@ impl Report {
     }
 
     fn keep(&mut self, figure: Figure) {
-        let run = self.figures.runs.get_mut(&format!("{} {}", self.place.0, self.place.1));
-        run.into_iter().for_each(|run| run.figures.push(figure.clone()));
+        if let Some(run) = self.figures.runs.get_mut(&format!("{} {}", self.place.0, self.place.1)) {
+            run.figures.push(figure);
+        }
     }
 
     /// Keeps what paths cost at several sizes.
