@@ -86,9 +86,17 @@ class Calls:
     def over_quota(self, excused):
         """Moments when the account was granted more than its quota within a second, but for those that `excused` names:
         a function of a moment."""
-        granted = sorted(self.granted)
-        pairs = zip(granted, granted[QUOTA:])
-        return [began for (began, _), (_, ended) in pairs if ended - began < 1 and not excused(began)]
+        granted, over = sorted(self.granted), []
+        for first, (moment, _) in enumerate(granted):
+            # Calls that waited were granted at some time until their end: only those that are within the second count.
+            within = 0
+            for began, ended in itertools.islice(granted, first, None):
+                if began >= moment + 1:
+                    break
+                within += ended < moment + 1
+            if within > QUOTA and not excused(moment):
+                over.append(moment)
+        return over
 
     def first_good(self, since, node=None):
         """Seconds from a moment to the first good answer to a call made after it, at one node or any."""
