@@ -91,12 +91,26 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Forgets up to `limit` chosen devices of a batch, up to this one; answers how many.
-    pub fn job_targets_delete(&mut self, no: JobNo, upto: DeviceNo, limit: i64) -> Result<usize, StoreError> {
+    /// Forgets up to `limit` chosen devices of a batch, behind one and up to another; answers how many.
+    // A range, not a set of numbers: for that PostgreSQL would read all that were chosen, for every page of them.
+    pub fn job_targets_delete(
+        &mut self,
+        no: JobNo,
+        after: DeviceNo,
+        upto: DeviceNo,
+        limit: i64,
+    ) -> Result<usize, StoreError> {
+        let ends = self.query_one(
+            "SELECT MIN(n.device), MAX(n.device) FROM
+               (SELECT device FROM job_target WHERE job = ?1 AND device > ?2 AND device <= ?3
+                ORDER BY device LIMIT ?4) AS n",
+            &[no.0.into(), after.0.into(), upto.0.into(), limit.into()],
+            |row| Ok(row.opt_int(0)?.zip(row.opt_int(1)?)),
+        )?;
+        let Some((first, last)) = ends.flatten() else { return Ok(0) };
         self.exec(
-            "DELETE FROM job_target WHERE job = ?1 AND device IN
-               (SELECT device FROM job_target WHERE job = ?1 AND device <= ?2 ORDER BY device LIMIT ?3)",
-            &[no.0.into(), upto.0.into(), limit.into()],
+            "DELETE FROM job_target WHERE job = ?1 AND device >= ?2 AND device <= ?3",
+            &[no.0.into(), first.into(), last.into()],
         )
     }
 

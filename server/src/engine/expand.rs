@@ -70,13 +70,14 @@ pub fn create_chunk(
         TargetSelection::Specific => tx.job_list_is_empty(job.no)?,
         _ => (candidates.len() as i64) < rows,
     };
+    let before = job.expand_after;
     if let Some(last) = candidates.last() {
         job.expand_after = last.device;
     }
     if job.target_selection == TargetSelection::Gray {
         // At the end all of them: chosen devices that were deleted meanwhile are no candidates.
         let upto = if job.expanded { DeviceNo(i64::MAX) } else { job.expand_after };
-        tx.job_targets_delete(job.no, upto, i64::MAX)?;
+        tx.job_targets_delete(job.no, before, upto, i64::MAX)?;
     }
     tx.job_expansion_set(job.no, job.expand_after, job.expanded, job.task_count)?;
     end_jobs(tx, &[&job], now)?;
@@ -100,7 +101,7 @@ pub fn take_in(
 /// The batch's package is deleted: no further task is made, and the devices that were chosen are forgotten.
 fn cut_off(tx: &mut Tx<'_>, mut job: Job, rows: i64, now: Timestamp) -> Result<(), StoreError> {
     tx.job_list_take(job.no)?;
-    let forgotten = tx.job_targets_delete(job.no, DeviceNo(i64::MAX), rows)? as i64;
+    let forgotten = tx.job_targets_delete(job.no, DeviceNo(0), DeviceNo(i64::MAX), rows)? as i64;
     job.expanded = forgotten < rows && tx.job_list_is_empty(job.no)?;
     tx.job_expansion_set(job.no, job.expand_after, job.expanded, job.task_count)?;
     if job.expanded && job.task_count == 0 && !job.status.is_ended() {

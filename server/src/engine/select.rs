@@ -40,7 +40,10 @@ pub async fn select_one(app: &Arc<App>) -> Result<bool, StoreError> {
 async fn forget(app: &Arc<App>, no: JobNo) -> Result<(), StoreError> {
     let rows = chunk_rows(app);
     let all = DeviceNo(i64::MAX);
-    while app.store.write(Lane::Bulk, move |tx| tx.job_targets_delete(no, all, rows)).await? as i64 == rows {}
+    while app.store.write(Lane::Bulk, move |tx| tx.job_targets_delete(no, DeviceNo(0), all, rows)).await?
+        as i64
+        == rows
+    {}
     Ok(())
 }
 
