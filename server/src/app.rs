@@ -143,6 +143,6 @@ impl App {
 
     /// The current moment.
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.clock.now().plus_ms(self.nodes.clock_correction_ms())
     }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use tokio::sync::Notify;
 use updraft_store::{Node, StoreError, Tx};
 
@@ -30,6 +30,9 @@ pub enum Role {
     /// Carries batches out.
     Worker,
 }
+
+/// Clocks that seem to differ by no more are taken for the same.
+const CLOCK_JITTER_MS: i64 = 250;
 
 const API: i64 = 1;
 const GATEWAY: i64 = 2;
@@ -100,6 +103,8 @@ pub struct Nodes {
     /// Whether other nodes may serve the database, too.
     shared: bool,
     view: RwLock<View>,
+    /// How far this node's clock is ahead of the database server's, in milliseconds, if that is worth a correction.
+    clock_off_ms: AtomicI64,
     /// It has not reached the database for longer than the others' patience.
     out_of_touch: AtomicBool,
     /// It could not reach the database for so long that it let its devices go.
@@ -124,6 +129,7 @@ impl Nodes {
             role,
             shared,
             view: RwLock::default(),
+            clock_off_ms: AtomicI64::new(0),
             out_of_touch: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             woken: Arc::default(),
@@ -201,6 +207,20 @@ impl Nodes {
         gone
     }
 
+    /// What is to be added to this node's clock, in milliseconds: all nodes go by the database server's. A node whose
+    /// clock lags would never find its slots due in time, and the leader would give them away again and again.
+    pub fn clock_correction_ms(&self) -> i64 {
+        -self.clock_off_ms.load(Ordering::Relaxed)
+    }
+
+    /// Takes how far this node's clock is ahead of the database server's; the way there and back makes it seem off, too.
+    pub fn clock_is_off(&self, off_ms: i64) {
+        let known_ms = self.clock_off_ms.load(Ordering::Relaxed);
+        if (off_ms - known_ms).abs() > CLOCK_JITTER_MS {
+            self.clock_off_ms.store(off_ms, Ordering::Relaxed);
+        }
+    }
+
     /// Whether it let its devices go because it cannot reach the database.
     pub fn is_cut_off(&self) -> bool {
         self.cut_off.load(Ordering::Relaxed)
@@ -265,6 +285,16 @@ mod tests {
         gateway.joined(1);
         gateway.seen(&[node(1, Role::Gateway), node(2, Role::Worker)]);
         assert!(!gateway.leads() && gateway.has_worker() && !gateway.has_other_gateways());
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_put_right_and_not_for_every_moment() {
+        let nodes = Nodes::new(Role::All, true);
+        for (off, correction) in [(250, 0), (-5_000, 5_000), (-4_800, 5_000), (251, -251), (1, -251), (0, 0)]
+        {
+            nodes.clock_is_off(off);
+            assert_eq!(nodes.clock_correction_ms(), correction, "{off} ms off");
+        }
     }
 
     #[test]

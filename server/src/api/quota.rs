@@ -1,11 +1,9 @@
 //! Quotas: calls per second of an account and all its RAM users together, by operation.
 
 use crate::api::find;
-use crate::clock::Clock;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use updraft_core::id::AccountNo;
 use updraft_core::quota::CallWindow;
 use updraft_core::time::Timestamp;
@@ -80,7 +78,7 @@ impl Quotas {
     pub async fn take_together(
         &self,
         store: &Store,
-        clock: Arc<dyn Clock>,
+        now: impl Fn() -> Timestamp + Send + 'static,
         account: AccountNo,
         operation: &'static str,
         per_second: u32,
@@ -89,7 +87,7 @@ impl Quotas {
         store
             .ledger(move |tx| {
                 let mut window = CallWindow::of(tx.call_window(account, operation)?);
-                let taken = window.take(limit, clock.now());
+                let taken = window.take(limit, now());
                 if taken.is_ok() {
                     tx.call_window_set(account, operation, window.moments())?;
                 }
@@ -111,7 +109,8 @@ impl Quotas {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::clock::{Clock as _, ManualClock};
+    use std::sync::Arc;
     use updraft_store::Location;
 
     #[test]
@@ -130,7 +129,10 @@ mod tests {
         let store = Store::open(&Location::Inline).unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp(0)));
         let quotas = Quotas::new(1.0, OwnQps::default());
-        let take = || quotas.take_together(&store, clock.clone(), AccountNo(1), "A", 1);
+        let take = || {
+            let clock = Arc::clone(&clock);
+            quotas.take_together(&store, move || clock.now(), AccountNo(1), "A", 1)
+        };
         let first = take();
         // The database was away meanwhile.
         clock.set(Timestamp(5_000));

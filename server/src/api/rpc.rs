@@ -163,11 +163,11 @@ async fn instance(app: &App, signer: &Signer, params: &Params) -> Result<Instanc
     app.instances.find(&app.store, signer.account, id).await?.ok_or_else(|| Code::InstanceNotFound.into())
 }
 
-async fn throttle(app: &App, operation: &'static Operation, signer: &Signer) -> Result<(), ApiError> {
+async fn throttle(app: &Arc<App>, operation: &'static Operation, signer: &Signer) -> Result<(), ApiError> {
     let (quotas, account) = (&app.quotas, signer.account);
     let taken = if app.nodes.is_shared() {
-        let clock = Arc::clone(&app.clock);
-        quotas.take_together(&app.store, clock, account, operation.name, operation.qps).await?
+        let there = Arc::clone(app);
+        quotas.take_together(&app.store, move || there.now(), account, operation.name, operation.qps).await?
     } else {
         quotas.take(account, operation.name, operation.qps, app.now())
     };

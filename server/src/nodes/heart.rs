@@ -31,6 +31,8 @@ const CLOCK_BEATS: u64 = 30;
 /// A look at the nodes that takes longer is one that failed: a database that does not answer must not keep a node from
 /// noticing it.
 const LOOK_WITHIN: Duration = Duration::from_secs(5);
+/// The database's clock is read within this time, or it is not known what it said when.
+const CLOCK_WAY_MS: i64 = 200;
 /// Clocks that differ more than this are worth a word.
 const CLOCK_OFF_MS: i64 = SECOND_MS;
 
@@ -249,16 +251,20 @@ pub async fn lost_offline(app: &Arc<App>) -> Result<(), StoreError> {
 }
 
 async fn compare_clocks(app: &App) -> Result<(), StoreError> {
-    let before = app.now();
+    let before = app.clock.now();
     let Some(theirs) = app.store.read(|tx| tx.clock()).await? else { return Ok(()) };
-    // Half of the way there and back.
-    let ours = before.plus_ms(app.now().since_ms(before) / 2);
-    let off_ms = ours.since_ms(theirs);
+    let way_ms = app.clock.now().since_ms(before);
+    if !(0..=CLOCK_WAY_MS).contains(&way_ms) {
+        // A look at a watch that took so long tells nothing.
+        return Ok(());
+    }
+    let off_ms = before.plus_ms(way_ms / 2).since_ms(theirs);
     metrics::gauge!("updraft_clock_off_seconds").set(off_ms as f64 / SECOND_MS as f64);
+    app.nodes.clock_is_off(off_ms);
     if off_ms.abs() > CLOCK_OFF_MS {
         tracing::warn!(
             off_ms,
-            "this node's clock is not the database server's: slots and deadlines are off by as much; use NTP on both"
+            "this node's clock is not the database server's, by which it goes as long as it runs; use NTP on both"
         );
     }
     Ok(())

@@ -374,6 +374,15 @@ async fn a_node_without_the_role_serves_no_calls_and_one_that_only_has_devices_m
 }
 
 #[tokio::test]
+async fn all_nodes_go_by_the_database_servers_clock() {
+    let pair = Pair::new().await;
+    // A clock that lags by three seconds would find no slot due before the leader has given it away.
+    pair.two.app.nodes.clock_is_off(-3_000);
+    assert_eq!(pair.two.app.now(), pair.two.app.clock.now().plus_ms(3_000));
+    assert_eq!(pair.one.app.now(), pair.one.app.clock.now());
+}
+
+#[tokio::test]
 async fn calls_and_nonces_count_for_all_nodes_together() {
     let mut pair = Pair::new().await;
     let own = |config: &mut updraft_server::config::Config| {
