@@ -20,6 +20,8 @@ const SPEAKING: usize = 500;
 const LOGINS: usize = 64;
 /// How often each of them logs in: processor time is told in steps of 10 ms.
 const ROUNDS: usize = 6;
+/// A list shows no more rows than these.
+const LISTED_MAX: usize = 100_000;
 const ALL: &[(&str, &str)] = &[("TargetSelection", "ALL")];
 
 /// Measures all paths at each size.
@@ -80,7 +82,7 @@ async fn at(engine: &Engine, size: usize, scale: Scale) -> anyhow::Result<Found>
 fn calls(process: &Process, seeded: &Seeded, scale: Scale, job_id: &str) -> anyhow::Result<Found> {
     let caller = Caller::new(process.api.to_string())?;
     let crowd = &seeded.crowd;
-    let last = |page: usize| (crowd.devices / page).max(1).to_string();
+    let last = |page: usize| (crowd.devices.min(LISTED_MAX) / page).to_string();
     let (batches, tasks) = (last(10), last(100));
     let names: Vec<String> =
         (0..97).map(|number| format!("crowd-{:06}", number * 7_919 % crowd.devices)).collect();
@@ -106,8 +108,8 @@ fn calls(process: &Process, seeded: &Seeded, scale: Scale, job_id: &str) -> anyh
     let mut found = Found::new();
     let kinds: [(&str, Asking<'_>); 4] = [
         ("batches of a package, page 1", &|_| of_package("1")),
-        ("batches of a package, last page", &|_| of_package(&batches)),
-        ("tasks of a batch, last page of 100", &|_| of_batch(&tasks)),
+        ("batches of a package, last page that is shown", &|_| of_package(&batches)),
+        ("tasks of a batch, last page that is shown", &|_| of_batch(&tasks)),
         ("a device by its name", &of_device),
     ];
     for (what, request) in kinds {
