@@ -192,7 +192,7 @@ def test_calls_and_nonces_count_for_all_nodes_together(make_nodes):
 
 
 def test_a_rolling_restart_fails_no_call_and_loses_no_device(make_nodes, fleet):
-    nodes = make_nodes(drain_delay_seconds=1)
+    nodes = make_nodes(drain_delay_seconds=1, product_max=1_000_000)
     servers = [nodes.start(name) for name in ("one", "two", "three")]
     calls = Balancer([server.api for server in servers], [server.api for server in servers])
     devices = Balancer([server.mqtt for server in servers], [server.api for server in servers])

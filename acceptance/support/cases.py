@@ -94,8 +94,8 @@ class World:
 
     @functools.cached_property
     def job_of_versions(self):
-        """A static batch with tags and source versions."""
-        return self.ok(
+        """A static batch with tags and source versions, which no device runs: it has ended."""
+        job = self.ok(
             "CreateOTAStaticUpgradeJob",
             ProductKey=self.product,
             FirmwareId=self.new_package(version="3.0.0"),
@@ -103,6 +103,8 @@ class World:
             SrcVersion=["0.8.0", "0.9.0"],
             Tag=[{"Key": "owner", "Value": "我"}],
         )["Data"]["JobId"]
+        wait_for(lambda: self.ok("QueryOTAJob", JobId=job)["Data"]["JobStatus"], lambda status: status == "COMPLETED")
+        return job
 
     def new_job(self, **fields):
         """A static batch over one new device: (JobId, TaskId, device)."""
