@@ -1,5 +1,5 @@
 //! How many tasks of a batch are in each state: kept in the transaction of the change, never counted per
-//! request. One row per node, so that nodes do not wait for one another; summed on read.
+//! request. Of several nodes one writes at a time, so a batch has one row for each state; rows are summed on read.
 
 use crate::error::StoreError;
 use crate::tx::{Column, Hot, Tx};
@@ -9,7 +9,7 @@ use updraft_core::id::JobNo;
 use updraft_core::job::Counts;
 use updraft_core::task::TaskStatus;
 
-/// The node whose rows this process writes; several nodes come with their own numbers.
+/// What stands in the column `node`, which the first schema made for nodes that write side by side.
 pub(crate) const NODE: i64 = 0;
 
 const ADD: Hot = Hot {

@@ -1,8 +1,8 @@
 //! What can be told of a database from outside, without changing it: for `updraft doctor`.
 
+use crate::database::{Database, Kind};
 use crate::engine::{postgres::PgConn, sqlite};
 use crate::error::StoreError;
-use crate::writer::Database;
 use crate::{Claim, Location, migrate, sound, transfer};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fmt::Write as _;
@@ -199,7 +199,7 @@ fn look(
     postgres_major: Option<i64>,
     integrity: Integrity,
 ) -> Result<Health, StoreError> {
-    database.batch(database.begin_read())?;
+    database.begin(Kind::Read)?;
     let mut tx = database.tx();
     let known = migrate::known();
     let unfinished = transfer::is_unfinished(&mut tx)?;

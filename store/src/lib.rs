@@ -23,6 +23,7 @@ mod browse;
 mod certificate;
 mod claim;
 mod count;
+mod database;
 mod device;
 mod device_count;
 mod device_life;
@@ -53,6 +54,7 @@ mod plan;
 mod policy;
 mod product;
 mod product_tag;
+mod queue;
 mod ram_user;
 mod registration;
 mod review;
@@ -100,6 +102,7 @@ pub use module::Module;
 pub use node::{DevicePlace, LOGIN_BITS, Mail, Node, node_of};
 pub use policy::EarlierTask;
 pub use product::{NewProduct, Product};
+pub use queue::Lane;
 pub use ram_user::RamUser;
 pub use registration::{Credentials, Registrant, RegistrantDevice, TokenHolder};
 pub use sts_key::{StsHolder, StsKey};
@@ -113,12 +116,13 @@ pub use transfer::{
 };
 pub use trouble::Trouble;
 pub use tx::Tx;
-pub use writer::Lane;
 
+use crate::database::{Database, Kind};
 use crate::engine::{postgres::PgConn, sqlite};
+use crate::queue::{Queue, Typed};
 use crate::trouble::Fuse;
 use crate::vital::Vital;
-use crate::writer::{Connect, Database, LEDGER, Queue, READS, Typed, WRITES, Work, run_group};
+use crate::writer::{Connect, LEDGER, READS, WRITES, Work, run_group};
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -288,7 +292,7 @@ impl Store {
             return Err(E::from(damage));
         }
         let (reply, answer) = oneshot::channel();
-        let job: Box<dyn writer::Job> = Box::new(Typed { run, after: Some(after), outcome: None, reply });
+        let job: Box<dyn queue::Job> = Box::new(Typed { run, after: Some(after), outcome: None, reply });
         match &self.mode {
             Mode::Inline { database, fuse } => {
                 fuse.lock().begin();
@@ -313,7 +317,7 @@ impl Store {
             return self.write(Lane::Interactive, run).await;
         };
         let (reply, answer) = oneshot::channel();
-        let job: Box<dyn writer::Job> = Box::new(Typed { run, after: None::<fn(&T)>, outcome: None, reply });
+        let job: Box<dyn queue::Job> = Box::new(Typed { run, after: None::<fn(&T)>, outcome: None, reply });
         ledger.push(Lane::Interactive, job).map_err(|_| E::from(closed()))?;
         answer.await.map_err(|_| E::from(closed()))?
     }
@@ -335,7 +339,7 @@ impl Store {
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job: Box<dyn writer::Job> = Box::new(Typed { run, after: None::<fn(&T)>, outcome: None, reply });
+        let job: Box<dyn queue::Job> = Box::new(Typed { run, after: None::<fn(&T)>, outcome: None, reply });
         match &self.mode {
             Mode::Inline { database, fuse } => {
                 fuse.lock().begin();
@@ -369,11 +373,11 @@ impl Store {
         &self,
         database: &mut Database,
         work: Work,
-        job: Box<dyn writer::Job>,
+        job: Box<dyn queue::Job>,
         lost: impl FnOnce() -> bool,
     ) {
         let mut group = [job];
-        if let Some(error) = run_group(database, work.begin, &mut group) {
+        if let Some(error) = run_group(database, work.kind, &mut group) {
             (work.note)(&self.vital, &error);
         }
         let [mut job] = group;
@@ -451,13 +455,13 @@ fn inline() -> Result<Database, StoreError> {
 type Prepare = fn(&mut Database) -> Result<(), StoreError>;
 
 fn prepare(database: &mut Database) -> Result<(), StoreError> {
-    database.begin(database.begin_write())?;
+    database.begin(Kind::Write)?;
     migrate::migrate(&mut database.tx())?;
     database.batch("COMMIT")
 }
 
 fn require_newest(database: &mut Database) -> Result<(), StoreError> {
-    database.batch(database.begin_read())?;
+    database.begin(Kind::Read)?;
     migrate::require_newest(&mut database.tx())?;
     database.batch("COMMIT")
 }

@@ -5,9 +5,9 @@
 //! write ends the whole transaction. A store that is not told so has none of this, and pays nothing for it.
 
 use crate::Store;
+use crate::database::Database;
 use crate::engine::sqlite;
 use crate::error::StoreError;
-use crate::writer::Database;
 use crate::{Mode, closed};
 use parking_lot::Mutex;
 use std::sync::Arc;

@@ -8,29 +8,13 @@
 //! group. So after each closure the writer looks whether the transaction is still open; if not, every
 //! member failed and each is run again alone: the innocent succeed, the one that does not fit is refused.
 
-use crate::engine::{postgres::PgConn, sqlite};
+use crate::database::{Database, Kind};
 use crate::error::StoreError;
-use crate::tx::{Conn, Tx};
+use crate::queue::{Job, Queue};
 use crate::vital::Vital;
-use parking_lot::{Condvar, Mutex};
-use std::any::Any;
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 
-/// Which queue a write waits in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// Somebody waits for the answer.
-    Interactive,
-    /// A bounded chunk of long work; yields to interactive writes.
-    Bulk,
-}
-
-/// Begins a transaction that only reads.
-const POSTGRES_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// Members of one group at most: bounds the time to the commit.
 const GROUP_MAX: usize = 256;
 
@@ -41,221 +25,14 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 /// A group that takes longer is cut: other nodes wait for their turn, and one on a slow line has many round trips.
 const GROUP_WITHIN: Duration = Duration::from_millis(250);
 
-/// A write waiting for its turn, its types erased.
-pub(crate) trait Job: Send {
-    /// Runs the closure; `Err` if it failed or refused and its changes must be rolled back.
-    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), ()>;
-    /// Forgets the outcome of the last run, because the world took it back.
-    fn fail(&mut self, error: StoreError);
-    /// Tells the caller; the outcome is durable.
-    fn answer(self: Box<Self>);
-}
-
-/// A write with its types.
-pub(crate) struct Typed<T, E, F, A> {
-    pub run: F,
-    pub after: Option<A>,
-    pub outcome: Option<Result<T, E>>,
-    pub reply: oneshot::Sender<Result<T, E>>,
-}
-
-impl<T, E, F, A> Job for Typed<T, E, F, A>
-where
-    T: Send,
-    E: From<StoreError> + Send,
-    F: Fn(&mut Tx<'_>) -> Result<T, E> + Send,
-    A: FnOnce(&T) + Send,
-{
-    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), ()> {
-        let outcome = catch_unwind(AssertUnwindSafe(|| (self.run)(tx)))
-            .unwrap_or_else(|panic| Err(E::from(StoreError::Panicked(panic_text(panic.as_ref())))));
-        let ok = outcome.is_ok();
-        self.outcome = Some(outcome);
-        if ok { Ok(()) } else { Err(()) }
-    }
-
-    fn fail(&mut self, error: StoreError) {
-        self.outcome = Some(Err(E::from(error)));
-    }
-
-    fn answer(mut self: Box<Self>) {
-        let Some(outcome) = self.outcome.take() else { return };
-        if let (Ok(value), Some(after)) = (&outcome, self.after.take()) {
-            // A panic in here must not take the writer down; the change itself is durable.
-            if catch_unwind(AssertUnwindSafe(|| after(value))).is_err() {
-                tracing::error!("an effect panicked after its commit");
-            }
-        }
-        // The caller may have gone away; the change stands.
-        let _ = self.reply.send(outcome);
-    }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "panic".to_owned())
-}
-
-#[derive(Default)]
-struct Queues {
-    interactive: VecDeque<Box<dyn Job>>,
-    bulk: VecDeque<Box<dyn Job>>,
-    closed: bool,
-}
-
-/// The queue in front of a writer thread.
-#[derive(Default)]
-pub(crate) struct Queue {
-    queues: Mutex<Queues>,
-    wake: Condvar,
-}
-
-impl Queue {
-    /// Queues a write; gives it back if the store is closed.
-    pub(crate) fn push(&self, lane: Lane, job: Box<dyn Job>) -> Result<(), Box<dyn Job>> {
-        let mut queues = self.queues.lock();
-        if queues.closed {
-            return Err(job);
-        }
-        match lane {
-            Lane::Interactive => queues.interactive.push_back(job),
-            Lane::Bulk => queues.bulk.push_back(job),
-        }
-        drop(queues);
-        self.wake.notify_one();
-        Ok(())
-    }
-
-    /// Lets the threads end once the queue is empty.
-    pub(crate) fn close(&self) {
-        self.queues.lock().closed = true;
-        self.wake.notify_all();
-    }
-
-    /// Whether [`Queue::close`] was called.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.queues.lock().closed
-    }
-
-    /// Waits for the next group; `None` once closed and empty.
-    fn next_group(&self, max: usize) -> Option<Vec<Box<dyn Job>>> {
-        let mut queues = self.queues.lock();
-        loop {
-            // One place is kept for bulk work: it yields, but it must not starve.
-            let places = if queues.bulk.is_empty() { max } else { max.saturating_sub(1).max(1) };
-            let take = queues.interactive.len().min(places);
-            let mut group: Vec<Box<dyn Job>> = queues.interactive.drain(..take).collect();
-            if group.len() < max
-                && let Some(chunk) = queues.bulk.pop_front()
-            {
-                group.push(chunk);
-            }
-            if !group.is_empty() {
-                return Some(group);
-            }
-            if queues.closed {
-                return None;
-            }
-            self.wake.wait(&mut queues);
-        }
-    }
-}
-
-/// A connection that can hold a transaction open.
-pub(crate) enum Database {
-    Sqlite(rusqlite::Connection),
-    Postgres(Box<PgConn>),
-}
-
-impl Database {
-    pub(crate) fn batch(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(conn) => sqlite::control(conn, sql),
-            Self::Postgres(conn) => conn.batch(sql),
-        }
-    }
-
-    /// Runs what [`Database::begin_write`] or [`Database::begin_read`] say.
-    pub(crate) fn begin(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(conn) => sqlite::control(conn, sql),
-            Self::Postgres(conn) if sql == POSTGRES_READ => {
-                conn.begin_later(sql);
-                Ok(())
-            }
-            Self::Postgres(conn) => conn.begin(sql),
-        }
-    }
-
-    /// Whether the transaction that was begun is still open.
-    pub(crate) fn in_transaction(&self) -> bool {
-        match self {
-            Self::Sqlite(conn) => !conn.is_autocommit(),
-            Self::Postgres(conn) => !conn.is_closed(),
-        }
-    }
-
-    /// Ends a transaction whose members all claim to have succeeded.
-    ///
-    /// PostgreSQL answers a COMMIT of a transaction in which a statement failed with ROLLBACK, not with an
-    /// error: a closure that swallowed one would be told that its changes stand. SAVEPOINT does fail then.
-    fn commit(&mut self) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(conn) => sqlite::control(conn, "COMMIT"),
-            Self::Postgres(conn) => conn.commit("SAVEPOINT sound; COMMIT"),
-        }
-    }
-
-    pub(crate) fn begin_write(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "BEGIN IMMEDIATE",
-            // One node writes at a time: what a closure has read is still so when it writes, as on SQLite. The lock goes
-            // with the transaction, whichever way that ends; who waits is served in order of coming. Its number tells what
-            // became of it if the answer to its COMMIT is lost.
-            Self::Postgres(_) => {
-                "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(hashtext('updraft.write')); \
-                 SELECT pg_current_xact_id() AS xid"
-            }
-        }
-    }
-
-    /// Begins a write of the ledger: beside the others, and without a wait for the disk.
-    pub(crate) fn begin_ledger(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => self.begin_write(),
-            Self::Postgres(_) => "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off",
-        }
-    }
-
-    pub(crate) fn begin_read(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "BEGIN DEFERRED",
-            Self::Postgres(_) => POSTGRES_READ,
-        }
-    }
-
-    pub(crate) fn tx(&mut self) -> Tx<'_> {
-        Tx {
-            conn: match self {
-                Self::Sqlite(conn) => Conn::Sqlite(conn),
-                Self::Postgres(conn) => Conn::Postgres(conn),
-            },
-            hurt: None,
-        }
-    }
-}
-
 /// How a worker gets its connection (again).
 pub(crate) type Connect = Arc<dyn Fn() -> Result<Database, StoreError> + Send + Sync>;
 
 /// How a kind of transaction is run.
 #[derive(Clone, Copy)]
 pub(crate) struct Work {
-    /// What begins it.
-    pub begin: fn(&Database) -> &'static str,
+    /// What kind it is.
+    pub kind: Kind,
     /// Members of a group at most.
     pub group_max: usize,
     /// Whether it goes on when damage was found.
@@ -266,13 +43,13 @@ pub(crate) struct Work {
 
 /// Transactions that write.
 pub(crate) const WRITES: Work =
-    Work { begin: Database::begin_write, group_max: GROUP_MAX, despite_damage: false, note: Vital::hurt };
+    Work { kind: Kind::Write, group_max: GROUP_MAX, despite_damage: false, note: Vital::hurt };
 /// Transactions of the ledger (`ledger.rs`), each by itself.
 pub(crate) const LEDGER: Work =
-    Work { begin: Database::begin_ledger, group_max: 1, despite_damage: false, note: Vital::misread };
+    Work { kind: Kind::Ledger, group_max: 1, despite_damage: false, note: Vital::misread };
 /// Transactions that only read, each by itself.
 pub(crate) const READS: Work =
-    Work { begin: Database::begin_read, group_max: 1, despite_damage: true, note: Vital::misread };
+    Work { kind: Kind::Read, group_max: 1, despite_damage: true, note: Vital::misread };
 
 impl Work {
     /// Runs a queue's jobs until it is closed: the body of a writer or reader thread.
@@ -289,9 +66,9 @@ impl Work {
             let hurt = match (vital.damage(), &mut database) {
                 // Found while these waited.
                 (Some(damage), _) if !self.despite_damage => Some(fail_all(&mut group, damage)),
-                (_, Some(open)) => run_group(open, self.begin, &mut group),
+                (_, Some(open)) => run_group(open, self.kind, &mut group),
                 (_, none) => match reconnect(connect, &mut failed) {
-                    Ok(open) => run_group(none.insert(open), self.begin, &mut group),
+                    Ok(open) => run_group(none.insert(open), self.kind, &mut group),
                     Err(error) => {
                         // Also if it is only a reader that is not let in: calls need both.
                         vital.hurt(&error);
@@ -333,16 +110,16 @@ fn fail_all(group: &mut [Box<dyn Job>], error: StoreError) -> StoreError {
 /// did to the last transaction, or the damage that any of them met.
 pub(crate) fn run_group(
     database: &mut Database,
-    begin: fn(&Database) -> &'static str,
+    kind: Kind,
     group: &mut [Box<dyn Job>],
 ) -> Option<StoreError> {
     let mut rest = group;
     let mut worst = None;
     while !rest.is_empty() {
         if let [only] = rest {
-            return worse(worst, run_alone(database, begin, only.as_mut()));
+            return worse(worst, run_alone(database, kind, only.as_mut()));
         }
-        let error = match try_group(database, begin, rest, GROUP_WITHIN) {
+        let error = match try_group(database, kind, rest, GROUP_WITHIN) {
             Ok(done) => {
                 rest = rest.get_mut(done..).unwrap_or_default();
                 continue;
@@ -356,7 +133,7 @@ pub(crate) fn run_group(
         }
         tracing::debug!(%error, members = rest.len(), "a group of writes was taken back; each runs alone");
         for job in rest {
-            worst = worse(worst, run_alone(database, begin, job.as_mut()));
+            worst = worse(worst, run_alone(database, kind, job.as_mut()));
         }
         return worst;
     }
@@ -371,11 +148,11 @@ fn worse(before: Option<StoreError>, hurt: Option<StoreError>) -> Option<StoreEr
 /// Runs a group in one transaction, or as much of it as begins `within` a time; answers how many.
 fn try_group(
     database: &mut Database,
-    begin: fn(&Database) -> &'static str,
+    kind: Kind,
     group: &mut [Box<dyn Job>],
     within: Duration,
 ) -> Result<usize, StoreError> {
-    database.begin(begin(database))?;
+    database.begin(kind)?;
     let begun = Instant::now();
     let mut done = 0;
     for job in group {
@@ -402,12 +179,8 @@ fn try_group(
     Ok(done)
 }
 
-fn run_alone(
-    database: &mut Database,
-    begin: fn(&Database) -> &'static str,
-    job: &mut dyn Job,
-) -> Option<StoreError> {
-    if let Err(error) = database.begin(begin(database)) {
+fn run_alone(database: &mut Database, kind: Kind, job: &mut dyn Job) -> Option<StoreError> {
+    if let Err(error) = database.begin(kind) {
         // It may have begun all the same; then nothing else could begin any more.
         let _ = database.batch("ROLLBACK");
         job.fail(error.clone());
@@ -435,6 +208,10 @@ fn run_alone(
 mod tests {
     use super::*;
     use crate::access_key::AccessKey;
+    use crate::engine::sqlite;
+    use crate::queue::Typed;
+    use crate::tx::Tx;
+    use tokio::sync::oneshot;
     use updraft_core::id::AccountNo;
     use updraft_core::time::Timestamp;
 
@@ -488,7 +265,7 @@ mod tests {
     /// Runs the members as one group and answers what each was told.
     fn run(database: &mut Database, members: Vec<(Box<dyn Job>, Answer)>) -> Vec<Result<(), StoreError>> {
         let (mut group, answers): (Vec<_>, Vec<_>) = members.into_iter().unzip();
-        let _ = run_group(database, Database::begin_write, &mut group);
+        let _ = run_group(database, Kind::Write, &mut group);
         group.into_iter().for_each(Job::answer);
         answers.into_iter().map(|mut answer| answer.try_recv().expect("everybody is answered")).collect()
     }
@@ -518,10 +295,12 @@ mod tests {
         let mut database = nearly_full(&folder);
         let (mut group, answers): (Vec<_>, Vec<_>) =
             [small("one"), small("two"), small("three")].into_iter().unzip();
-        let begin: fn(&Database) -> &'static str = Database::begin_write;
-        assert_eq!(try_group(&mut database, begin, &mut group, Duration::ZERO).unwrap(), 1);
+        assert_eq!(try_group(&mut database, Kind::Write, &mut group, Duration::ZERO).unwrap(), 1);
         assert_eq!(accounts(&database), ["one"]);
-        assert_eq!(try_group(&mut database, begin, &mut group[1..], Duration::from_hours(1)).unwrap(), 2);
+        assert_eq!(
+            try_group(&mut database, Kind::Write, &mut group[1..], Duration::from_hours(1)).unwrap(),
+            2
+        );
         group.into_iter().for_each(Job::answer);
         assert!(answers.into_iter().all(|mut answer| matches!(answer.try_recv(), Ok(Ok(())))));
         assert_eq!(accounts(&database), ["one", "three", "two"]);
