@@ -36,5 +36,6 @@ pub mod setup;
 pub mod stall;
 pub mod tls;
 pub mod turnstile;
+pub mod upload_form;
 pub mod vigil;
 pub mod websocket;

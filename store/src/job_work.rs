@@ -1,7 +1,7 @@
 //! What the engine asks and notes of batches: which of them need work, and how far it has come.
 
 use crate::error::StoreError;
-use crate::tx::{Column, Hot, Tx};
+use crate::tx::{Column, Conn, Hot, Tx};
 use crate::value::Value;
 use updraft_core::id::{DeviceNo, FirmwareNo, JobNo};
 use updraft_core::job::JobStatus;
@@ -117,7 +117,12 @@ impl Tx<'_> {
     /// Notes that all devices of a batch are chosen.
     pub fn job_selected(&mut self, no: JobNo) -> Result<(), StoreError> {
         self.exec("UPDATE job SET selecting = 0 WHERE id = ?1", &[no.0.into()])?;
-        Ok(())
+        match &mut self.conn {
+            Conn::Sqlite(_) => Ok(()),
+            // The table was empty a moment ago, and is planned for as if it were: each page of candidates would be sorted
+            // out of all that are left. PostgreSQL's own look at it comes a minute later.
+            Conn::Postgres(conn) => conn.batch("ANALYZE job_target"),
+        }
     }
 
     /// Batches of which tasks are being cancelled.

@@ -6,6 +6,7 @@ use crate::api::sign::{V1Hash, v1_signature, v1_string_to_sign};
 use crate::clock::{Clock as _, SystemClock};
 use crate::random::Random;
 use crate::serve::Server;
+use crate::upload_form::UploadForm;
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use http::{Method, Request};
@@ -79,36 +80,11 @@ impl ApiClient {
 
     /// Uploads a file with a ticket of GenerateOTAUploadURL.
     pub async fn upload(&self, ticket: &Value, file: &[u8]) -> anyhow::Result<()> {
-        const BOUNDARY: &str = "updraft-demo-boundary";
-        let mut form = Vec::new();
-        let fields = [
-            ("key", "Key"),
-            ("policy", "Policy"),
-            ("OSSAccessKeyId", "OSSAccessKeyId"),
-            ("signature", "Signature"),
-        ];
-        for (name, field) in fields {
-            let value =
-                ticket["Data"][field].as_str().with_context(|| format!("the ticket has no {field}"))?;
-            form.extend_from_slice(
-                format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
-                    .as_bytes(),
-            );
-        }
-        form.extend_from_slice(
-            format!(
-                "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f.bin\"\r\n\r\n"
-            )
-            .as_bytes(),
-        );
-        form.extend_from_slice(file);
-        form.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri("/")
+        let form = UploadForm::new(&ticket["Data"], "f.bin", file)?;
+        let request = Request::post("/")
             .header("host", self.addr.to_string())
-            .header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))
-            .body(Full::new(Bytes::from(form)))?;
+            .header("content-type", form.content_type)
+            .body(Full::new(Bytes::from(form.body)))?;
         let (status, body) = self.send(request).await?;
         ensure!(status.is_success(), "the upload was refused: {body}");
         Ok(())

@@ -77,6 +77,13 @@ async fn batch_of(shop: &Shop<'_>, firmware: &str, names: &[&str], more: &[(&str
     text(&shop.server.ok("CreateOTAStaticUpgradeJob", &request).await, "/Data/JobId")
 }
 
+/// Confirms the only task of a batch.
+async fn confirm(server: &TestServer, job: &str) {
+    let listed = server.ok("ListOTATaskByJob", &[("JobId", job)]).await;
+    let task = text(&listed, "/Data/SimpleOTATaskInfo/0/TaskId");
+    server.ok("ConfirmOTATask", &[("TaskId.1", &task)]).await;
+}
+
 /// A device logs in at a node and listens there; answers its number and that of its login.
 async fn connect(server: &TestServer, iot_id: &str, login: i64) -> (DeviceNo, i64) {
     let device = server.device_no(iot_id).await;
@@ -199,9 +206,7 @@ async fn a_confirmation_at_one_node_lets_the_other_tell_its_device() {
     let job = shop.batch(&firmware, "lamp", &[("NeedConfirm", "true")]).await;
     pair.work().await;
     assert_eq!(tasks(&pair.one, &job).await, ["lamp CONFIRM "]);
-    let listed = pair.one.ok("ListOTATaskByJob", &[("JobId", &job)]).await;
-    let task = text(&listed, "/Data/SimpleOTATaskInfo/0/TaskId");
-    pair.one.ok("ConfirmOTATask", &[("TaskId.1", &task)]).await;
+    confirm(&pair.one, &job).await;
     pair.work().await;
     assert_eq!((pushed(&pair.one), pushed(&pair.two)), (vec![], vec![device]));
 }
@@ -301,9 +306,12 @@ async fn a_login_that_is_left_over_at_one_node_keeps_no_push_from_the_node_that_
     // Its first connection is dead, and nobody has noticed: it is told of its end when its node takes its mail.
     connect(&pair.one, &lamp, 1).await;
     let (device, _) = connect(&pair.two, &lamp, 1).await;
-    let listed = pair.one.ok("ListOTATaskByJob", &[("JobId", &job)]).await;
-    let task = text(&listed, "/Data/SimpleOTATaskInfo/0/TaskId");
-    pair.one.ok("ConfirmOTATask", &[("TaskId.1", &task)]).await;
+    let knows_it_listens = async |server: &TestServer| {
+        let told = server.ok("ExplainOTATask", &[("JobId", job.as_str()), ("IotId", lamp.as_str())]).await;
+        told.to_string().contains("the device listens")
+    };
+    assert!(!knows_it_listens(&pair.one).await && knows_it_listens(&pair.two).await);
+    confirm(&pair.one, &job).await;
     pair.work().await;
     assert_eq!((pushed(&pair.one), pushed(&pair.two)), (vec![], vec![device]));
 }

@@ -25,6 +25,7 @@ cases! {
         writes_of_two_nodes_never_overlap,
         a_node_that_stands_still_in_a_write_holds_the_others_up_for_a_moment_only,
         a_node_is_woken_by_another,
+        the_clock_is_the_database_servers,
         the_ledger_waits_for_no_write,
         a_node_beats_while_another_one_writes,
         nodes_share_a_database_and_a_server_alone_does_not,
@@ -215,6 +216,15 @@ fn a_node_beats_while_another_one_writes(engine: &Engine) {
     let held = hold(&one);
     assert!(block_on(two.ledger(move |tx| tx.node_beat(node))).expect("it beats"));
     held.release();
+}
+
+fn the_clock_is_the_database_servers(engine: &Engine) {
+    let (store, mut outside) = (engine.open(), engine.outside());
+    let now = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+    let before = outside.number(now);
+    let told = read(&store, |tx| tx.clock()).expect("PostgreSQL has one").0;
+    let after = outside.number(now);
+    assert!(before <= told && told <= after, "{before} {told} {after}");
 }
 
 fn the_ledger_waits_for_no_write(engine: &Engine) {

@@ -4,11 +4,11 @@ use crate::api::answer::{Node, Object, utc};
 use crate::api::device::address::Address;
 use crate::api::error::{ApiError, Code};
 use crate::api::{Call, Operation};
-use crate::app::App;
+use crate::engine::advance::Reach;
 use crate::engine::explain::{Asked, OfBatch, OfDevice, View, deleted_of_job, explain};
 use updraft_core::explain::{Check, Explanation, Foreseen};
-use updraft_core::id::{DeviceNo, InstanceNo, task_id};
-use updraft_store::{DeviceRefusals, Job, Refusals, StoreError, Tx};
+use updraft_core::id::{InstanceNo, task_id};
+use updraft_store::{DeviceRefusals, Job, Refusals, Tx};
 
 /// The table's entry.
 pub const OPERATION: Operation = Operation {
@@ -36,23 +36,18 @@ async fn run(call: Call) -> Result<Object, ApiError> {
             let asked = find(tx, instance, &address, job.as_ref())?;
             let listening = match asked.deleted_at {
                 Some(_) => Some(false),
-                None => listening(tx, &app, asked.device.no)?,
+                None => match Reach::of(tx, &app, asked.device.no)? {
+                    Reach::Here => Some(true),
+                    // Its node knows.
+                    Reach::Elsewhere => None,
+                    Reach::Nowhere => Some(false),
+                },
             };
             let view = View { config: &app.config, now: app.now(), listening };
             Ok::<_, ApiError>(explain(tx, view, asked, job)?)
         })
         .await?;
     Ok(Object::new().object("Data", data(&found)))
-}
-
-/// Whether pushes reach a device; `None`: it is connected to another node, which knows.
-fn listening(tx: &mut Tx<'_>, app: &App, device: DeviceNo) -> Result<Option<bool>, StoreError> {
-    if !app.nodes.is_shared() || app.link.listening(device) {
-        return Ok(Some(app.link.listening(device)));
-    }
-    let place = tx.device_places(&[device])?.pop();
-    let elsewhere = place.is_some_and(|place| place.online && app.nodes.is_other(place.node()));
-    Ok((!elsewhere).then_some(false))
 }
 
 /// The device, or one of that name that was deleted and has a task of the batch.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use updraft_server::api::answer::utc;
 use updraft_server::random::Random;
+use updraft_server::upload_form::UploadForm;
 
 /// How long a call is tried again: nodes may be restarting.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -111,37 +112,13 @@ impl Caller {
 
     /// Uploads a file with a ticket of GenerateOTAUploadURL or GenerateDeviceNameListURL.
     pub async fn upload(&self, ticket: &Value, name: &str, file: &[u8]) -> anyhow::Result<()> {
-        const BOUNDARY: &str = "updraft-simulate-boundary";
         let data = &ticket["Data"];
-        let field = |name: &str| {
-            data[name].as_str().map(str::to_owned).with_context(|| format!("the ticket has no {name}"))
-        };
-        let endpoint = Endpoint::parse(&field("Host")?)?;
-        let mut form = Vec::new();
-        let fields = [
-            ("key", "Key"),
-            ("policy", "Policy"),
-            ("OSSAccessKeyId", "OSSAccessKeyId"),
-            ("signature", "Signature"),
-        ];
-        for (name, of) in fields {
-            // A ticket for a list has another name for it.
-            let value = field(of)
-                .or_else(|error| if name == "OSSAccessKeyId" { field("AccessKeyId") } else { Err(error) })?;
-            let part =
-                format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
-            form.extend_from_slice(part.as_bytes());
-        }
-        let head = format!(
-            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n"
-        );
-        form.extend_from_slice(head.as_bytes());
-        form.extend_from_slice(file);
-        form.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
+        let endpoint = Endpoint::parse(data["Host"].as_str().context("the ticket has no Host")?)?;
+        let form = UploadForm::new(data, name, file)?;
         let request = Request::post("/")
             .header("host", endpoint.host())
-            .header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))
-            .body(Full::new(Bytes::from(form)))?;
+            .header("content-type", form.content_type)
+            .body(Full::new(Bytes::from(form.body)))?;
         let answer = self.send(&endpoint, request).await?;
         if !(200..300).contains(&answer.status) {
             bail!("the upload was refused: {}", answer.body.trim());
