@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Ledger,
     /// It only reads.
     Read,
+    /// It reads with a single statement, which PostgreSQL needs no transaction around for.
+    Glance,
 }
 
 /// A connection that can hold a transaction open.
@@ -41,21 +43,59 @@ impl Database {
     pub(crate) fn begin(&mut self, kind: Kind) -> Result<(), StoreError> {
         match (self, kind) {
             (Self::Sqlite(conn), Kind::Write | Kind::Ledger) => sqlite::control(conn, "BEGIN IMMEDIATE"),
-            (Self::Sqlite(conn), Kind::Read) => sqlite::control(conn, "BEGIN DEFERRED"),
+            (Self::Sqlite(conn), Kind::Read | Kind::Glance) => sqlite::control(conn, "BEGIN DEFERRED"),
             (Self::Postgres(conn), Kind::Write) => conn.begin(POSTGRES_WRITE),
             (Self::Postgres(conn), Kind::Ledger) => conn.begin(POSTGRES_LEDGER),
             (Self::Postgres(conn), Kind::Read) => {
-                conn.begin_later(POSTGRES_READ);
+                conn.forget();
+                conn.later(POSTGRES_READ);
+                Ok(())
+            }
+            (Self::Postgres(conn), Kind::Glance) => {
+                conn.forget();
                 Ok(())
             }
         }
     }
 
-    /// Whether the transaction that was begun is still open.
+    /// Sends `sql` no later than with the next statement; whether it failed, [`Database::in_transaction`] tells after that.
+    pub(crate) fn later(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(conn) => sqlite::control(conn, sql),
+            Self::Postgres(conn) => {
+                conn.later(sql);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the transaction that was begun is still open, and what was put off was done.
     pub(crate) fn in_transaction(&self) -> bool {
         match self {
             Self::Sqlite(conn) => !conn.is_autocommit(),
-            Self::Postgres(conn) => !conn.is_closed(),
+            Self::Postgres(conn) => !conn.is_closed() && conn.is_sound(),
+        }
+    }
+
+    /// Takes a transaction back, which may be open, gone or of no use any more; whichever, nothing of it stays.
+    pub(crate) fn roll_back(&mut self) {
+        // What is put off would stand before it, and may fail.
+        if let Self::Postgres(conn) = self {
+            conn.forget();
+        }
+        let _ = self.batch("ROLLBACK");
+    }
+
+    /// Ends a transaction that only read, however it went.
+    pub(crate) fn leave(&mut self, kind: Kind) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(conn) => sqlite::control(conn, "COMMIT"),
+            Self::Postgres(conn) => {
+                if kind != Kind::Glance {
+                    conn.leave();
+                }
+                Ok(())
+            }
         }
     }
 
@@ -71,12 +111,14 @@ impl Database {
     }
 
     pub(crate) fn tx(&mut self) -> Tx<'_> {
-        Tx {
-            conn: match self {
-                Self::Sqlite(conn) => Conn::Sqlite(conn),
-                Self::Postgres(conn) => Conn::Postgres(conn),
-            },
-            hurt: None,
-        }
+        Tx::new(match self {
+            Self::Sqlite(conn) => Conn::Sqlite(conn),
+            Self::Postgres(conn) => Conn::Postgres(conn),
+        })
+    }
+
+    /// For [`Kind::Glance`]: a second statement is refused.
+    pub(crate) fn glance(&mut self) -> Tx<'_> {
+        Tx { statements_left: 1, ..self.tx() }
     }
 }

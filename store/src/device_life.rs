@@ -84,35 +84,37 @@ impl Tx<'_> {
     }
 
     /// What a login that names this device finds; `None`: nothing, and there never was.
+    // One statement, for `Store::glance`. Two halves, since each has its index.
     pub fn device_login(&mut self, product_key: &str, name: &str) -> Result<Option<DeviceLogin>, StoreError> {
-        let known = self.query_one(
-            "SELECT d.id, d.secret_sealed, d.disabled, d.token_client, d.token_hash, d.credentials, p.node_type, p.certified
+        self.query_one(
+            "SELECT CAST(0 AS BIGINT), d.id, d.secret_sealed, d.disabled, d.token_client, d.token_hash,
+                    d.credentials, p.node_type, p.certified
              FROM product p JOIN device d ON d.product = p.id
-             WHERE p.product_key = ?1 AND d.name = ?2 AND d.deleted_at IS NULL",
+             WHERE p.product_key = ?1 AND d.name = ?2 AND d.deleted_at IS NULL
+             UNION ALL
+             SELECT CAST(1 AS BIGINT), d.id, d.secret_sealed, d.disabled, d.token_client, d.token_hash,
+                    d.credentials, p.node_type, p.certified
+             FROM product p JOIN device d ON d.product = p.id
+             WHERE p.product_key = ?1 AND d.name = ?2 AND d.deleted_at IS NOT NULL
+             ORDER BY 1 LIMIT 1",
             &[product_key.into(), name.into()],
             |row| {
+                if row.flag(0)? {
+                    return Ok(DeviceLogin::Deleted);
+                }
                 Ok(DeviceLogin::Known {
-                    device: DeviceNo(row.int(0)?),
-                    secret_sealed: row.blob(1)?,
-                    disabled: row.flag(2)?,
+                    device: DeviceNo(row.int(1)?),
+                    secret_sealed: row.blob(2)?,
+                    disabled: row.flag(3)?,
                     token: row
-                        .opt_text(3)?
-                        .zip(row.opt_blob(4)?)
+                        .opt_text(4)?
+                        .zip(row.opt_blob(5)?)
                         .map(|(client_id, hash)| DeviceToken { client_id, hash }),
-                    credentials: row.int(5)?,
-                    is_gateway: row.int(6)? == 1,
-                    certified: row.flag(7)?,
+                    credentials: row.int(6)?,
+                    is_gateway: row.int(7)? == 1,
+                    certified: row.flag(8)?,
                 })
             },
-        )?;
-        if known.is_some() {
-            return Ok(known);
-        }
-        self.query_one(
-            "SELECT 1 FROM product p JOIN device d ON d.product = p.id
-             WHERE p.product_key = ?1 AND d.name = ?2 AND d.deleted_at IS NOT NULL LIMIT 1",
-            &[product_key.into(), name.into()],
-            |_| Ok(DeviceLogin::Deleted),
         )
     }
 

@@ -279,21 +279,6 @@ impl Tx<'_> {
         Ok(no)
     }
 
-    /// Number, number of batches and product key of the instance's package with this id: what the busiest list
-    /// needs, in one look-up.
-    pub fn firmware_batches(
-        &mut self,
-        instance: InstanceNo,
-        firmware_id: &str,
-    ) -> Result<Option<(FirmwareNo, i64, String)>, StoreError> {
-        self.query_one(
-            "SELECT f.id, f.job_count, p.product_key FROM firmware f JOIN product p ON p.id = f.product
-             WHERE f.firmware_id = ?1 AND f.instance = ?2 AND f.deleted_at IS NULL",
-            &[firmware_id.into(), instance.0.into()],
-            |row| Ok((FirmwareNo(row.int(0)?), row.int(1)?, row.text(2)?)),
-        )
-    }
-
     /// The instance's package with this id.
     pub fn firmware_find(
         &mut self,

@@ -94,7 +94,7 @@ pub use group_dynamic::{DeviceChange, GroupRule, GroupWalk};
 pub use group_member::{Member, MemberCounts, MemberTraits, Membership};
 pub use health::{Health, Integrity, examine};
 pub use instance::Instance;
-pub use job::{Job, ListedJob, NewJob, RetryRule};
+pub use job::{FirmwareJobs, Job, ListedJob, NewJob, RetryRule};
 pub use job_update::{FormerTerms, JobUpdate};
 pub use listen::Listener;
 pub use look::TaskMark;
@@ -229,7 +229,9 @@ impl Store {
     fn open_postgres(url: &str, prepare: Prepare) -> Result<Self, StoreError> {
         let (url, again) = (url.to_owned(), url.to_owned());
         let connect: Connect = Arc::new(move || Ok(Database::Postgres(Box::new(PgConn::connect(&again)?))));
-        let first = url.clone();
+        let (first, to_read) = (url.clone(), url.clone());
+        let connect_to_read: Connect =
+            Arc::new(move || Ok(Database::Postgres(Box::new(PgConn::connect_to_read(&to_read)?))));
         // On a thread of its own: the caller may be inside a runtime.
         std::thread::spawn(move || {
             prepare(&mut Database::Postgres(Box::new(PgConn::connect_for_long(&first)?)))
@@ -241,7 +243,7 @@ impl Store {
         let vital = Arc::default();
         let mut threads = vec![spawn("store-writer", &queue, &connect, WRITES, &vital)?];
         for _ in 0..POSTGRES_READERS {
-            threads.push(spawn("store-reader", &readers, &connect, READS, &vital)?);
+            threads.push(spawn("store-reader", &readers, &connect_to_read, READS, &vital)?);
         }
         let ledger = Arc::new(Queue::default());
         for _ in 0..POSTGRES_LEDGERS {
@@ -292,7 +294,8 @@ impl Store {
             return Err(E::from(damage));
         }
         let (reply, answer) = oneshot::channel();
-        let job: Box<dyn queue::Job> = Box::new(Typed { run, after: Some(after), outcome: None, reply });
+        let job: Box<dyn queue::Job> =
+            Box::new(Typed { run, glance: false, after: Some(after), outcome: None, reply });
         match &self.mode {
             Mode::Inline { database, fuse } => {
                 fuse.lock().begin();
@@ -317,7 +320,8 @@ impl Store {
             return self.write(Lane::Interactive, run).await;
         };
         let (reply, answer) = oneshot::channel();
-        let job: Box<dyn queue::Job> = Box::new(Typed { run, after: None::<fn(&T)>, outcome: None, reply });
+        let job: Box<dyn queue::Job> =
+            Box::new(Typed { run, glance: false, after: None::<fn(&T)>, outcome: None, reply });
         ledger.push(Lane::Interactive, job).map_err(|_| E::from(closed()))?;
         answer.await.map_err(|_| E::from(closed()))?
     }
@@ -338,8 +342,29 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
+        self.read_as(run, false).await
+    }
+
+    /// Like [`Store::read`], for a single statement: it is consistent by itself, and PostgreSQL answers it in one round
+    /// trip instead of two. A second statement fails.
+    pub async fn glance<T, E, F>(&self, run: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.read_as(run, true).await
+    }
+
+    async fn read_as<T, E, F>(&self, run: F, glance: bool) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        let job: Box<dyn queue::Job> = Box::new(Typed { run, after: None::<fn(&T)>, outcome: None, reply });
+        let job: Box<dyn queue::Job> =
+            Box::new(Typed { run, glance, after: None::<fn(&T)>, outcome: None, reply });
         match &self.mode {
             Mode::Inline { database, fuse } => {
                 fuse.lock().begin();

@@ -19,6 +19,8 @@ pub enum Lane {
 
 /// A write waiting for its turn, its types erased.
 pub(crate) trait Job: Send {
+    /// Whether it is a single statement that reads (`Kind::Glance`).
+    fn is_glance(&self) -> bool;
     /// Runs the closure; `Err` if it failed or refused and its changes must be rolled back.
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), ()>;
     /// Forgets the outcome of the last run, because the world took it back.
@@ -30,6 +32,7 @@ pub(crate) trait Job: Send {
 /// A write with its types.
 pub(crate) struct Typed<T, E, F, A> {
     pub run: F,
+    pub glance: bool,
     pub after: Option<A>,
     pub outcome: Option<Result<T, E>>,
     pub reply: oneshot::Sender<Result<T, E>>,
@@ -42,6 +45,10 @@ where
     F: Fn(&mut Tx<'_>) -> Result<T, E> + Send,
     A: FnOnce(&T) + Send,
 {
+    fn is_glance(&self) -> bool {
+        self.glance
+    }
+
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), ()> {
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.run)(tx)))
             .unwrap_or_else(|panic| Err(E::from(StoreError::Panicked(panic_text(panic.as_ref())))));

@@ -183,7 +183,7 @@ impl<'a> Source<'a> {
         let stamp = sound::stamp(path);
         let conn = health::open(path)?;
         conn.execute_batch("BEGIN").map_err(sqlite::error)?;
-        let mut tx = Tx { conn: Conn::Sqlite(&conn), hurt: None };
+        let mut tx = Tx::new(Conn::Sqlite(&conn));
         migrate::require_newest(&mut tx)?;
         let installation = tx.installation_find()?.ok_or_else(|| {
             refused("no server has been started on the source yet: there is nothing to move")

@@ -11,6 +11,8 @@ pub struct Tx<'a> {
     pub(crate) conn: Conn<'a>,
     /// What a statement met that the world is to blame for, whatever the closure made of it.
     pub(crate) hurt: Option<StoreError>,
+    /// How many more statements it may have.
+    pub(crate) statements_left: usize,
 }
 
 pub(crate) enum Conn<'a> {
@@ -36,7 +38,21 @@ pub(crate) enum Column {
     Blob,
 }
 
+impl<'a> Tx<'a> {
+    pub(crate) fn new(conn: Conn<'a>) -> Self {
+        Self { conn, hurt: None, statements_left: usize::MAX }
+    }
+}
+
 impl Tx<'_> {
+    /// Counts statements: SQLite's, which has one for each of a set.
+    fn count(&mut self, statements: usize) -> Result<(), StoreError> {
+        self.statements_left = self.statements_left.checked_sub(statements).ok_or_else(|| {
+            StoreError::Internal("a look that promised a single statement has more".to_owned())
+        })?;
+        Ok(())
+    }
+
     /// Hands an outcome on, and keeps an error that the world is to blame for.
     fn noted<T>(&mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(error) = &outcome
@@ -49,6 +65,7 @@ impl Tx<'_> {
 
     /// Runs one statement; answers how many rows it changed.
     pub(crate) fn exec(&mut self, sql: &'static str, params: &[Value<'_>]) -> Result<usize, StoreError> {
+        self.count(1)?;
         let outcome = match &mut self.conn {
             Conn::Sqlite(conn) => crate::engine::sqlite::exec(conn, sql, params),
             Conn::Postgres(conn) => conn.exec(sql, params),
@@ -63,6 +80,7 @@ impl Tx<'_> {
         params: &[Value<'_>],
         mut map: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
+        self.count(1)?;
         let mut out = Vec::new();
         let mut push = |row: &Row<'_>| {
             out.push(map(row)?);
@@ -88,6 +106,7 @@ impl Tx<'_> {
 
     /// Runs a statement for each of `rows`; answers how many rows it changed in all.
     pub(crate) fn exec_set(&mut self, hot: &Hot, rows: &[Vec<Value<'_>>]) -> Result<usize, StoreError> {
+        self.count(rows.len())?;
         if rows.is_empty() {
             return Ok(0);
         }
@@ -107,6 +126,7 @@ impl Tx<'_> {
         keys: &[Vec<Value<'_>>],
         mut map: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
+        self.count(keys.len())?;
         let mut out = Vec::new();
         if keys.is_empty() {
             return Ok(out);

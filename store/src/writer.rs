@@ -126,8 +126,7 @@ pub(crate) fn run_group(
             }
             Err(error) => error,
         };
-        // It may be open, gone, or unusable; whichever, nothing of it stays.
-        let _ = database.batch("ROLLBACK");
+        database.roll_back();
         if let StoreError::Damaged(_) = error {
             return Some(fail_all(rest, error));
         }
@@ -160,7 +159,7 @@ fn try_group(
             break;
         }
         done += 1;
-        database.batch("SAVEPOINT member")?;
+        database.later("SAVEPOINT member")?;
         let mut tx = database.tx();
         let outcome = job.run(&mut tx);
         // Nothing that stands beside damage is acknowledged, whatever the closure made of it.
@@ -171,37 +170,49 @@ fn try_group(
             return Err(StoreError::Full("the transaction was rolled back as a whole".to_owned()));
         }
         if outcome.is_err() {
-            database.batch("ROLLBACK TO SAVEPOINT member")?;
+            database.later("ROLLBACK TO SAVEPOINT member")?;
         }
-        database.batch("RELEASE SAVEPOINT member")?;
+        database.later("RELEASE SAVEPOINT member")?;
     }
     database.commit()?;
     Ok(done)
 }
 
 fn run_alone(database: &mut Database, kind: Kind, job: &mut dyn Job) -> Option<StoreError> {
+    let kind = if job.is_glance() { Kind::Glance } else { kind };
     if let Err(error) = database.begin(kind) {
         // It may have begun all the same; then nothing else could begin any more.
-        let _ = database.batch("ROLLBACK");
+        database.roll_back();
         job.fail(error.clone());
         return Some(error);
     }
-    let mut tx = database.tx();
+    let mut tx = if kind == Kind::Glance { database.glance() } else { database.tx() };
     let outcome = job.run(&mut tx);
     let hurt = tx.hurt;
-    if let Some(damage @ StoreError::Damaged(_)) = hurt {
-        let _ = database.batch("ROLLBACK");
-        job.fail(damage.clone());
-        return Some(damage);
+    let damaged = match &hurt {
+        Some(damage @ StoreError::Damaged(_)) => Some(damage.clone()),
+        _ => None,
+    };
+    let ended = match kind {
+        Kind::Read | Kind::Glance => database.leave(kind),
+        Kind::Write | Kind::Ledger if damaged.is_some() || outcome.is_err() => {
+            database.roll_back();
+            Ok(())
+        }
+        Kind::Write | Kind::Ledger => database.commit(),
+    };
+    match (damaged, ended) {
+        (Some(damage), _) => {
+            job.fail(damage.clone());
+            Some(damage)
+        }
+        (None, Ok(())) => hurt.filter(|_| outcome.is_err()),
+        (None, Err(error)) => {
+            database.roll_back();
+            job.fail(error.clone());
+            Some(error)
+        }
     }
-    if outcome.is_err() {
-        let _ = database.batch("ROLLBACK");
-        return hurt;
-    }
-    let error = database.commit().err()?;
-    let _ = database.batch("ROLLBACK");
-    job.fail(error.clone());
-    Some(error)
 }
 
 #[cfg(test)]
@@ -236,7 +247,7 @@ mod tests {
         run: impl Fn(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static,
     ) -> (Box<dyn Job>, Answer) {
         let (reply, answer) = oneshot::channel();
-        (Box::new(Typed { run, after: None::<fn(&())>, outcome: None, reply }), answer)
+        (Box::new(Typed { run, glance: false, after: None::<fn(&())>, outcome: None, reply }), answer)
     }
 
     fn small(name: &'static str) -> (Box<dyn Job>, Answer) {

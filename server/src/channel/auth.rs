@@ -146,7 +146,7 @@ async fn token(app: &Arc<App>, caller: Caller, login: &Login) -> Result<String, 
         Refusal::Unavailable
     };
     let names = (login.product_key.clone(), login.device_name.clone());
-    let found = app.store.read(move |tx| tx.device_login(&names.0, &names.1)).await;
+    let found = app.store.glance(move |tx| tx.device_login(&names.0, &names.1)).await;
     // The secret of a device that has a certificate is for gateways only.
     let Some(DeviceLogin::Known { device, secret_sealed, disabled, credentials, certified: false, .. }) =
         found.map_err(|error| unavailable(&error))?

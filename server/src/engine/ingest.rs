@@ -65,7 +65,7 @@ impl Backend for Ingest {
         let found = self
             .app
             .store
-            .read(move |tx| tx.device_login(&names.0, &names.1))
+            .glance(move |tx| tx.device_login(&names.0, &names.1))
             .await
             .map_err(|error| unavailable(&error))?;
         let (no, sealed, disabled, token, is_gateway, certified) = match found {

@@ -32,6 +32,11 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 /// Between two attempts at that.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 
+/// A table that has grown this many times is looked at anew.
+const GROWTH_FACTOR: i64 = 4;
+/// Below that it does not matter how a table is read.
+const GROWTH_ROWS_MIN: i64 = 1_000;
+
 /// How long is waited for what.
 #[derive(Clone, Copy)]
 struct Limits {
@@ -57,14 +62,23 @@ pub(crate) struct PgConn {
     answer_within: Duration,
     /// The transaction that [`PgConn::begin`] began, as the server names it, if it may write.
     transaction: Option<String>,
-    /// What begins the transaction that [`PgConn::begin_later`] was told of, until its first statement.
-    unsent: Option<&'static str>,
+    /// What [`PgConn::later`] was told of, until the next statement.
+    unsent: String,
+    /// Some of that failed: the transaction is not what whoever put it off takes it for.
+    unsound: bool,
 }
 
 impl PgConn {
     /// Connects, for work that is made of short statements.
     pub(crate) fn connect(url: &str) -> Result<Self, StoreError> {
         Self::open(url, SHORT)
+    }
+
+    /// The same, for statements that read: whatever else is asked of it is refused, inside a transaction or not.
+    pub(crate) fn connect_to_read(url: &str) -> Result<Self, StoreError> {
+        let mut conn = Self::connect(url)?;
+        conn.batch("SET default_transaction_read_only = on")?;
+        Ok(conn)
     }
 
     /// For statements that are no texts of ours: a transfer's.
@@ -103,7 +117,8 @@ impl PgConn {
             given_up: false,
             answer_within: limits.answer,
             transaction: None,
-            unsent: None,
+            unsent: String::new(),
+            unsound: false,
         })
     }
 
@@ -152,16 +167,72 @@ impl PgConn {
     }
 
     fn try_batch(&mut self, sql: &str) -> Result<(), Failure> {
-        if self.unsent.take().is_some() {
-            // Nothing was asked between the beginning and the end.
+        let Self { runtime, given_up, client, answer_within, unsent, .. } = self;
+        let mut all = std::mem::take(unsent);
+        all.push_str(sql);
+        Self::wait(runtime, given_up, *answer_within, client.batch_execute(&all))
+    }
+
+    /// Lets PostgreSQL look at a table that has `rows` rows by now, if it takes it for far smaller: it goes on planning
+    /// for a table that was empty a moment ago until its own look comes, up to a minute later, and each page of a large
+    /// batch would be sorted out of all the table. While a table grows from nothing to a million this is done six times.
+    pub(crate) fn notice_growth(&mut self, table: &'static str, rows: i64) -> Result<(), StoreError> {
+        if rows < GROWTH_ROWS_MIN {
             return Ok(());
         }
-        let Self { runtime, given_up, client, answer_within, .. } = self;
-        Self::wait(runtime, given_up, *answer_within, client.batch_execute(sql))
+        let mut known = 0;
+        self.query(
+            "SELECT CAST(reltuples AS BIGINT) FROM pg_class WHERE oid = CAST(?1 AS regclass)",
+            &[table.into()],
+            &mut |row| {
+                known = row.int(0)?;
+                Ok(())
+            },
+        )?;
+        // -1: it never looked.
+        if rows / GROWTH_FACTOR < known {
+            return Ok(());
+        }
+        self.batch(&format!("ANALYZE {table}"))
+    }
+
+    /// Whether all that was put off in this transaction was done, as far as it was sent.
+    pub(crate) fn is_sound(&self) -> bool {
+        !self.unsound
+    }
+
+    /// Sends `sql` together with the next statement, which saves a round trip; if it fails, so does that one.
+    pub(crate) fn later(&mut self, sql: &str) {
+        self.unsent.push_str(sql);
+        self.unsent.push_str("; ");
+    }
+
+    /// Forgets what was put off for another transaction.
+    pub(crate) fn forget(&mut self) {
+        self.unsent.clear();
+        self.unsound = false;
+    }
+
+    /// Ends a transaction that only read: nothing depends on the answer, so nobody waits for it.
+    pub(crate) fn leave(&mut self) {
+        if !std::mem::take(&mut self.unsent).is_empty() {
+            // Nothing was asked, so nothing was begun.
+            return;
+        }
+        let Self { runtime, client, .. } = self;
+        runtime.block_on(async {
+            // Asking for it hands it to the connection, the turn after that lets the connection send it.
+            tokio::select! {
+                biased;
+                _ = client.batch_execute("COMMIT") => (),
+                () = tokio::task::yield_now() => (),
+            }
+        });
     }
 
     /// Begins a transaction. If what begins it answers a column `xid`, that names it for [`PgConn::commit`].
     pub(crate) fn begin(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.forget();
         let Self { runtime, given_up, client, answer_within, .. } = self;
         let said = Self::wait(runtime, given_up, *answer_within, client.simple_query(sql))?;
         self.transaction = said.iter().find_map(|message| match message {
@@ -169,12 +240,6 @@ impl PgConn {
             _ => None,
         });
         Ok(())
-    }
-
-    /// Begins a transaction that only reads: together with its first statement, which saves a round trip.
-    pub(crate) fn begin_later(&mut self, sql: &'static str) {
-        self.transaction = None;
-        self.unsent = Some(sql);
     }
 
     /// Ends a transaction with `sql`. If the connection is lost before the answer, a new one is asked what became
@@ -226,8 +291,8 @@ impl PgConn {
 
     fn execute(&mut self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<usize, StoreError> {
         let statement = self.prepare(sql)?;
-        let Self { runtime, given_up, client, answer_within, unsent, .. } = self;
-        let answer = behind(client, unsent.take(), client.execute(&statement, params));
+        let Self { runtime, given_up, client, answer_within, unsent, unsound, .. } = self;
+        let answer = behind(client, std::mem::take(unsent), unsound, client.execute(&statement, params));
         let changed = Self::wait(runtime, given_up, *answer_within, answer)?;
         Ok(changed as usize)
     }
@@ -239,8 +304,8 @@ impl PgConn {
         each: &mut dyn FnMut(&Row<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let statement = self.prepare(sql)?;
-        let Self { runtime, given_up, client, answer_within, unsent, .. } = self;
-        let answer = behind(client, unsent.take(), client.query(&statement, params));
+        let Self { runtime, given_up, client, answer_within, unsent, unsound, .. } = self;
+        let answer = behind(client, std::mem::take(unsent), unsound, client.query(&statement, params));
         let rows = Self::wait(runtime, given_up, *answer_within, answer)?;
         rows.iter().try_for_each(|row| each(&Row::Postgres(row)))
     }
@@ -338,16 +403,20 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// Sends what begins a transaction, if that is still to be sent, and a statement right behind it.
+/// Sends what was put off, and a statement right behind it.
 async fn behind<T>(
     client: &Client,
-    begin: Option<&'static str>,
+    unsent: String,
+    unsound: &mut bool,
     answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, tokio_postgres::Error> {
-    let Some(begin) = begin else { return answer.await };
+    if unsent.is_empty() {
+        return answer.await;
+    }
     // What is polled first is sent first.
-    let (begun, answered) = tokio::join!(biased; client.batch_execute(begin), answer);
-    begun.and(answered)
+    let (sent, answered) = tokio::join!(biased; client.batch_execute(&unsent), answer);
+    *unsound |= sent.is_err();
+    sent.and(answered)
 }
 
 /// One column of a set, as the array that `unnest` takes.

@@ -154,7 +154,7 @@ impl Target {
                 "the target database is not empty (it has a table `{first}`): give an empty one"
             )));
         }
-        let mut tx = Tx { conn: Conn::Postgres(&mut self.conn), hurt: None };
+        let mut tx = Tx::new(Conn::Postgres(&mut self.conn));
         let found = tx.installation_find()?;
         if found.is_none_or(|found| found != installation) {
             return Err(refused("the target database belongs to another installation: give an empty one"));
@@ -165,7 +165,7 @@ impl Target {
     /// Makes schema and mark.
     pub fn prepare(&mut self, source: &Source<'_>) -> Result<(), TransferError> {
         self.conn.batch("BEGIN")?;
-        migrate::migrate(&mut Tx { conn: Conn::Postgres(&mut self.conn), hurt: None })?;
+        migrate::migrate(&mut Tx::new(Conn::Postgres(&mut self.conn)))?;
         self.conn.batch(PREPARE)?;
         for name in self.names("SELECT name FROM transfer_index ORDER BY name")? {
             // As regclass wrote it: quoted where that is needed.

@@ -18,6 +18,7 @@ cases! {
                   a_commit_whose_answer_was_lost_is_known_to_stand,
                   a_commit_that_never_arrived_is_known_to_have_failed,
                   a_database_that_is_away_refuses_and_is_not_hammered,
+                  a_read_leaves_no_transaction_open,
                   a_session_says_who_it_is_and_how_long_it_may_hold_others_up;
 }
 
@@ -205,6 +206,38 @@ fn a_database_that_is_away_refuses_and_is_not_hammered(engine: &Engine) {
         std::thread::yield_now();
     }
     assert!(there(&store, "second"));
+}
+
+/// Nobody waits for the answer to the COMMIT of a read; it must be sent all the same.
+fn a_read_leaves_no_transaction_open(engine: &Engine) {
+    let store = engine.open();
+    let mut outside = engine.outside();
+    let open = "SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND application_name = 'updraft' AND xact_start IS NOT NULL
+                  AND pid <> pg_backend_pid()";
+    // After five seconds the server would end such a session, and all would look well.
+    let stale = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND state LIKE 'idle in transaction%'
+                   AND state_change < clock_timestamp() - interval '3 seconds'";
+    for _ in 0..20 {
+        assert!(
+            try_read(&store, |tx| {
+                tx.account_find("nobody")?;
+                tx.account_find("somebody")
+            })
+            .expect("reads work")
+            .is_none()
+        );
+        let refused: Result<(), _> = try_read(&store, |tx| {
+            tx.account_find("nobody")?;
+            Err(StoreError::Conflict("on purpose"))
+        });
+        assert!(refused.is_err());
+        while outside.number(open) > 0 {
+            assert_eq!(outside.number(stale), 0);
+            std::thread::yield_now();
+        }
+    }
 }
 
 fn a_session_says_who_it_is_and_how_long_it_may_hold_others_up(engine: &Engine) {

@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::harness::cases;
-use crate::help::{NOW, read, write};
+use crate::help::{NOW, read, try_glance, write};
 use crate::shop::{Shop, new_device};
 use updraft_core::device::DeviceStatus;
 use updraft_core::id::{DeviceNo, JobNo};
@@ -32,7 +32,7 @@ fn find(store: &Store, shop: Shop, name: &'static str) -> Device {
 }
 
 fn login(store: &Store, name: &'static str) -> Option<DeviceLogin> {
-    read(store, move |tx| tx.device_login("key", name))
+    try_glance(store, move |tx| tx.device_login("key", name)).expect("the look succeeds")
 }
 
 fn known(device: DeviceNo, secret: &str, disabled: bool) -> DeviceLogin {

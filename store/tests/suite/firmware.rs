@@ -20,7 +20,6 @@ cases! {
         a_package_name_is_unique_in_its_instance,
         a_refused_package_leaves_its_file_free,
         another_accounts_package_is_not_found,
-        a_package_tells_its_batches_and_product_in_one_look_up,
         packages_load_by_number_and_unknown_ones_are_left_out,
         packages_count_per_instance,
         a_deleted_package_is_found_by_its_number_only_and_its_name_is_free,
@@ -196,17 +195,6 @@ fn a_refused_package_leaves_its_file_free(store: &Store) {
     assert_eq!(read(store, |tx| tx.file_ticket_find("k")), Some(None));
 }
 
-fn a_package_tells_its_batches_and_product_in_one_look_up(store: &Store) {
-    let shop = Shop::open(store);
-    let no = shop.firmware(store, "package");
-    shop.job(store, no, "a batch");
-    shop.job(store, no, "another batch");
-    let found = read(store, move |tx| tx.firmware_batches(shop.instance, "id of package"));
-    assert_eq!(found, Some((no, 2, "key".to_owned())));
-    let stranger = crate::shop::stranger(store);
-    assert_eq!(read(store, move |tx| tx.firmware_batches(stranger, "id of package")), None);
-}
-
 fn another_accounts_package_is_not_found(store: &Store) {
     let shop = Shop::open(store);
     shop.firmware(store, "package");
@@ -245,7 +233,7 @@ fn a_deleted_package_is_found_by_its_number_only_and_its_name_is_free(store: &St
     let page = Page::new(1, 10, 10).expect("in range");
     let nothing = read(store, move |tx| {
         let by_id = tx.firmware_find(shop.instance, "id of package")?;
-        let batches = tx.firmware_batches(shop.instance, "id of package")?;
+        let batches = tx.job_list_by_firmware(shop.instance, "id of package", page)?;
         let (listed, total) = tx.firmware_list(shop.instance, None, None, page)?;
         let used = tx.firmware_of_module_exists(shop.product, "default")?;
         Ok((by_id, batches, listed, total, tx.firmware_count(shop.instance)?, used))

@@ -65,6 +65,14 @@ pub fn read<T: Send + 'static>(
     try_read(store, run).expect("the read succeeds")
 }
 
+/// Reads with a single statement.
+pub fn try_glance<T: Send + 'static>(
+    store: &Store,
+    run: impl Fn(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    block_on(store.glance(run))
+}
+
 /// A write that waits in the queue.
 pub type Queued<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 

@@ -1,9 +1,9 @@
 //! Update batches.
 
 use crate::harness::cases;
-use crate::help::{NOW, read, try_write, write};
+use crate::help::{NOW, read, try_glance, try_write, write};
 use crate::shop::Shop;
-use updraft_core::id::{DeviceNo, FirmwareNo, GroupNo, JobNo};
+use updraft_core::id::{DeviceNo, FirmwareNo, GroupNo, InstanceNo, JobNo};
 use updraft_core::job::{
     Conduct, DownloadProtocol, DynamicMode, JobStatus, JobType, OverwriteMode, Schedule, Tag, TargetSelection,
 };
@@ -12,7 +12,7 @@ use updraft_core::page::Page;
 use updraft_core::target::GrayPercent;
 use updraft_core::task::Cancel;
 use updraft_core::time::Timestamp;
-use updraft_store::{Job, ListedJob, NewJob, RetryRule, Store, StoreError};
+use updraft_store::{FirmwareJobs, Job, ListedJob, NewJob, RetryRule, Store, StoreError};
 
 cases! {
     Store:
@@ -27,6 +27,7 @@ cases! {
         a_refused_batch_takes_no_ordinal,
         a_batch_of_an_unknown_package_is_refused,
         pages_of_a_packages_batches_come_newest_first,
+        a_package_without_batches_is_told_from_none,
         batches_load_in_the_order_asked_for,
         tags_survive_unicode_and_quotes,
         every_cancel_mask_survives,
@@ -46,6 +47,18 @@ fn load(store: &Store, no: JobNo) -> Job {
 
 fn numbers(jobs: &[ListedJob]) -> Vec<JobNo> {
     jobs.iter().map(|job| job.no).collect()
+}
+
+/// A page, as large as `size`, of the batches of the package with this id.
+fn page(
+    store: &Store,
+    instance: InstanceNo,
+    id: &'static str,
+    number: i64,
+    size: i64,
+) -> Option<FirmwareJobs> {
+    let page = Page::new(number, size, 200).expect("the page is in range");
+    try_glance(store, move |tx| tx.job_list_by_firmware(instance, id, page)).expect("the look succeeds")
 }
 
 /// A package with so many batches, oldest first.
@@ -210,19 +223,19 @@ fn ordinals_are_gapless_per_package(store: &Store) {
     let (first, second) = (shop.firmware(store, "first"), shop.firmware(store, "second"));
     let jobs =
         [(first, "a"), (second, "b"), (first, "c")].map(|(firmware, id)| shop.job(store, firmware, id));
-    let list =
-        |firmware, low, high| numbers(&read(store, move |tx| tx.job_list_by_firmware(firmware, low, high)));
-    assert_eq!(list(first, 1, 1), [jobs[0]]);
-    assert_eq!(list(first, 2, 2), [jobs[2]]);
-    assert_eq!(list(second, 1, 1), [jobs[1]]);
+    let list = |id| page(store, shop.instance, id, 1, 9).expect("the package exists");
+    assert_eq!((numbers(&list("id of first").page), list("id of first").total), (vec![jobs[2], jobs[0]], 2));
+    assert_eq!((numbers(&list("id of second").page), list("id of second").total), (vec![jobs[1]], 1));
     let loaded = read(store, move |tx| tx.firmwares_load(&[first, second]));
     assert_eq!(loaded.iter().map(|firmware| firmware.job_count).sum::<i64>(), 3);
 }
 
 fn a_list_shows_what_the_batch_is(store: &Store) {
     let shop = Shop::open(store);
-    let (firmware, jobs) = batches(store, shop, 1);
-    let listed = read(store, move |tx| tx.job_list_by_firmware(firmware, 1, 1)).remove(0);
+    let (_, jobs) = batches(store, shop, 1);
+    let mut found = page(store, shop.instance, "id of package", 1, 1).expect("the package exists");
+    assert_eq!((found.product_key.as_str(), found.total), ("key", 1));
+    let listed = found.page.remove(0);
     let whole = read(store, move |tx| tx.jobs_load(&jobs)).remove(0);
     let expected = ListedJob {
         no: whole.no,
@@ -247,7 +260,8 @@ fn a_refused_batch_takes_no_ordinal(store: &Store) {
     let refused = try_write(store, move |tx| tx.job_insert(&taken, NOW));
     assert!(matches!(refused, Err(StoreError::Internal(_))), "{refused:?}");
     let next = shop.job(store, firmware, "batch 2");
-    assert_eq!(numbers(&read(store, move |tx| tx.job_list_by_firmware(firmware, 1, 9))), [next, jobs[0]]);
+    let found = page(store, shop.instance, "id of package", 1, 9).expect("the package exists");
+    assert_eq!(numbers(&found.page), [next, jobs[0]]);
     assert_eq!(read(store, move |tx| tx.firmwares_load(&[firmware]))[0].job_count, 2);
 }
 
@@ -260,16 +274,29 @@ fn a_batch_of_an_unknown_package_is_refused(store: &Store) {
 
 fn pages_of_a_packages_batches_come_newest_first(store: &Store) {
     let shop = Shop::open(store);
-    let (firmware, mut newest_first) = batches(store, shop, 5);
+    let (_, mut newest_first) = batches(store, shop, 5);
     newest_first.reverse();
-    let page = |number| {
-        let (low, high) = Page::new(number, 2, 200).expect("the page is in range").newest_first(5);
-        numbers(&read(store, move |tx| tx.job_list_by_firmware(firmware, low, high)))
+    let of = |number, size| {
+        let found = page(store, shop.instance, "id of package", number, size).expect("the package exists");
+        assert_eq!((found.product_key.as_str(), found.total), ("key", 5));
+        numbers(&found.page)
     };
-    assert_eq!(page(1), newest_first[..2]);
-    assert_eq!(page(2), newest_first[2..4]);
-    assert_eq!(page(3), newest_first[4..]);
-    assert_eq!(page(4), []);
+    assert_eq!(of(1, 2), newest_first[..2]);
+    assert_eq!(of(2, 2), newest_first[2..4]);
+    assert_eq!(of(3, 2), newest_first[4..]);
+    assert_eq!(of(1, 200), newest_first);
+    // Behind the last one there is nothing but the count.
+    assert_eq!(of(4, 2), []);
+    assert_eq!(of(i64::MAX / 200, 200), []);
+}
+
+fn a_package_without_batches_is_told_from_none(store: &Store) {
+    let shop = Shop::open(store);
+    shop.firmware(store, "package");
+    let found = page(store, shop.instance, "id of package", 1, 10).expect("the package exists");
+    assert_eq!(found, FirmwareJobs { product_key: "key".to_owned(), total: 0, page: Vec::new() });
+    assert_eq!(page(store, shop.instance, "id of another", 1, 10), None);
+    assert_eq!(page(store, crate::shop::stranger(store), "id of package", 1, 10), None);
 }
 
 fn batches_load_in_the_order_asked_for(store: &Store) {

@@ -1,5 +1,6 @@
 //! The tasks of batches.
 
+use crate::engine::Engine;
 use crate::harness::cases;
 use crate::help::{NOW, read, try_write, write};
 use crate::shop::{Shop, insert, queued, task};
@@ -30,6 +31,8 @@ cases! {
         lists_show_the_devices_names,
         tasks_of_named_devices_are_listed,
         ten_thousand_tasks_go_in_as_one_set;
+    OnlyPostgres:
+        a_table_that_grew_at_once_is_known_to_have_grown;
 }
 
 const LATER: Timestamp = Timestamp(NOW.0 + 1);
@@ -355,4 +358,21 @@ fn ten_thousand_tasks_go_in_as_one_set(store: &Store) {
     apply(store, set).expect("the revisions fit");
     let counts = read(store, move |tx| tx.counts_from_rows(job));
     assert_eq!((counts.total(), counts.of(TaskStatus::Canceled)), (10_000, 10_000));
+}
+
+/// PostgreSQL plans for an empty table until it has looked at it again; a batch fills one within seconds.
+fn a_table_that_grew_at_once_is_known_to_have_grown(engine: &Engine) {
+    let store = engine.open();
+    let shop = Shop::open(&store);
+    let (job, devices) = shop.batch(&store, 2_000);
+    let mut outside = engine.outside();
+    let mut known =
+        || outside.number("SELECT CAST(reltuples AS BIGINT) FROM pg_class WHERE relname = 'task'");
+    let expanded = |count| write(&store, move |tx| tx.job_expansion_set(job, DeviceNo(count), false, count));
+    insert(&store, queued(job, &devices[..10]));
+    expanded(10);
+    assert!(known() < 10, "it is not worth a look");
+    insert(&store, queued(job, &devices).split_off(10));
+    expanded(2_000);
+    assert_eq!(known(), 2_000);
 }

@@ -2,11 +2,13 @@
 
 use crate::engine::{Engine, Outside};
 use crate::harness::cases;
-use crate::help::{NOW, Queued, block_on, hold, hold_in, queue, read, try_read, try_write, write};
+use crate::help::{
+    NOW, Queued, block_on, hold, hold_in, queue, read, try_glance, try_read, try_write, write,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use updraft_core::id::{AccountNo, InstanceNo};
+use updraft_core::id::{AccountNo, DeviceNo, InstanceNo};
 use updraft_store::{Lane, Location, Store, StoreError, Trouble, Tx};
 
 cases! {
@@ -25,6 +27,7 @@ cases! {
         a_read_sees_only_what_is_committed,
         a_read_sees_one_state,
         a_read_cannot_write,
+        a_look_is_a_single_statement_that_reads,
         a_panicking_read_is_refused_and_reading_goes_on,
         closing_finishes_what_is_queued_then_refuses,
         closing_twice_is_harmless;
@@ -180,11 +183,18 @@ fn a_swallowed_error_is_never_answered_as_done(store: &Store) {
     let held = hold(store);
     let before = queued_ensure(store, "before");
     let grouped = queued(store, swallowing("grouped"));
+    // Neither a neighbour that fails nor one that does not even ask takes the blame.
+    let failing = queued(store, fail);
+    let again = queued(store, swallowing("again"));
+    let refusing = queued(store, |_| Err::<(), _>(StoreError::Conflict("on purpose")));
     let after = queued_ensure(store, "after");
     held.release();
     assert!(block_on(before).is_ok() && block_on(after).is_ok());
-    let grouped = block_on(grouped);
-    assert_eq!(grouped.is_ok(), exists(store, "grouped"), "{grouped:?}");
+    for (answer, name) in [(block_on(grouped), "grouped"), (block_on(again), "again")] {
+        assert_eq!(answer.is_ok(), exists(store, name), "{name}: {answer:?}");
+    }
+    assert!(block_on(failing).is_err());
+    assert!(matches!(block_on(refusing), Err(StoreError::Conflict("on purpose"))));
     assert!(exists(store, "before") && exists(store, "after"));
 }
 
@@ -284,6 +294,25 @@ fn a_read_cannot_write(store: &Store) {
     let refused = try_read(store, |tx| ensure(tx, "written by a read"));
     assert!(refused.is_err(), "{refused:?}");
     assert!(!exists(store, "written by a read"));
+}
+
+fn a_look_is_a_single_statement_that_reads(store: &Store) {
+    let account = write(store, |tx| ensure(tx, "somebody"));
+    let found = try_glance(store, |tx| tx.account_find("somebody"));
+    assert_eq!(found.expect("one statement"), Some(account));
+    let again = try_glance(store, |tx| {
+        tx.account_find("somebody")?;
+        tx.account_find("somebody")
+    });
+    assert!(matches!(again, Err(StoreError::Internal(_))), "{again:?}");
+    // SQLite would have one for each of them.
+    let several = try_glance(store, |tx| tx.devices_deleted(&[DeviceNo(1), DeviceNo(2)]));
+    assert!(matches!(several, Err(StoreError::Internal(_))), "{several:?}");
+    let refused = try_glance(store, |tx| tx.device_disable(DeviceNo(1), NOW));
+    assert!(refused.is_err(), "{refused:?}");
+    let panicked = try_glance(store, |_| -> Result<(), StoreError> { resume_unwind(Box::new("on purpose")) });
+    assert!(matches!(panicked, Err(StoreError::Panicked(_))), "{panicked:?}");
+    assert_eq!(try_glance(store, |tx| tx.account_find("somebody")).expect("looking goes on"), Some(account));
 }
 
 fn a_panicking_read_is_refused_and_reading_goes_on(store: &Store) {

@@ -24,18 +24,13 @@ async fn run(call: Call) -> Result<Object, ApiError> {
     let id = call.params.need("FirmwareId")?.to_owned();
     let page = page::need(&call.params, JOB_PAGE_SIZE_MAX)?;
     let wanted = id.clone();
-    let (product_key, total, jobs) = call
+    let found = call
         .app
         .store
-        .read(move |tx| {
-            let (firmware, total, product_key) = tx
-                .firmware_batches(instance, &wanted)?
-                .ok_or_else(|| ApiError::new(Code::FirmwareNotFound))?;
-            let (low, high) = page.newest_first(total);
-            Ok::<_, ApiError>((product_key, total, tx.job_list_by_firmware(firmware, low, high)?))
-        })
-        .await?;
+        .glance(move |tx| tx.job_list_by_firmware(instance, &wanted, page))
+        .await?
+        .ok_or_else(|| ApiError::new(Code::FirmwareNotFound))?;
     let wording = Wording::of_lists(call.app.config.modern_spelling);
-    let rows = jobs.iter().map(|job| wording::row(wording, job, &id, &product_key)).collect();
-    Ok(page::fields(Object::new(), page, total).list("Data", "SimpleOTAJobInfo", rows))
+    let rows = found.page.iter().map(|job| wording::row(wording, job, &id, &found.product_key)).collect();
+    Ok(page::fields(Object::new(), page, found.total).list("Data", "SimpleOTAJobInfo", rows))
 }
