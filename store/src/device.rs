@@ -1,11 +1,11 @@
-//! Devices: registration, presence, reported versions, candidates of a batch.
+//! Devices: registration, presence, reported versions.
 
 use crate::error::StoreError;
 use crate::group_dynamic::DeviceChange;
 use crate::tx::{Column, Hot, Tx};
 use crate::value::{Row, Value};
 use updraft_core::device::DeviceStatus;
-use updraft_core::id::{DeviceNo, InstanceNo, JobNo, ProductNo};
+use updraft_core::id::{DeviceNo, InstanceNo, ProductNo};
 use updraft_core::page::Page;
 use updraft_core::time::Timestamp;
 
@@ -64,19 +64,6 @@ pub struct OnlineDevice {
     pub ip: String,
 }
 
-/// A device that a batch might be for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    /// Who.
-    pub device: DeviceNo,
-    /// Presence, or that it is disabled.
-    pub status: DeviceStatus,
-    /// The version of the package's module that it last reported.
-    pub version: Option<String>,
-    /// Whether it has an unfinished task.
-    pub busy: bool,
-}
-
 /// A query for devices, in the order of columns that [`device`] reads.
 macro_rules! devices {
     ($rest:literal) => {
@@ -110,15 +97,6 @@ pub(crate) fn device(row: &Row<'_>) -> Result<Device, StoreError> {
         active_at: row.opt_int(9)?.map(Timestamp),
         online_at: row.opt_int(10)?.map(Timestamp),
         status_at: Timestamp(row.int(11)?),
-    })
-}
-
-pub(crate) fn candidate(row: &Row<'_>) -> Result<Candidate, StoreError> {
-    Ok(Candidate {
-        device: DeviceNo(row.int(0)?),
-        status: status(row.int(1)?)?,
-        version: row.opt_text(2)?,
-        busy: row.flag(3)?,
     })
 }
 
@@ -159,22 +137,6 @@ const VERSIONS: Hot = Hot {
           ON CONFLICT (device, module)
           DO UPDATE SET version = excluded.version, reported_at = excluded.reported_at",
     columns: &[Column::Int, Column::Text, Column::Text, Column::Int],
-};
-
-const CANDIDATES_OF: Hot = Hot {
-    row: "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
-                 CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
-                      THEN 1 ELSE 0 END
-          FROM device d LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
-          WHERE d.id = ?1 AND d.deleted_at IS NULL",
-    set: "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
-                 CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
-                      THEN 1 ELSE 0 END AS BIGINT)
-          FROM unnest($1::bigint[], $2::text[]) AS n(id, module)
-          JOIN device d ON d.id = n.id AND d.deleted_at IS NULL
-          LEFT JOIN device_version v ON v.device = d.id AND v.module = n.module
-          ORDER BY d.id",
-    columns: &[Column::Int, Column::Text],
 };
 
 const BY_NAMES: Hot = Hot {
@@ -416,80 +378,5 @@ impl Tx<'_> {
             |row| row.int(0),
         )?;
         Ok(count.unwrap_or_default())
-    }
-
-    /// The next `limit` devices of a product in id order, after `after` and up to `upto`.
-    // The bounds are said of both tables: PostgreSQL likes to walk along both indexes side by side, and would begin the
-    // second one at its first row for every page.
-    pub fn candidates_of_product(
-        &mut self,
-        product: ProductNo,
-        module: &str,
-        after: DeviceNo,
-        upto: DeviceNo,
-        limit: i64,
-    ) -> Result<Vec<Candidate>, StoreError> {
-        self.query(
-            "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
-                    CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
-                         THEN 1 ELSE 0 END AS BIGINT)
-             FROM device d
-             LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2 AND v.device > ?3 AND v.device <= ?4
-             WHERE d.product = ?1 AND d.id > ?3 AND d.id <= ?4 AND d.deleted_at IS NULL
-             ORDER BY d.id LIMIT ?5",
-            &[product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],
-            candidate,
-        )
-    }
-
-    /// The next `limit` devices chosen for a batch in id order, after `after`.
-    pub fn candidates_of_targets(
-        &mut self,
-        job: JobNo,
-        module: &str,
-        after: DeviceNo,
-        limit: i64,
-    ) -> Result<Vec<Candidate>, StoreError> {
-        self.query(
-            "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
-                    CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
-                         THEN 1 ELSE 0 END AS BIGINT)
-             FROM job_target g JOIN device d ON d.id = g.device AND d.deleted_at IS NULL
-             LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2 AND v.device > ?3
-             WHERE g.job = ?1 AND g.device > ?3 AND d.id > ?3 ORDER BY g.device LIMIT ?4",
-            &[job.0.into(), module.into(), after.0.into(), limit.into()],
-            candidate,
-        )
-    }
-
-    /// Devices of a product in id order, after `after` and up to `upto`, each with the version of a module that it
-    /// last reported.
-    pub fn versions_of_product(
-        &mut self,
-        product: ProductNo,
-        module: &str,
-        after: DeviceNo,
-        upto: DeviceNo,
-        limit: i64,
-    ) -> Result<Vec<(DeviceNo, Option<String>)>, StoreError> {
-        self.query(
-            "SELECT d.id, v.version FROM device d
-             LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2 AND v.device > ?3 AND v.device <= ?4
-             WHERE d.product = ?1 AND d.id > ?3 AND d.id <= ?4 AND d.deleted_at IS NULL
-             ORDER BY d.id LIMIT ?5",
-            &[product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],
-            |row| Ok((DeviceNo(row.int(0)?), row.opt_text(1)?)),
-        )
-    }
-
-    /// These devices, as candidates, in the order given on SQLite and in id order on PostgreSQL.
-    pub fn candidates_of(
-        &mut self,
-        devices: &[DeviceNo],
-        module: &str,
-    ) -> Result<Vec<Candidate>, StoreError> {
-        let keys: Vec<Vec<Value<'_>>> =
-            devices.iter().map(|device| vec![device.0.into(), module.into()]).collect();
-        self.query_set(&CANDIDATES_OF, &keys, candidate)
     }
 }

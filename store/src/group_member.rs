@@ -1,6 +1,7 @@
 //! The members of device groups, static and dynamic alike.
 
-use crate::device::{Candidate, candidate, status};
+use crate::candidate::{Candidate, candidate, candidates};
+use crate::device::status;
 use crate::error::StoreError;
 use crate::group::{Group, group, groups};
 use crate::tx::{Column, Hot, Tx};
@@ -302,14 +303,13 @@ impl Tx<'_> {
         limit: i64,
     ) -> Result<Vec<Candidate>, StoreError> {
         self.query(
-            "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
-                    CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
-                         THEN 1 ELSE 0 END AS BIGINT)
-             FROM group_member m JOIN device d ON d.id = m.device
+            candidates!(
+                "FROM group_member m JOIN device d ON d.id = m.device
              LEFT JOIN device_version v ON v.device = d.id AND v.module = ?3 AND v.device > ?4 AND v.device <= ?5
              WHERE m.device_group = ?1 AND d.product = ?2 AND m.device > ?4 AND m.device <= ?5
                AND d.id > ?4 AND d.id <= ?5
-             ORDER BY m.device LIMIT ?6",
+             ORDER BY m.device LIMIT ?6"
+            ),
             &[group.0.into(), product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],
             candidate,
         )

@@ -20,6 +20,7 @@ mod apply;
 mod audit;
 mod backup;
 mod browse;
+mod candidate;
 mod certificate;
 mod claim;
 mod count;
@@ -79,9 +80,10 @@ pub use browse::{
     BrowseFilter, BrowsedDevice, BrowsedFirmware, BrowsedJob, BrowsedProduct, BrowsedTask, DeviceFilter,
     Place,
 };
+pub use candidate::Candidate;
 pub use certificate::{CertifiedDevice, DeviceAuthority, DeviceCertificate};
 pub use claim::{Claim, Sharing};
-pub use device::{Candidate, Device, NewDevice, OnlineDevice};
+pub use device::{Device, NewDevice, OnlineDevice};
 pub use device_count::{Counted, PieceCounts};
 pub use device_life::{DeviceLogin, DeviceToken};
 pub use device_tag::{TagAsked, TagPlace, TaggedDevice};

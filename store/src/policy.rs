@@ -1,6 +1,6 @@
 //! Dynamic batches: the rules that stand (`job.policy`), and the devices that they may ask for.
 
-use crate::device::{Candidate, candidate};
+use crate::candidate::{Candidate, candidate, candidates};
 use crate::error::StoreError;
 use crate::job::{Job, job, jobs};
 use crate::tx::{Column, Hot, Tx};
@@ -32,16 +32,15 @@ const PRODUCTS: Hot = Hot {
 };
 
 const CANDIDATES: Hot = Hot {
-    row: "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
-                 CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
-                      THEN 1 ELSE 0 END AS BIGINT), v.reported_at
-          FROM device d LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2 WHERE d.id = ?1",
-    set: "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version,
-                 CAST(CASE WHEN EXISTS (SELECT 1 FROM task t WHERE t.device = d.id AND t.status < 4)
-                      THEN 1 ELSE 0 END AS BIGINT), v.reported_at
-          FROM unnest($1::bigint[], $2::text[]) AS n(device, module)
+    row: candidates!(
+        ", v.reported_at FROM device d LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
+          WHERE d.id = ?1"
+    ),
+    set: candidates!(
+        ", v.reported_at FROM unnest($1::bigint[], $2::text[]) AS n(device, module)
           JOIN device d ON d.id = n.device
-          LEFT JOIN device_version v ON v.device = d.id AND v.module = n.module ORDER BY d.id",
+          LEFT JOIN device_version v ON v.device = d.id AND v.module = n.module ORDER BY d.id"
+    ),
     columns: &[Column::Int, Column::Text],
 };
 
