@@ -133,7 +133,6 @@ impl Tx<'_> {
     }
 
     /// Notes how far a batch's expansion has come.
-    // A batch over all devices makes a large table out of an empty one within seconds.
     pub fn job_expansion_set(
         &mut self,
         no: JobNo,
@@ -145,10 +144,7 @@ impl Tx<'_> {
             "UPDATE job SET expand_after = ?2, expanded = ?3, task_count = ?4 WHERE id = ?1",
             &[no.0.into(), after.0.into(), expanded.into(), task_count.into()],
         )?;
-        match &mut self.conn {
-            Conn::Sqlite(_) => Ok(()),
-            Conn::Postgres(conn) => conn.notice_growth("task", task_count),
-        }
+        Ok(())
     }
 
     /// Notes a batch's next free push slot.

@@ -32,11 +32,6 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 /// Between two attempts at that.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 
-/// A table that has grown this many times is looked at anew.
-const GROWTH_FACTOR: i64 = 4;
-/// Below that it does not matter how a table is read.
-const GROWTH_ROWS_MIN: i64 = 1_000;
-
 /// How long is waited for what.
 #[derive(Clone, Copy)]
 struct Limits {
@@ -171,29 +166,6 @@ impl PgConn {
         let mut all = std::mem::take(unsent);
         all.push_str(sql);
         Self::wait(runtime, given_up, *answer_within, client.batch_execute(&all))
-    }
-
-    /// Lets PostgreSQL look at a table that has `rows` rows by now, if it takes it for far smaller: it goes on planning
-    /// for a table that was empty a moment ago until its own look comes, up to a minute later, and each page of a large
-    /// batch would be sorted out of all the table. While a table grows from nothing to a million this is done six times.
-    pub(crate) fn notice_growth(&mut self, table: &'static str, rows: i64) -> Result<(), StoreError> {
-        if rows < GROWTH_ROWS_MIN {
-            return Ok(());
-        }
-        let mut known = 0;
-        self.query(
-            "SELECT CAST(reltuples AS BIGINT) FROM pg_class WHERE oid = CAST(?1 AS regclass)",
-            &[table.into()],
-            &mut |row| {
-                known = row.int(0)?;
-                Ok(())
-            },
-        )?;
-        // -1: it never looked.
-        if rows / GROWTH_FACTOR < known {
-            return Ok(());
-        }
-        self.batch(&format!("ANALYZE {table}"))
     }
 
     /// Whether all that was put off in this transaction was done, as far as it was sent.
@@ -348,8 +320,11 @@ async fn log_in(url: &str, statement_max: Duration) -> Result<Client, StoreError
     let (client, connection) = Target::read(url)?.connect().await?;
     // It moves when somebody waits for this runtime; its errors reach whoever waits for an answer.
     tokio::spawn(connection);
+    // A batch makes a large table out of an empty one within seconds, and PostgreSQL goes on reading it from end to end,
+    // for each device, until it is analyzed. There is an index for whatever a statement here looks for. (It also takes a
+    // plan with a forbidden scan for so expensive that compiling it would pay.)
     let settings = format!(
-        "SET client_min_messages = warning; SET statement_timeout = {}; \
+        "SET client_min_messages = warning; SET enable_seqscan = off; SET jit = off; SET statement_timeout = {}; \
          SET idle_in_transaction_session_timeout = {}",
         statement_max.as_millis(),
         IDLE_IN_TRANSACTION_MAX.as_millis()
