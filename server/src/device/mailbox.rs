@@ -49,6 +49,13 @@ pub struct Mailbox {
     subscribed: [bool; DownTopic::ALL.len()],
     /// By [`DownTopic`]: explicitly unsubscribed, which ends automatic delivery too.
     unsubscribed: [bool; DownTopic::ALL.len()],
+    /// In a box, since most sessions have nothing of it for weeks.
+    seldom: Option<Box<Seldom>>,
+}
+
+/// What of a mailbox few sessions have.
+#[derive(Default)]
+struct Seldom {
     /// Filters with wildcards that match one of the topics; others can never have an effect.
     wildcards: Vec<Box<str>>,
     /// Tasks taken back, with the revision from which on they are news again.
@@ -74,8 +81,19 @@ impl Mailbox {
     pub fn strand(&mut self) {
         self.queue.retain(|message| matches!(message, Downlink::Message { kept: true, .. }));
         self.queue.shrink_to_fit();
-        self.withdrawn = Vec::new();
-        self.last_push = None;
+        self.seldom.take_if(|seldom| {
+            seldom.withdrawn = Vec::new();
+            seldom.last_push = None;
+            seldom.wildcards.is_empty()
+        });
+    }
+
+    fn seldom(&mut self) -> &mut Seldom {
+        self.seldom.get_or_insert_default()
+    }
+
+    fn wildcards(&self) -> &[Box<str>] {
+        self.seldom.as_deref().map_or(&[], |seldom| &seldom.wildcards)
     }
 
     /// Bytes of the messages that wait.
@@ -96,9 +114,9 @@ impl Mailbox {
     pub fn delivers(&self, owner: Owner<'_>, topic: DownTopic) -> bool {
         (self.auto_subscribe && !self.unsubscribed[topic as usize])
             || self.subscribed[topic as usize]
-            || (!self.wildcards.is_empty() && {
+            || (!self.wildcards().is_empty() && {
                 let name = owner.downlink(topic);
-                self.wildcards.iter().any(|filter| matches(filter, &name))
+                self.wildcards().iter().any(|filter| matches(filter, &name))
             })
     }
 
@@ -125,12 +143,12 @@ impl Mailbox {
             self.subscribed[topic as usize] = true;
             self.unsubscribed[topic as usize] = false;
         } else if DownTopic::ALL.into_iter().any(|topic| matches(filter, &owner.downlink(topic)))
-            && !self.wildcards.iter().any(|known| **known == *filter)
+            && !self.wildcards().iter().any(|known| **known == *filter)
         {
-            if self.wildcards.len() >= SUBSCRIPTIONS_MAX {
+            if self.wildcards().len() >= SUBSCRIPTIONS_MAX {
                 return refused(Reason::QuotaExceeded);
             }
-            self.wildcards.push(filter.into());
+            self.seldom().wildcards.push(filter.into());
         }
         let listening_began = !before && self.delivers(owner, DownTopic::Upgrade);
         Subscribed { refused: None, listening_began }
@@ -138,9 +156,11 @@ impl Mailbox {
 
     /// Takes a subscription back; whether there may have been one: those without effect are not remembered.
     pub fn unsubscribe(&mut self, owner: Owner<'_>, filter: &str) -> bool {
-        let wildcards = self.wildcards.len();
-        self.wildcards.retain(|known| **known != *filter);
-        let mut known = self.wildcards.len() < wildcards;
+        let wildcards = self.wildcards().len();
+        if let Some(seldom) = &mut self.seldom {
+            seldom.wildcards.retain(|known| **known != *filter);
+        }
+        let mut known = self.wildcards().len() < wildcards;
         let mut effective = DownTopic::ALL.into_iter().any(|topic| matches(filter, &owner.downlink(topic)));
         for topic in DownTopic::ALL {
             if owner.names(filter, topic) {
@@ -149,7 +169,9 @@ impl Mailbox {
                 known |= self.auto_subscribe && !self.unsubscribed[topic as usize];
                 self.subscribed[topic as usize] = false;
                 self.unsubscribed[topic as usize] = true;
-                self.last_push = None;
+                if let Some(seldom) = &mut self.seldom {
+                    seldom.last_push = None;
+                }
             }
         }
         known || (!effective && owner.owns(filter))
@@ -165,11 +187,11 @@ impl Mailbox {
                 if self.is_withdrawn(*task, *revision) {
                     return Sent::Withdrawn;
                 }
-                if self.last_push == Some((*task, *revision)) {
+                if self.seldom.as_ref().is_some_and(|seldom| seldom.last_push == Some((*task, *revision))) {
                     return Sent::Repeated;
                 }
                 if self.queue.len() < QUEUE_MAX {
-                    self.last_push = Some((*task, *revision));
+                    self.seldom().last_push = Some((*task, *revision));
                 }
             }
             Downlink::PullReply { asked, package } => {
@@ -215,11 +237,12 @@ impl Mailbox {
 
     /// Takes a task back; see `Sessions::withdraw`.
     pub fn withdraw(&mut self, task: TaskNo, revision: i64) {
-        self.withdrawn.retain(|(known, _)| *known != task);
-        if self.withdrawn.len() >= WITHDRAWN_MAX {
-            self.withdrawn.remove(0);
+        let withdrawn = &mut self.seldom().withdrawn;
+        withdrawn.retain(|(known, _)| *known != task);
+        if withdrawn.len() >= WITHDRAWN_MAX {
+            withdrawn.remove(0);
         }
-        self.withdrawn.push((task, revision));
+        withdrawn.push((task, revision));
         let taken_back = |of: TaskNo, at: i64| of == task && at < revision;
         self.queue.retain_mut(|message| match message {
             Downlink::Push { task, revision, .. } => !taken_back(*task, *revision),
@@ -234,7 +257,8 @@ impl Mailbox {
     }
 
     fn is_withdrawn(&self, task: TaskNo, revision: i64) -> bool {
-        self.withdrawn.iter().any(|(known, until)| *known == task && revision < *until)
+        let withdrawn = self.seldom.iter().flat_map(|seldom| &seldom.withdrawn);
+        withdrawn.copied().any(|(known, until)| known == task && revision < until)
     }
 }
 
@@ -375,7 +399,7 @@ pub(super) mod tests {
             (0..levels.len()).map(level).collect::<Vec<_>>().join("/") + "/#"
         });
         let granted: usize = filters.map(|f| usize::from(mailbox.subscribe(ME, &f).refused.is_none())).sum();
-        assert_eq!((granted, mailbox.wildcards.len()), (SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_MAX));
+        assert_eq!((granted, mailbox.wildcards().len()), (SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_MAX));
         assert_eq!(mailbox.subscribe(ME, "/sys/pk/dev1/#").refused, Some(Reason::QuotaExceeded));
         assert_eq!(mailbox.subscribe(ME, "/sys/pk/dev1/thing/job/#").refused, None, "this one is not kept");
     }
