@@ -154,23 +154,9 @@ where
                     let Some(pass) = port.gate.enter(remote.ip()) else { continue };
                     Some(pass)
                 };
-                let (port, handler, open) = (Arc::clone(&port), handler.clone(), open.clone());
-                let mut stopping = shutdown.clone();
-                tokio::spawn(async move {
-                    let stopped = async move { stopping.wait_for(|stop| *stop).await.map(|_| ()) };
-                    // A connection that has not said a word yet does not hold up the stop.
-                    let ready = tokio::select! {
-                        // Who has said a word is served, also if the stop comes at the same moment.
-                        biased;
-                        ready = Box::pin(prepare(stream, remote, &port, pass)) => ready,
-                        _ = Box::pin(stopped) => None,
-                    };
-                    drop(port);
-                    if let Some((stream, peer, pass)) = ready {
-                        handler(stream, peer, pass).await;
-                    }
-                    drop(open);
-                });
+                let (port, stopping) = (Arc::clone(&port), shutdown.clone());
+                let ready = ready(stream, remote, port, pass, stopping);
+                tokio::spawn(attend(ready, handler.clone(), open.clone()));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -202,6 +188,45 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+/// A connection's task, which holds `open` to its end.
+///
+/// What comes before the handler is in a box from the outset: an async block keeps room to its end for all that it is
+/// made with, and a connection is idle for weeks.
+fn attend<R, H, F>(
+    ready: R,
+    handler: H,
+    open: mpsc::Sender<()>,
+) -> impl Future<Output = ()> + Send + use<R, H, F>
+where
+    R: Future<Output = Option<(Stream, Peer, Pass)>> + Send,
+    H: Fn(Stream, Peer, Pass) -> F + Send,
+    F: Future<Output = ()> + Send,
+{
+    let ready = Box::pin(ready);
+    async move {
+        let _open = open;
+        let Some((stream, peer, pass)) = ready.await else { return };
+        handler(stream, peer, pass).await;
+    }
+}
+
+/// What the handler is given, unless the connection has nothing to say before a stop.
+async fn ready(
+    stream: TcpStream,
+    remote: SocketAddr,
+    port: Arc<Port>,
+    pass: Option<Pass>,
+    mut stopping: watch::Receiver<bool>,
+) -> Option<(Stream, Peer, Pass)> {
+    tokio::select! {
+        // Who has said a word is served, also if the stop comes at the same moment.
+        biased;
+        ready = prepare(stream, remote, &port, pass) => ready,
+        // A connection that has not said a word yet does not hold up the stop.
+        _ = stopping.wait_for(|stop| *stop) => None,
+    }
 }
 
 /// Finds out whose connection it is and what carries it, up to where the port's protocol begins. `pass`: of who
@@ -401,6 +426,18 @@ mod tests {
         let remote = listener.local_addr().unwrap();
         let bytes = size_of_val(&prepare(stream, remote, &port, None));
         assert!(bytes <= 1_536, "{bytes}");
+    }
+
+    #[tokio::test]
+    async fn the_beginning_of_a_connection_leaves_no_room_behind() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let remote = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(remote).await.unwrap();
+        let port = Arc::new(Port::plain(Speaks::Mqtt, Gate::open()));
+        let (open, (_stop, stopping)) = (mpsc::channel(1).0, watch::channel(false));
+        let ready = ready(stream, remote, port, None, stopping);
+        let bytes = size_of_val(&attend(ready, |_, _, _| std::future::ready(()), open));
+        assert!(bytes <= 64, "{bytes} of an idle session's 2.5 KiB (docs/performance.md) are no handler's");
     }
 
     #[tokio::test]

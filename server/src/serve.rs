@@ -186,10 +186,7 @@ impl Server {
         let DevicePorts { gate, ports } = ports::devices(config, devices, mqtt_tls);
         let sessions = Arc::clone(&self.sessions);
         let endpoint = Arc::new(Endpoint::new(Arc::new(door), sessions, device_limits, gate));
-        let talk = move |stream, peer, pass| {
-            let endpoint = Arc::clone(&endpoint);
-            async move { endpoint.handle(stream, peer, pass).await }
-        };
+        let talk = move |stream, peer, pass| Arc::clone(&endpoint).handle(stream, peer, pass);
         for (listener, port) in ports {
             self.ports.push(tokio::spawn(net::serve(listener, port, stopped.clone(), talk.clone())));
         }

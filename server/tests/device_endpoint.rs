@@ -31,8 +31,6 @@ use updraft_core::task::FailedStep;
 use updraft_server::device::connection::Limits;
 use updraft_server::device::link::{Asked, DeviceEvent, Downlink, Question};
 use updraft_server::device::session::Sent;
-use updraft_server::gate::Gate;
-use updraft_server::net::{Peer, Stream};
 use world::*;
 
 // ---------------------------------------------------------------------------------------- login
@@ -418,16 +416,4 @@ async fn kicking_and_stopping_end_connections() {
     assert_eq!(stranger.rest().await, [0; 0]);
     assert_eq!(world.server.await.unwrap(), 0, "all connections have ended");
     assert_eq!(world.memory.of(DEV01).last(), Some(&DeviceEvent::Offline { session: 2 }));
-}
-
-// ---------------------------------------------------------------------------------------- transport
-
-#[tokio::test]
-async fn a_connection_in_waiting_is_small() {
-    let world = World::new().await;
-    let client = TcpStream::connect(world.address).await.unwrap();
-    let peer = Peer { remote: world.address, local: world.address, tls: false };
-    let pass = Gate::open().enter(peer.remote.ip()).unwrap();
-    let bytes = size_of_val(&world.endpoint.handle(Stream::Plain(client), peer, pass));
-    assert!(bytes <= 1_024, "{bytes}");
 }

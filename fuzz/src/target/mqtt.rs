@@ -149,10 +149,7 @@ impl Mqtt {
         let (stop, stopped) = watch::channel(false);
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
         let addr = listener.local_addr()?;
-        let handler = move |stream, peer, pass| {
-            let endpoint = Arc::clone(&endpoint);
-            async move { endpoint.handle(stream, peer, pass).await }
-        };
+        let handler = move |stream, peer, pass| Arc::clone(&endpoint).handle(stream, peer, pass);
         let port = net::Port::plain(net::Speaks::Mqtt, Gate::open());
         runtime.spawn(net::serve(listener, port, stopped, handler));
         let tokens = tokens(&[

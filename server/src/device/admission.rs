@@ -10,6 +10,7 @@ use super::session::{NewSession, Session};
 use super::topic::Owner;
 use super::wire::{Malformed, Wire};
 use crate::net::Peer;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::time::timeout;
@@ -31,6 +32,8 @@ pub(super) struct Refused {
 /// A device that is let in, and what it is told.
 pub(super) struct Admitted {
     pub session: Arc<Session>,
+    /// Where it comes from.
+    pub ip: IpAddr,
     pub welcome: Welcome,
     pub explain: bool,
     /// Whether it has to be told its names.
@@ -89,7 +92,7 @@ impl<B: Backend> Endpoint<B> {
         };
         match registered {
             Ok((session, welcome, nameless)) => {
-                Ok(Some(Box::new(Admitted { session, welcome, explain, nameless })))
+                Ok(Some(Box::new(Admitted { session, ip: remote.ip(), welcome, explain, nameless })))
             }
             // Said by the gate, once a minute.
             Err(refusal @ Refusal::TooManyFailures) => Err(Refused { refusal, explain }),

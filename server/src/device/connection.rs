@@ -156,48 +156,61 @@ impl<B: Backend> Endpoint<B> {
     }
 
     /// Serves one connection until it ends. Once it has logged in, it needs its pass no more.
-    pub async fn handle(&self, stream: Stream, peer: Peer, pass: Pass) {
+    ///
+    /// An async function keeps room for its arguments to its end. So they go into the box of the login, of which nothing
+    /// is left when the connection is idle.
+    pub fn handle(
+        self: Arc<Self>,
+        stream: Stream,
+        peer: Peer,
+        pass: Pass,
+    ) -> impl Future<Output = ()> + Send + use<B> {
+        let entering = Box::pin(Arc::clone(&self).enter(stream, peer, pass));
+        async move {
+            let Some((mut wire, admitted)) = entering.await else { return };
+            let session = Arc::clone(&admitted.session);
+            let mut subs = session
+                .is_gateway
+                .then(|| Box::new(Subs::new(Arc::clone(&session), admitted.ip.to_string(), &self.limits)));
+            // A panic must not leave a ghost in the registry.
+            let stay = self.stay(&mut wire, admitted, subs.as_deref_mut());
+            let end = AssertUnwindSafe(stay).catch_unwind().await;
+            let owner = session.owner();
+            let (pk, dn) = (owner.product_key, owner.device_name);
+            if let Ok(end) = end {
+                tracing::debug!(pk, dn, %end, "device left");
+                if let Some(reason) = end.reason() {
+                    part(&mut wire, reason, &end);
+                }
+            } else {
+                tracing::error!(pk, dn, "a connection panicked");
+            }
+            Box::pin(self.leave(wire, &session, subs)).await;
+        }
+    }
+
+    /// Lets a device in, if it may.
+    async fn enter(
+        self: Arc<Self>,
+        stream: Stream,
+        peer: Peer,
+        _pass: Pass,
+    ) -> Option<(Wire, Box<Admitted>)> {
         let mut wire = Wire::new(stream, LOGIN_PACKET_BYTES_MAX);
-        // Boxed, so that the many waiting connections do not carry the space that a login needs.
-        let admitted = match Box::pin(self.admit(&mut wire, &peer)).await {
-            Ok(Some(admitted)) => admitted,
-            Ok(None) => return,
+        match self.admit(&mut wire, &peer).await {
+            Ok(admitted) => Some((wire, admitted?)),
             Err(refused) => {
                 refuse(&mut wire, refused);
-                return wire.close().await;
+                wire.close().await;
+                None
             }
-        };
-        drop(pass);
-        let session = Arc::clone(&admitted.session);
-        let mut subs = session
-            .is_gateway
-            .then(|| Box::new(Subs::new(Arc::clone(&session), peer.remote.ip().to_string(), &self.limits)));
-        // A panic must not leave a ghost in the registry.
-        let stay = self.stay(&mut wire, admitted, &peer, subs.as_deref_mut());
-        let end = AssertUnwindSafe(stay).catch_unwind().await;
-        let owner = session.owner();
-        let (pk, dn) = (owner.product_key, owner.device_name);
-        if let Ok(end) = end {
-            tracing::debug!(pk, dn, %end, "device left");
-            if let Some(reason) = end.reason() {
-                part(&mut wire, reason, &end);
-            }
-        } else {
-            tracing::error!(pk, dn, "a connection panicked");
         }
-        Box::pin(self.leave(wire, &session, subs)).await;
     }
 
     /// Welcomes the device and talks to it until something ends that.
-    async fn stay(
-        &self,
-        wire: &mut Wire,
-        admitted: Box<Admitted>,
-        peer: &Peer,
-        subs: Option<&mut Subs>,
-    ) -> End {
+    async fn stay(&self, wire: &mut Wire, admitted: Box<Admitted>, subs: Option<&mut Subs>) -> End {
         let session = Arc::clone(&admitted.session);
-        if let Err(end) = Box::pin(self.greet(wire, admitted, peer)).await {
+        if let Err(end) = Box::pin(self.greet(wire, admitted)).await {
             return end;
         }
         match self.talk(wire, &session, subs).await {
@@ -207,11 +220,10 @@ impl<B: Backend> Endpoint<B> {
     }
 
     /// Notes that the device is here, and tells it so.
-    async fn greet(&self, wire: &mut Wire, admitted: Box<Admitted>, peer: &Peer) -> Result<(), End> {
-        let Admitted { session, welcome, explain, nameless } = *admitted;
+    async fn greet(&self, wire: &mut Wire, admitted: Box<Admitted>) -> Result<(), End> {
+        let Admitted { session, ip, welcome, explain, nameless } = *admitted;
         let device = session.device;
-        let ip = peer.remote.ip().to_string();
-        let online = DeviceEvent::Online { session: session.number, ip };
+        let online = DeviceEvent::Online { session: session.number, ip: ip.to_string() };
         let mut events = vec![Happened { device, event: online }];
         if session.listening() {
             events.push(Happened { device, event: DeviceEvent::Listening });

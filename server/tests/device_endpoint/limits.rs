@@ -77,8 +77,10 @@ async fn an_idle_connection_is_small() {
     let stream = Stream::Plain(TcpStream::connect(world.address).await.unwrap());
     let peer = Peer { remote: world.address, local: world.address, tls: false };
     let pass = Gate::open().enter(world.address.ip()).unwrap();
-    let connection = world.endpoint.handle(stream, peer, pass);
-    assert!(size_of_val(&connection) <= 1_000, "{}", size_of_val(&connection));
+    let bytes = size_of_val(&world.endpoint.handle(stream, peer, pass));
+    // Its task has less than 200 bytes more. A task is aligned to 128 bytes, for which the allocator takes as many
+    // more; its blocks are of 640, 768, 896 and 1,024 bytes.
+    assert!(bytes <= 600, "{bytes}: an idle session may cost 2.5 KiB in all (docs/performance.md)");
 }
 
 #[tokio::test]

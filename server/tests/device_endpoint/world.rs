@@ -263,10 +263,7 @@ impl World {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let served = Arc::clone(&endpoint);
-        let handler = move |stream, peer, pass| {
-            let endpoint = Arc::clone(&served);
-            async move { endpoint.handle(stream, peer, pass).await }
-        };
+        let handler = move |stream, peer, pass| Arc::clone(&served).handle(stream, peer, pass);
         let server = tokio::spawn(net::serve(listener, port, stopped, handler));
         Self { memory, sessions, endpoint, address, stop, server }
     }
