@@ -46,6 +46,7 @@ mod job_update;
 mod job_work;
 mod ledger;
 mod listen;
+mod location;
 mod look;
 mod migrate;
 mod module;
@@ -99,6 +100,7 @@ pub use instance::Instance;
 pub use job::{FirmwareJobs, Job, ListedJob, NewJob, RetryRule};
 pub use job_update::{FormerTerms, JobUpdate};
 pub use listen::Listener;
+pub use location::Location;
 pub use look::TaskMark;
 pub use module::Module;
 pub use node::{DevicePlace, LOGIN_BITS, Mail, Node, node_of};
@@ -152,39 +154,6 @@ enum Mode {
     Inline { database: Mutex<Database>, fuse: Arc<Mutex<Fuse>> },
     /// A server: clients on threads of their own.
     Postgres { url: String, queue: Arc<Queue>, readers: Arc<Queue>, ledger: Arc<Queue> },
-}
-
-/// Where the database is.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Location {
-    /// A SQLite file; made if absent.
-    Sqlite(PathBuf),
-    /// A PostgreSQL connection string.
-    Postgres(String),
-    /// Memory, in the caller's thread.
-    Inline,
-}
-
-/// Without what a connection string holds: a password may be there.
-impl std::fmt::Debug for Location {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
-            Self::Postgres(_) => f.write_str("Postgres(…)"),
-            Self::Inline => f.write_str("Inline"),
-        }
-    }
-}
-
-impl Location {
-    /// Reads `sqlite:PATH` or `postgres://…`.
-    pub fn parse(url: &str) -> Option<Self> {
-        if let Some(path) = url.strip_prefix("sqlite:") {
-            return (!path.is_empty()).then(|| Self::Sqlite(PathBuf::from(path)));
-        }
-        (url.starts_with("postgres://") || url.starts_with("postgresql://"))
-            .then(|| Self::Postgres(url.to_owned()))
-    }
 }
 
 impl Store {
