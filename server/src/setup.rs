@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use updraft_core::id::{self, AccountNo};
 use updraft_core::time::Timestamp;
-use updraft_store::{AccessKey, Health, Integrity, Lane, Location, Store, examine};
+use updraft_store::{AccessKey, Health, Integrity, Lane, Location, Store, examine_for_start};
 
 /// The name of the account that exists from the first start on.
 pub const ROOT_ACCOUNT: &str = "root";
@@ -101,7 +101,7 @@ pub fn look_first(config: &Config, patience: Duration) -> anyhow::Result<Option<
     let location = config.database()?;
     // A database server looks after its files itself.
     let Location::Sqlite(path) = &location else { return Ok(None) };
-    let health = examine(&location, patience)
+    let health = examine_for_start(&location, patience)
         .with_context(|| format!("cannot look at the database {}", path.display()))?;
     let Some(health) = health else {
         if folder_name(config)?.is_some() {

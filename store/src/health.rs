@@ -26,7 +26,7 @@ pub struct Health {
     pub known: i64,
     /// The name of the installation, sealed with its master key.
     pub installation: Option<Vec<u8>>,
-    /// The newest moment that its batches know, in milliseconds since 1970.
+    /// The newest moment that its batches know, in milliseconds since 1970; [`examine_for_start`] does not ask.
     pub newest_ms: Option<i64>,
     /// Whether `updraft migrate` has begun to fill it and has not ended.
     pub unfinished: bool,
@@ -53,6 +53,28 @@ pub enum Integrity {
 /// # Errors
 /// When it is out of reach or cannot be read.
 pub fn examine(location: &Location, patience: Duration) -> Result<Option<Health>, StoreError> {
+    examine_as(location, patience, Depth::Rows)
+}
+
+/// Like [`examine`], before each start and each command: beside the look at the file, which `patience` ends, it reads
+/// no more of a large database than of a small one.
+///
+/// # Errors
+/// When it is out of reach or cannot be read.
+pub fn examine_for_start(location: &Location, patience: Duration) -> Result<Option<Health>, StoreError> {
+    examine_as(location, patience, Depth::Facts)
+}
+
+/// How much of the tables is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// What is a row or two.
+    Facts,
+    /// Also each batch: there is no index of when they changed, as only a doctor asks.
+    Rows,
+}
+
+fn examine_as(location: &Location, patience: Duration, depth: Depth) -> Result<Option<Health>, StoreError> {
     match location {
         Location::Inline => Ok(None),
         Location::Sqlite(path) => {
@@ -65,14 +87,14 @@ pub fn examine(location: &Location, patience: Duration) -> Result<Option<Health>
             if std::fs::metadata(path).map_or(0, |meta| meta.len()) == 0 {
                 return Ok(None);
             }
-            examine_file(path, patience).map(Some)
+            examine_file(path, patience, depth).map(Some)
         }
         Location::Postgres(url) => {
             // A server that accepts and then says nothing, or a lock, must not hold the look up for ever: its
             // thread is left behind.
             let (found, answer) = mpsc::channel();
             let url = url.clone();
-            std::thread::spawn(move || drop(found.send(look_at_postgres(&url))));
+            std::thread::spawn(move || drop(found.send(look_at_postgres(&url, depth))));
             answer.recv_timeout(patience).unwrap_or_else(|_| {
                 Err(StoreError::Unavailable(format!("it does not answer within {} s", patience.as_secs())))
             })
@@ -80,7 +102,7 @@ pub fn examine(location: &Location, patience: Duration) -> Result<Option<Health>
     }
 }
 
-fn examine_file(path: &Path, patience: Duration) -> Result<Health, StoreError> {
+fn examine_file(path: &Path, patience: Duration, depth: Depth) -> Result<Health, StoreError> {
     let conn = match open(path) {
         Err(StoreError::Damaged(words)) => return Ok(damaged(words)),
         opened => opened?,
@@ -89,7 +111,7 @@ fn examine_file(path: &Path, patience: Duration) -> Result<Health, StoreError> {
         Integrity::Damaged(words) => Ok(damaged(words)),
         integrity => {
             let engine = format!("SQLite {}", rusqlite::version());
-            match look(&mut Database::Sqlite(conn), engine, None, integrity) {
+            match look(&mut Database::Sqlite(conn), engine, None, integrity, depth) {
                 Err(StoreError::Damaged(words)) => Ok(damaged(words)),
                 health => health,
             }
@@ -115,7 +137,7 @@ fn damaged(words: String) -> Health {
     }
 }
 
-fn look_at_postgres(url: &str) -> Result<Option<Health>, StoreError> {
+fn look_at_postgres(url: &str, depth: Depth) -> Result<Option<Health>, StoreError> {
     let mut conn = PgConn::connect(url)?;
     let mut version = 0;
     let sql = "SELECT CAST(current_setting('server_version_num') AS BIGINT)";
@@ -125,7 +147,7 @@ fn look_at_postgres(url: &str) -> Result<Option<Health>, StoreError> {
     })?;
     let major = version / 10_000;
     let mut database = Database::Postgres(Box::new(conn));
-    look(&mut database, format!("PostgreSQL {major}"), Some(major), Integrity::NotOurs).map(Some)
+    look(&mut database, format!("PostgreSQL {major}"), Some(major), Integrity::NotOurs, depth).map(Some)
 }
 
 /// Opens a file without making others beside it. Without a write-ahead log the file is all there is and nobody
@@ -198,6 +220,7 @@ fn look(
     engine: String,
     postgres_major: Option<i64>,
     integrity: Integrity,
+    depth: Depth,
 ) -> Result<Health, StoreError> {
     database.begin(Kind::Read)?;
     let mut tx = database.tx();
@@ -208,11 +231,82 @@ fn look(
     // What an older or newer schema has, nobody here knows.
     if schema == known {
         installation = tx.installation_find()?;
-        newest_ms = tx
-            .query_one("SELECT COALESCE(MAX(modified_at), 0) FROM job", &[], |row| row.int(0))?
-            .filter(|newest| *newest > 0);
+        if depth == Depth::Rows {
+            newest_ms = tx
+                .query_one("SELECT COALESCE(MAX(modified_at), 0) FROM job", &[], |row| row.int(0))?
+                .filter(|newest| *newest > 0);
+        }
     }
     // The transaction may have failed on a table that is not there; ending it is all the same.
     let _ = database.batch("ROLLBACK");
     Ok(Health { engine, postgres_major, schema, known, installation, newest_ms, unfinished, integrity })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use updraft_core::time::Timestamp;
+
+    /// Rows as full of columns as they must be.
+    const FILL: &str = "
+        WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+        INSERT INTO job (instance, job_id, firmware, ordinal, product, job_type, status, target_selection, need_push,
+                         tags, pace_next_us, expanded, expand_after, expand_upto, task_count, cancel_mask, created_at,
+                         modified_at)
+        SELECT 1, 'job-' || n, 1, n, 1, 2, 1, 1, 1, '[]', 0, 1, 0, 0, 1, 0, n, n FROM n";
+    const FILL_DEVICES: &str = "
+        WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+        INSERT INTO device (product, name, iot_id, secret_sealed, status, session, created_at)
+        SELECT 1, 'device-' || n, 'iot-' || n, x'', 2, 0, n FROM n";
+    const FILL_TASKS: &str = "
+        INSERT INTO task (job, ordinal, device, status, progress, revision, created_at, modified_at)
+        SELECT id, 1, id, 1, -1, 1, 1, 1 FROM job";
+
+    /// A database with so many batches, devices and open tasks, and a counter of SQLite's steps.
+    fn filled(rows: i64) -> (Database, Arc<AtomicU64>) {
+        let mut conn = sqlite::open_memory().unwrap();
+        crate::engine::sqlite::control(&conn, "BEGIN IMMEDIATE").unwrap();
+        migrate::migrate(&mut crate::tx::Tx::new(crate::tx::Conn::Sqlite(&conn))).unwrap();
+        conn.execute(FILL, [rows]).unwrap();
+        conn.execute(FILL_DEVICES, [rows]).unwrap();
+        conn.execute(FILL_TASKS, []).unwrap();
+        conn.execute_batch("COMMIT").unwrap();
+        let steps = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&steps);
+        let count = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        conn.progress_handler(1, Some(count)).unwrap();
+        (Database::Sqlite(conn), steps)
+    }
+
+    #[test]
+    fn what_a_start_asks_costs_no_more_when_there_is_more() {
+        let steps = [10, 5_000].map(|rows| {
+            let (mut database, steps) = filled(rows);
+            let found =
+                look(&mut database, String::new(), None, Integrity::Unfinished, Depth::Facts).unwrap();
+            assert_eq!((found.schema, found.newest_ms), (found.known, None));
+            database.begin(Kind::Write).unwrap();
+            let mut tx = database.tx();
+            migrate::migrate(&mut tx).unwrap();
+            tx.reviews_add_online_for_groups().unwrap();
+            assert_eq!(tx.devices_all_offline(Timestamp(1)).unwrap(), 0);
+            tx.nodes_clear().unwrap();
+            tx.node_join("node", 1, "1", Timestamp(1)).unwrap();
+            database.batch("COMMIT").unwrap();
+            steps.load(Ordering::Relaxed)
+        });
+        assert_eq!(steps[0], steps[1]);
+    }
+
+    #[test]
+    fn a_doctor_learns_when_a_batch_last_changed() {
+        let (mut database, _) = filled(10);
+        let found = look(&mut database, String::new(), None, Integrity::Sound, Depth::Rows).unwrap();
+        assert_eq!(found.newest_ms, Some(10));
+    }
 }

@@ -95,7 +95,7 @@ pub use firmware::{Firmware, FirmwareChanges, FirmwareFile, NewFirmware};
 pub use group::{Group, GroupFilter, NewGroup};
 pub use group_dynamic::{DeviceChange, GroupRule, GroupWalk};
 pub use group_member::{Member, MemberCounts, MemberTraits, Membership};
-pub use health::{Health, Integrity, examine};
+pub use health::{Health, Integrity, examine, examine_for_start};
 pub use instance::Instance;
 pub use job::{FirmwareJobs, Job, ListedJob, NewJob, RetryRule};
 pub use job_update::{FormerTerms, JobUpdate};
