@@ -182,9 +182,15 @@ impl Store {
             }),
             Location::Sqlite(path) => {
                 let writer_path = path.clone();
-                let connect: Connect =
-                    Arc::new(move || Ok(Database::Sqlite(sqlite::open_writer(&writer_path)?)));
-                prepare(&mut connect()?)?;
+                let mut first = Database::Sqlite(sqlite::open_writer(path)?);
+                prepare(&mut first)?;
+                // The writer goes on with it. To close it here would copy all of a killed server's log into the file,
+                // for which the start would wait.
+                let first = Mutex::new(Some(first));
+                let connect: Connect = Arc::new(move || match first.lock().take() {
+                    Some(first) => Ok(first),
+                    None => Ok(Database::Sqlite(sqlite::open_writer(&writer_path)?)),
+                });
                 let (queue, vital) = (Arc::new(Queue::default()), Arc::default());
                 let writer = spawn("store-writer", &queue, &connect, WRITES, &vital)?;
                 Ok(Self {
@@ -400,8 +406,9 @@ impl Store {
         match &self.mode {
             Mode::Inline { .. } => {}
             Mode::Sqlite { queue, readers, .. } => {
-                queue.close();
+                // The last one to go copies the log into the file and removes it, which a reader cannot.
                 readers.lock().clear();
+                queue.close();
             }
             Mode::Postgres { queue, readers, ledger, .. } => {
                 queue.close();

@@ -260,6 +260,21 @@ mod tests {
     }
 
     #[test]
+    fn a_start_after_a_kill_waits_for_no_copy_of_the_log() {
+        let dir = killed(5);
+        let path = dir.path().join("updraft.db");
+        let (file, log) = (fs::read(&path).unwrap(), fs::read(log_of(&path)).unwrap());
+        let store = Store::open(&Location::Sqlite(path.clone())).unwrap();
+        assert!(fs::read(&path).unwrap() == file, "the file has changed");
+        assert!(fs::read(log_of(&path)).unwrap() == log, "the log has changed");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let found = runtime.block_on(store.read(|tx| tx.account_find("a4"))).unwrap();
+        assert!(found.is_some(), "what the log alone has is there");
+        store.close();
+        assert!(!log_of(&path).exists(), "a clean stop leaves no log");
+    }
+
+    #[test]
     fn a_log_damaged_before_its_last_commit_is_found() {
         let dir = killed(5);
         let log = dir.path().join("updraft.db-wal");
