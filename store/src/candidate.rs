@@ -2,7 +2,7 @@
 
 use crate::device::status;
 use crate::error::StoreError;
-use crate::tx::{Column, Hot, Tx};
+use crate::tx::{Column, Hot, Sql, Tx};
 use crate::value::{Row, Value};
 use updraft_core::device::DeviceStatus;
 use updraft_core::id::{DeviceNo, JobNo, ProductNo};
@@ -22,12 +22,20 @@ pub struct Candidate {
 
 /// A device `d` with its version `v`, as [`candidate`] reads it; `$rest` may begin with further columns.
 // A batch of an unfinished task, not whether there is one (EXISTS): PostgreSQL would rather collect all unfinished tasks
-// first, a million of them for each page of devices.
+// first, a million of them for each page of devices. SQLite would rather look at all tasks that the device ever had.
 macro_rules! candidates {
     ($rest:literal) => {
+        $crate::tx::Sql {
+            sqlite: candidates!("task t INDEXED BY task_open", $rest),
+            postgres: candidates!("task t", $rest),
+        }
+    };
+    ($task:literal, $rest:literal) => {
         concat!(
             "SELECT d.id, CASE WHEN d.disabled <> 0 THEN 3 ELSE d.status END, v.version, ",
-            "(SELECT t.job FROM task t WHERE t.device = d.id AND t.status < 4 LIMIT 1) ",
+            "(SELECT t.job FROM ",
+            $task,
+            " WHERE t.device = d.id AND t.status < 4 LIMIT 1) ",
             $rest
         )
     };
@@ -43,17 +51,19 @@ pub(crate) fn candidate(row: &Row<'_>) -> Result<Candidate, StoreError> {
     })
 }
 
-const CANDIDATES_OF: Hot = Hot {
+pub(crate) const CANDIDATES_OF: Hot = Hot {
     row: candidates!(
         "FROM device d LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
           WHERE d.id = ?1 AND d.deleted_at IS NULL"
-    ),
+    )
+    .sqlite,
     set: candidates!(
         "FROM unnest($1::bigint[], $2::text[]) AS n(id, module)
           JOIN device d ON d.id = n.id AND d.deleted_at IS NULL
           LEFT JOIN device_version v ON v.device = d.id AND v.module = n.module
           ORDER BY d.id"
-    ),
+    )
+    .postgres,
     columns: &[Column::Int, Column::Text],
 };
 
@@ -69,13 +79,14 @@ impl Tx<'_> {
         upto: DeviceNo,
         limit: i64,
     ) -> Result<Vec<Candidate>, StoreError> {
-        self.query(
-            candidates!(
+        const SQL: Sql = candidates!(
                 "FROM device d
              LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2 AND v.device > ?3 AND v.device <= ?4
              WHERE d.product = ?1 AND d.id > ?3 AND d.id <= ?4 AND d.deleted_at IS NULL
              ORDER BY d.id LIMIT ?5"
-            ),
+        );
+        self.query(
+            self.text_of(SQL),
             &[product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],
             candidate,
         )
@@ -89,15 +100,12 @@ impl Tx<'_> {
         after: DeviceNo,
         limit: i64,
     ) -> Result<Vec<Candidate>, StoreError> {
-        self.query(
-            candidates!(
-                "FROM job_target g JOIN device d ON d.id = g.device AND d.deleted_at IS NULL
+        const SQL: Sql = candidates!(
+            "FROM job_target g JOIN device d ON d.id = g.device AND d.deleted_at IS NULL
              LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2 AND v.device > ?3
              WHERE g.job = ?1 AND g.device > ?3 AND d.id > ?3 ORDER BY g.device LIMIT ?4"
-            ),
-            &[job.0.into(), module.into(), after.0.into(), limit.into()],
-            candidate,
-        )
+        );
+        self.query(self.text_of(SQL), &[job.0.into(), module.into(), after.0.into(), limit.into()], candidate)
     }
 
     /// Devices of a product in id order, after `after` and up to `upto`, each with the version of a module that it

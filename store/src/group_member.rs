@@ -4,7 +4,7 @@ use crate::candidate::{Candidate, candidate, candidates};
 use crate::device::status;
 use crate::error::StoreError;
 use crate::group::{Group, group, groups};
-use crate::tx::{Column, Hot, Tx};
+use crate::tx::{Column, Hot, Sql, Tx};
 use crate::value::{Row, Value};
 use updraft_core::device::DeviceStatus;
 use updraft_core::id::{DeviceNo, GroupNo, ProductNo};
@@ -302,14 +302,15 @@ impl Tx<'_> {
         upto: DeviceNo,
         limit: i64,
     ) -> Result<Vec<Candidate>, StoreError> {
-        self.query(
-            candidates!(
+        const SQL: Sql = candidates!(
                 "FROM group_member m JOIN device d ON d.id = m.device
              LEFT JOIN device_version v ON v.device = d.id AND v.module = ?3 AND v.device > ?4 AND v.device <= ?5
              WHERE m.device_group = ?1 AND d.product = ?2 AND m.device > ?4 AND m.device <= ?5
                AND d.id > ?4 AND d.id <= ?5
              ORDER BY m.device LIMIT ?6"
-            ),
+        );
+        self.query(
+            self.text_of(SQL),
             &[group.0.into(), product.0.into(), module.into(), after.0.into(), upto.0.into(), limit.into()],
             candidate,
         )

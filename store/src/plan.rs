@@ -2,7 +2,7 @@
 //!
 //! It takes ten tasks for what a batch has, and there may be a million: it would rather walk along the batch in the
 //! order of its key than look into the index of devices, unless a `+` in front of the batch's column takes that way
-//! from it.
+//! from it. Of a device it would rather walk along all tasks than take the index that has the open ones alone.
 
 use crate::Database;
 use crate::engine::sqlite;
@@ -35,4 +35,18 @@ fn a_download_by_the_beginning_of_a_key_is_a_range_of_the_index() {
         steps.iter().any(|step| step.contains("USING INDEX file_object_key (object_key>? AND object_key<?)")),
         "{steps:?}"
     );
+}
+
+#[test]
+fn a_devices_open_tasks_are_not_looked_for_among_all_that_it_ever_had() {
+    for sql in [
+        crate::task::OPEN.row,
+        crate::task::LIST_OPEN.sqlite,
+        crate::survey::STANDING.row,
+        crate::candidate::CANDIDATES_OF.row,
+        crate::policy::CANDIDATES.row,
+    ] {
+        let steps = plan(sql);
+        assert!(steps.iter().any(|step| step.contains("INDEX task_open (device=?")), "{sql}: {steps:?}");
+    }
 }

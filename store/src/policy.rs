@@ -31,16 +31,18 @@ const PRODUCTS: Hot = Hot {
     columns: &[Column::Int],
 };
 
-const CANDIDATES: Hot = Hot {
+pub(crate) const CANDIDATES: Hot = Hot {
     row: candidates!(
         ", v.reported_at FROM device d LEFT JOIN device_version v ON v.device = d.id AND v.module = ?2
           WHERE d.id = ?1"
-    ),
+    )
+    .sqlite,
     set: candidates!(
         ", v.reported_at FROM unnest($1::bigint[], $2::text[]) AS n(device, module)
           JOIN device d ON d.id = n.device
           LEFT JOIN device_version v ON v.device = d.id AND v.module = n.module ORDER BY d.id"
-    ),
+    )
+    .postgres,
     columns: &[Column::Int, Column::Text],
 };
 

@@ -33,9 +33,9 @@ pub struct PastTask {
     pub changed_at: Timestamp,
 }
 
-const STANDING: Hot = Hot {
+pub(crate) const STANDING: Hot = Hot {
     row: "SELECT t.device, t.job, f.module, t.status
-          FROM task t JOIN job j ON j.id = t.job JOIN firmware f ON f.id = j.firmware
+          FROM task t INDEXED BY task_open JOIN job j ON j.id = t.job JOIN firmware f ON f.id = j.firmware
           WHERE t.device = ?1 AND t.status < 4 ORDER BY t.job, t.ordinal",
     set: "SELECT t.device, t.job, f.module, t.status
           FROM task t JOIN job j ON j.id = t.job JOIN firmware f ON f.id = j.firmware

@@ -1,7 +1,7 @@
 //! The tasks of batches: one row per device and batch.
 
 use crate::error::StoreError;
-use crate::tx::{Column, Hot, Tx};
+use crate::tx::{Column, Hot, Sql, Tx};
 use crate::value::{Row, Value};
 use updraft_core::id::{DeviceNo, JobNo, TaskNo};
 use updraft_core::page::Page;
@@ -116,13 +116,29 @@ fn desc(task: &Task) -> Value<'_> {
     if task.desc.is_empty() { Value::Null } else { Value::Text(&task.desc) }
 }
 
-const OPEN: Hot = Hot {
-    row: tasks!("FROM task t WHERE device = ?1 AND status < 4 ORDER BY job, ordinal"),
+pub(crate) const OPEN: Hot = Hot {
+    row: tasks!("FROM task t INDEXED BY task_open WHERE device = ?1 AND status < 4 ORDER BY job, ordinal"),
     set: tasks!(
         "FROM task t WHERE device = ANY($1::bigint[]) AND status < 4 ORDER BY job, ordinal FOR UPDATE"
     ),
     columns: &[Column::Int],
 };
+
+macro_rules! list_open {
+    ($task:literal) => {
+        concat!(
+            "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at,
+                    t.retry_at, t.timeout_at, t.retries, t.working, t.confirmed, t.revision, t.created_at,
+                    t.modified_at, t.told_at, t.hold_until, j.job_id, f.firmware_id, f.module, f.dest_version
+             FROM ",
+            $task,
+            " JOIN job j ON j.id = t.job JOIN firmware f ON f.id = j.firmware
+             WHERE t.device = ?1 AND t.status < 4 ORDER BY t.job, t.ordinal"
+        )
+    };
+}
+pub(crate) const LIST_OPEN: Sql =
+    Sql { sqlite: list_open!("task t INDEXED BY task_open"), postgres: list_open!("task t") };
 
 const LOAD: Hot = Hot {
     row: tasks!("FROM task t WHERE job = ?1 AND ordinal = ?2"),
@@ -401,23 +417,15 @@ impl Tx<'_> {
 
     /// The unfinished tasks of a device, oldest batch first: it has few.
     pub fn task_list_open(&mut self, device: DeviceNo) -> Result<Vec<OpenTask>, StoreError> {
-        self.query(
-            "SELECT t.job, t.ordinal, t.device, t.status, t.src_version, t.progress, t.description, t.due_at,
-                    t.retry_at, t.timeout_at, t.retries, t.working, t.confirmed, t.revision, t.created_at,
-                    t.modified_at, t.told_at, t.hold_until, j.job_id, f.firmware_id, f.module, f.dest_version
-             FROM task t JOIN job j ON j.id = t.job JOIN firmware f ON f.id = j.firmware
-             WHERE t.device = ?1 AND t.status < 4 ORDER BY t.job, t.ordinal",
-            &[device.0.into()],
-            |row| {
-                Ok(OpenTask {
-                    task: task(row)?,
-                    job_id: row.text(18)?,
-                    firmware_id: row.text(19)?,
-                    module: row.text(20)?,
-                    dest_version: row.text(21)?,
-                })
-            },
-        )
+        self.query(self.text_of(LIST_OPEN), &[device.0.into()], |row| {
+            Ok(OpenTask {
+                task: task(row)?,
+                job_id: row.text(18)?,
+                firmware_id: row.text(19)?,
+                module: row.text(20)?,
+                dest_version: row.text(21)?,
+            })
+        })
     }
 
     /// The tasks of these devices in a batch.

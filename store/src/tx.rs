@@ -20,6 +20,13 @@ pub(crate) enum Conn<'a> {
     Postgres(&'a mut PgConn),
 }
 
+/// A statement of which the two engines want different texts.
+#[derive(Clone, Copy)]
+pub(crate) struct Sql {
+    pub sqlite: &'static str,
+    pub postgres: &'static str,
+}
+
 /// A statement that is run for a set of rows: the two engines want two texts.
 ///
 /// SQLite executes `row` (placeholders `?1`…) once per row, prepared; PostgreSQL executes `set` once, with
@@ -51,6 +58,14 @@ impl Tx<'_> {
             StoreError::Internal("a look that promised a single statement has more".to_owned())
         })?;
         Ok(())
+    }
+
+    /// The text that this engine wants.
+    pub(crate) fn text_of(&self, sql: Sql) -> &'static str {
+        match self.conn {
+            Conn::Sqlite(_) => sql.sqlite,
+            Conn::Postgres(_) => sql.postgres,
+        }
     }
 
     /// Hands an outcome on, and keeps an error that the world is to blame for.
