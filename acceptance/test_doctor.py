@@ -105,6 +105,6 @@ def test_the_doctor_knows_a_newer_schema(own_server):
     server = own_server()
     server.stop()
     with contextlib.closing(sqlite3.connect(server.data_dir / "updraft.db")) as database:
-        database.execute("INSERT INTO migration VALUES (999, 'of the future')")
+        database.execute("INSERT INTO migration (number, checksum) VALUES (999, 'of the future')")
         database.commit()
     assert "999" in finding(doctor(server, returncode=1), "database")["what"]

@@ -450,7 +450,7 @@ def test_an_older_program_refuses_a_newer_schema(own_server):
     server = own_server()
     server.stop()
     with contextlib.closing(sqlite3.connect(server.data_dir / "updraft.db")) as database:
-        database.execute("INSERT INTO migration VALUES (999, 'of the future')")
+        database.execute("INSERT INTO migration (number, checksum) VALUES (999, 'of the future')")
         database.commit()
     folder = ["--data-dir", str(server.data_dir)]
     ports = ["--api-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0", "--mqtt-tls-addr", ""]

@@ -364,7 +364,7 @@ fn publish(draft: &Path, data_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses a database that is damaged or newer than this release.
+/// Refuses a database that is damaged, or of a schema on which this release cannot work.
 fn sound(path: &Path) -> anyhow::Result<()> {
     let health = examine(&Location::Sqlite(path.to_owned()), CHECK)
         .with_context(|| format!("cannot read {}", path.display()))?
@@ -374,9 +374,11 @@ fn sound(path: &Path) -> anyhow::Result<()> {
         Integrity::Sound | Integrity::Unfinished | Integrity::NotOurs => {}
     }
     ensure!(
-        health.schema <= health.known,
-        "the database {} was made by a newer release of updraft; use that one",
-        path.display()
+        !health.is_too_new(),
+        "the database {} was made by a newer release of updraft (schema {}, this one knows {}); use that one",
+        path.display(),
+        health.schema,
+        health.known
     );
     Ok(())
 }

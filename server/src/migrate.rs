@@ -7,8 +7,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use updraft_store::{
-    Claim, Location, SameTable, Sharing, StoreError, TRANSFER_CHUNK_ROWS, TransferProgress, Transferred,
-    transfer, transfer_verify,
+    Claim, Health, Location, SameTable, Sharing, StoreError, TRANSFER_CHUNK_ROWS, TransferProgress,
+    Transferred, transfer, transfer_verify,
 };
 
 /// Longest look for damage.
@@ -88,10 +88,13 @@ impl Sides {
         progress("check", 0, 1);
         let health = setup::look_first(config, CHECK)?;
         let health = health.with_context(|| format!("there is no database at {}", from.display()))?;
-        let (found, known) = (health.schema, health.known);
+        let Health { schema: found, known, oldest_able, .. } = health;
         match found.cmp(&known) {
             std::cmp::Ordering::Less => Err(StoreError::OlderSchema { found, known })?,
-            std::cmp::Ordering::Greater => Err(StoreError::NewerSchema { found, known })?,
+            std::cmp::Ordering::Greater if oldest_able > known => {
+                Err(StoreError::NewerSchema { found, known, oldest_able })?;
+            }
+            std::cmp::Ordering::Greater => Err(StoreError::UnknownTables { found, known })?,
             std::cmp::Ordering::Equal => {}
         }
         let source = Claim::take(&Location::Sqlite(from.clone()), Sharing::Alone).context(stopped)?;

@@ -4,9 +4,9 @@
 //! it there must be no other. Nodes of one installation share a PostgreSQL database; beside them there must be no
 //! server that thinks itself alone.
 
-use crate::Location;
 use crate::engine::postgres::PgConn;
 use crate::error::StoreError;
+use crate::{Location, migrate};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,7 +151,7 @@ fn refusal(sharing: Sharing) -> StoreError {
     }
 }
 
-/// A session with the lock; `None`: somebody has it.
+/// A session with the lock, which also says which schema this program knows; `None`: somebody has it.
 fn lock(url: &str, sharing: Sharing) -> Result<Option<PgConn>, StoreError> {
     let sql = match sharing {
         Sharing::Alone => {
@@ -169,7 +169,13 @@ fn lock(url: &str, sharing: Sharing) -> Result<Option<PgConn>, StoreError> {
         got = row.flag(0)?;
         Ok(())
     })?;
-    Ok(got.then_some(conn))
+    if !got {
+        return Ok(None);
+    }
+    // So that whoever would change the schema learns who could not work on another one; nobody is kept out by it.
+    let knows = migrate::known();
+    conn.batch(&format!("SELECT pg_advisory_lock_shared(hashtext('updraft.knows'), {knows})"))?;
+    Ok(Some(conn))
 }
 
 impl Drop for Claim {

@@ -23,17 +23,52 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
-    /// The data folder or database belongs to a newer release.
+    /// A newer release has changed the schema, and this one cannot work on it.
     #[error(
-        "the database has schema {found}, this release knows up to {known}: start the newer release, \
-         or restore a backup made before the upgrade"
+        "the database has schema {found}, on which a program works that knows schema {oldest_able} or a later one, and \
+         this one knows {known}: start the newer release, or restore a backup made before the upgrade"
     )]
     NewerSchema {
         /// The schema found.
         found: i64,
         /// The newest one that this binary knows.
         known: i64,
+        /// The oldest one that a program must know.
+        oldest_able: i64,
     },
+    /// A newer release has changed the schema. This one may serve it, but does not know all that is there.
+    #[error(
+        "the database has schema {found}, and this program knows {known}: it may serve the database, but does not know \
+         all that would have to be moved; use the newest release that has served it"
+    )]
+    UnknownTables {
+        /// The schema found.
+        found: i64,
+        /// The newest one that this binary knows.
+        known: i64,
+    },
+    /// Nodes that serve the database now could not work on the schema that this binary would bring.
+    #[error(
+        "{nodes} of the nodes that serve the database would fail: they know schema {knows}, and on schema {schema} a \
+         program works that knows {oldest_able} or a later one. Nothing was changed: upgrade them to a release in \
+         between first, or stop them all, then start this one"
+    )]
+    OlderNodes {
+        /// How many.
+        nodes: usize,
+        /// The schema that the oldest of them knows.
+        knows: i64,
+        /// The schema that this binary would bring.
+        schema: i64,
+        /// The oldest one that a program must know then.
+        oldest_able: i64,
+    },
+    /// Somebody else uses a table that is to be changed.
+    #[error(
+        "the schema cannot be changed while somebody uses a table ({0}). Nothing was changed: end that session, such as \
+         a dump or a query by hand (pg_stat_activity shows it), then start again"
+    )]
+    Held(String),
     /// The database was made by an older release, and this command does not change schemas.
     #[error(
         "the database has schema {found}, this release needs {known}: start this release's server on it first"
@@ -68,9 +103,13 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         match self {
             // Once a backup is restored, the call may succeed.
-            Self::Unavailable(_) | Self::Full(_) | Self::Damaged(_) | Self::Conflict(_) => true,
+            Self::Unavailable(_) | Self::Full(_) | Self::Damaged(_) | Self::Conflict(_) | Self::Held(_) => {
+                true
+            }
             Self::Corrupt { .. }
             | Self::NewerSchema { .. }
+            | Self::UnknownTables { .. }
+            | Self::OlderNodes { .. }
             | Self::OlderSchema { .. }
             | Self::Unfinished
             | Self::Panicked(_)

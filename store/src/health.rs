@@ -24,6 +24,8 @@ pub struct Health {
     pub schema: i64,
     /// The number of the schema that this binary knows.
     pub known: i64,
+    /// The oldest schema that a program must know to work on it, if it is newer than what this binary knows.
+    pub oldest_able: i64,
     /// The name of the installation, sealed with its master key.
     pub installation: Option<Vec<u8>>,
     /// The newest moment that its batches know, in milliseconds since 1970; [`examine_for_start`] does not ask.
@@ -32,6 +34,13 @@ pub struct Health {
     pub unfinished: bool,
     /// Whether the file is sound.
     pub integrity: Integrity,
+}
+
+impl Health {
+    /// Whether a newer release made a schema of it on which this binary cannot work.
+    pub fn is_too_new(&self) -> bool {
+        self.oldest_able > self.known
+    }
 }
 
 /// Whether a database file is sound.
@@ -130,6 +139,7 @@ fn damaged(words: String) -> Health {
         postgres_major: None,
         schema: 0,
         known: migrate::known(),
+        oldest_able: 0,
         installation: None,
         newest_ms: None,
         unfinished: false,
@@ -226,10 +236,11 @@ fn look(
     let mut tx = database.tx();
     let known = migrate::known();
     let unfinished = transfer::is_unfinished(&mut tx)?;
-    let schema = migrate::found(&mut tx);
+    let found = migrate::found(&mut tx)?;
+    let migrate::Found { schema, oldest_able } = found;
     let (mut installation, mut newest_ms) = (None, None);
-    // What an older or newer schema has, nobody here knows.
-    if schema == known {
+    // What an older schema has, or a newer one that is not for us, nobody here knows.
+    if schema >= known && found.lets_us_work() {
         installation = tx.installation_find()?;
         if depth == Depth::Rows {
             newest_ms = tx
@@ -239,7 +250,17 @@ fn look(
     }
     // The transaction may have failed on a table that is not there; ending it is all the same.
     let _ = database.batch("ROLLBACK");
-    Ok(Health { engine, postgres_major, schema, known, installation, newest_ms, unfinished, integrity })
+    Ok(Health {
+        engine,
+        postgres_major,
+        schema,
+        known,
+        oldest_able,
+        installation,
+        newest_ms,
+        unfinished,
+        integrity,
+    })
 }
 
 #[cfg(test)]

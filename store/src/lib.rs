@@ -157,12 +157,12 @@ enum Mode {
 }
 
 impl Store {
-    /// Opens the database and brings it to the newest schema. Blocks; call it outside async code.
+    /// Opens the database and brings it to the newest schema, unless a newer release did so. Blocks; call it outside async code.
     pub fn open(location: &Location) -> Result<Self, StoreError> {
-        Self::open_with(location, prepare)
+        Self::open_with(location, migrate::prepare)
     }
 
-    /// Opens a database that a server of this release has made, for a command beside it: changes no schema.
+    /// Opens a database that a server of this release may serve, for a command beside it: changes no schema.
     /// Blocks.
     pub fn open_beside(location: &Location) -> Result<Self, StoreError> {
         if let Location::Sqlite(path) = location
@@ -170,7 +170,7 @@ impl Store {
         {
             return Err(StoreError::Unavailable(format!("there is no database at {}", path.display())));
         }
-        Self::open_with(location, require_newest)
+        Self::open_with(location, require_able)
     }
 
     fn open_with(location: &Location, prepare: Prepare) -> Result<Self, StoreError> {
@@ -443,7 +443,7 @@ fn inline() -> Result<Database, StoreError> {
         made
     } else {
         let mut database = Database::Sqlite(sqlite::open_memory()?);
-        prepare(&mut database)?;
+        migrate::prepare(&mut database)?;
         match database {
             Database::Sqlite(made) => made,
             Database::Postgres(_) => return Err(closed()),
@@ -457,15 +457,9 @@ fn inline() -> Result<Database, StoreError> {
 /// What is done with a database before it is used.
 type Prepare = fn(&mut Database) -> Result<(), StoreError>;
 
-fn prepare(database: &mut Database) -> Result<(), StoreError> {
-    database.begin(Kind::Write)?;
-    migrate::migrate(&mut database.tx())?;
-    database.batch("COMMIT")
-}
-
-fn require_newest(database: &mut Database) -> Result<(), StoreError> {
+fn require_able(database: &mut Database) -> Result<(), StoreError> {
     database.begin(Kind::Read)?;
-    migrate::require_newest(&mut database.tx())?;
+    migrate::require_able(&mut database.tx())?;
     database.batch("COMMIT")
 }
 

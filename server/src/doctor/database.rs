@@ -74,12 +74,15 @@ fn judge(health: &Health) -> Finding {
             "Upgrade the database server.",
         );
     }
-    if schema > known {
+    if health.is_too_new() {
         return Finding::broken(
             DATABASE,
-            format!("its schema is {schema}, and this program knows {known}"),
+            format!(
+                "its schema is {schema}, which needs a program that knows {}, and this one knows {known}",
+                health.oldest_able
+            ),
             "A newer release has used it; this one refuses to.",
-            "Run the newer release again.",
+            "Run the newer release again, or restore a backup made before the upgrade.",
         );
     }
     if health.unfinished {
@@ -95,6 +98,14 @@ fn judge(health: &Health) -> Finding {
         _ if schema < known => {
             Finding::good(DATABASE, format!("{engine}, schema {schema}; the next start brings it to {known}"))
         }
+        _ if schema > known => Finding::warning(
+            DATABASE,
+            format!(
+                "{engine}, schema {schema} of a newer release; this program knows {known}, and may serve it"
+            ),
+            "An upgrade has not ended, or was taken back.",
+            "Bring all nodes to the newer release.",
+        ),
         Integrity::Unfinished => Finding::warning(
             DATABASE,
             format!("{engine}, schema {schema}; it opens, but is too large to be looked at as a whole here"),
@@ -216,6 +227,7 @@ mod tests {
             postgres_major: None,
             schema: 3,
             known: 3,
+            oldest_able: 0,
             installation: None,
             newest_ms: None,
             unfinished: false,
@@ -227,7 +239,12 @@ mod tests {
             (sound.clone(), Level::Good, "sound"),
             (Health { schema: 2, ..sound.clone() }, Level::Good, "next start"),
             (Health { schema: 0, ..sound.clone() }, Level::Good, "empty"),
-            (Health { schema: 4, ..sound.clone() }, Level::Broken, "knows 3"),
+            (
+                Health { schema: 5, oldest_able: 3, ..sound.clone() },
+                Level::Warning,
+                "schema 5 of a newer release",
+            ),
+            (Health { schema: 5, oldest_able: 4, ..sound.clone() }, Level::Broken, "knows 4"),
             (Health { integrity: Integrity::Unfinished, ..sound.clone() }, Level::Warning, "too large"),
             (
                 Health { integrity: Integrity::Damaged("row 7".to_owned()), ..sound.clone() },

@@ -459,6 +459,8 @@ pub(crate) fn error(error: &tokio_postgres::Error) -> StoreError {
     let text = describe(error);
     match error.code().map(SqlState::code) {
         Some("53100") => StoreError::Full(text),
+        // Only where a time limit was set for it.
+        Some("55P03") => StoreError::Held(text),
         Some("XX001" | "XX002") => StoreError::Damaged(text),
         // Connection lost, too many of them, operator shut the server down, its disk failed, serialization or
         // deadlock, a transaction stood still, or writes are switched off, as on a standby: try again.

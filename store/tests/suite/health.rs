@@ -9,7 +9,8 @@ use updraft_store::{Integrity, Location, examine};
 cases! {
     Engine:
         a_look_sees_what_is_there_and_makes_nothing,
-        a_newer_schema_is_seen_and_left_alone;
+        a_newer_schema_is_seen_and_left_alone,
+        a_newer_schema_that_lets_this_program_work_is_looked_into;
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,6 +45,16 @@ fn a_newer_schema_is_seen_and_left_alone(engine: &Engine) {
     drop(engine.open());
     engine.outside().execute("INSERT INTO migration (number, checksum) VALUES (999, '')");
     let health = examine(engine.location(), PATIENCE).expect("it can be looked at").expect("it is there");
+    assert!(health.known < 999 && health.is_too_new());
     assert_eq!((health.schema, health.installation), (999, None));
-    assert!(health.known < 999);
+}
+
+fn a_newer_schema_that_lets_this_program_work_is_looked_into(engine: &Engine) {
+    write(&engine.open(), |tx| tx.installation_insert(&[7]));
+    engine.outside().execute(
+        "INSERT INTO migration (number, checksum, oldest_able) SELECT 999, '', MAX(number) FROM migration",
+    );
+    let health = examine(engine.location(), PATIENCE).expect("it can be looked at").expect("it is there");
+    assert!(!health.is_too_new() && health.oldest_able == health.known);
+    assert_eq!((health.schema, health.installation), (999, Some(vec![7])));
 }
