@@ -149,7 +149,7 @@ fn a_newer_schema_that_lets_this_program_work_is_worked_on_and_left_alone(engine
     drop(engine.open());
     let newest = newest(engine);
     // What a later release adds is nothing to this one.
-    engine.outside().execute("ALTER TABLE account ADD COLUMN of_the_future BIGINT NOT NULL DEFAULT 7");
+    engine.outside().execute("ALTER TABLE account ADD COLUMN of_the_future INTEGER NOT NULL DEFAULT 7");
     add(engine, newest + 1, newest);
     let applied = engine.outside().rows(APPLIED);
     let store = engine.open();
@@ -240,7 +240,7 @@ fn a_schema_changes_under_a_store_that_works(engine: &Engine) {
     };
     let instance = work();
     let mut outside = engine.outside();
-    outside.execute("ALTER TABLE account ADD COLUMN of_the_future BIGINT NOT NULL DEFAULT 7");
+    outside.execute("ALTER TABLE account ADD COLUMN of_the_future INTEGER NOT NULL DEFAULT 7");
     outside.execute("ALTER TABLE instance ADD COLUMN of_the_future TEXT");
     add(engine, newest + 1, newest);
     assert_eq!(work(), instance);

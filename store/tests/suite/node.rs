@@ -252,7 +252,7 @@ fn a_claim_outlives_its_connection(engine: &Engine) {
     let claim = Claim::take(engine.location(), Sharing::Alone).expect("it is free");
     let mut outside = engine.outside();
     let locks = "SELECT COUNT(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-                 WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted";
+                 WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 1";
     end_connections(&mut outside);
     wait_until(|| outside.number(locks) == 1);
     assert!(!claim.is_lost());
