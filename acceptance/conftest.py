@@ -6,6 +6,7 @@ import pytest
 
 from support.backend import Backend
 from support.devices import Fleet
+from support.nodes import Nodes
 from support.postgres import Postgres
 from support.server import Server
 from support.signed import Caller
@@ -86,6 +87,21 @@ def own_server(tmp_path):
     yield make
     for server in made:
         server.kill()
+
+
+@pytest.fixture
+def make_nodes(tmp_path):
+    """Makes databases with nodes for one test."""
+    made = []
+
+    def make(**settings):
+        nodes = Nodes(tmp_path / f"nodes{len(made)}", **settings)
+        made.append(nodes)
+        return nodes
+
+    yield make
+    for nodes in made:
+        nodes.end()
 
 
 @pytest.fixture

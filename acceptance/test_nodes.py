@@ -8,27 +8,12 @@ import time
 import pytest
 from alibabacloud_tea_openapi.exceptions import ServerException
 from support.backend import Backend, unique
-from support.nodes import Balancer, Nodes
+from support.nodes import Front
 from support.server import Server
 from support.signed import Caller
 from support.waiting import wait_for
 
 OLD, NEW = "1.0.0", "2.0.0"
-
-
-@pytest.fixture
-def make_nodes(tmp_path):
-    """Makes databases with nodes for one test."""
-    made = []
-
-    def make(**settings):
-        nodes = Nodes(tmp_path / f"nodes{len(made)}", **settings)
-        made.append(nodes)
-        return nodes
-
-    yield make
-    for nodes in made:
-        nodes.end()
 
 
 @pytest.fixture
@@ -194,19 +179,11 @@ def test_calls_and_nonces_count_for_all_nodes_together(make_nodes):
 def test_a_rolling_restart_fails_no_call_and_loses_no_device(make_nodes, fleet):
     nodes = make_nodes(drain_delay_seconds=1, product_max=1_000_000)
     servers = [nodes.start(name) for name in ("one", "two", "three")]
-    calls = Balancer([server.api for server in servers], [server.api for server in servers])
-    devices = Balancer([server.mqtt for server in servers], [server.api for server in servers])
-
-    class Front:
-        """What back ends and devices see of the nodes."""
-
-        api, mqtt, ca_file = calls.address, devices.address, servers[0].ca_file
-        mqtt_host, mqtt_port = mqtt.rsplit(":", 1)
-
-    backend = Backend(Front, key=nodes.root_key())
+    front = Front(servers)
+    backend = Backend(front, key=nodes.root_key())
     product_key = backend.product()
     identities = backend.devices(product_key, 4)
-    running = [fleet.python(identity, Front, version=OLD) for identity in identities]
+    running = [fleet.python(identity, front, version=OLD) for identity in identities]
     backend.wait_ready(OLD, *identities)
     stopped = threading.Event()
     answered = []
@@ -234,8 +211,7 @@ def test_a_rolling_restart_fails_no_call_and_loses_no_device(make_nodes, fleet):
     for identity in identities:
         backend.wait_task(job_id, identity, "SUCCEEDED")
     assert all(len(device.all("push")) == 1 for device in running)
-    calls.close()
-    devices.close()
+    front.close()
 
 
 def test_each_node_does_its_part_of_the_work(make_nodes, fleet):

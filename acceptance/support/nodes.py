@@ -29,7 +29,7 @@ class Nodes:
         } | settings
         self.nodes = {}
 
-    def start(self, name, host=None, **settings):
+    def start(self, name, host=None, program=None, **settings):
         """Starts a node, the first of all with a new master key, on this address of the machine."""
         key = self.folder / "master.key"
         if not key.exists():
@@ -37,6 +37,7 @@ class Nodes:
             key.chmod(0o600)
         node = Server(self.folder / name, **(self.settings | {"node_name": name} | settings))
         self.nodes[name] = node
+        node.program = program or node.program
         if host is not None:
             node.api = node.mqtt = f"{host}:0"
         return node.start()
@@ -128,3 +129,17 @@ class Balancer:
     def close(self):
         self._closed.set()
         self._listener.close()
+
+
+class Front:
+    """What back ends and devices see of several nodes."""
+
+    def __init__(self, servers):
+        ready = [server.api for server in servers]
+        self._calls, self._devices = Balancer(ready, ready), Balancer([server.mqtt for server in servers], ready)
+        self.api, self.mqtt, self.ca_file = self._calls.address, self._devices.address, servers[0].ca_file
+        self.mqtt_host, self.mqtt_port = self.mqtt.rsplit(":", 1)
+
+    def close(self):
+        self._calls.close()
+        self._devices.close()

@@ -36,6 +36,7 @@ class Server:
             self.environment["UPDRAFT_DATABASE_URL"] = Server.postgres.database()
         default = f"sqlite:{self.data_dir}/updraft.db"
         self.database_url = self.environment.get("UPDRAFT_DATABASE_URL", default)
+        self.program = binary()
         self.process = None
         self.api = self.mqtt = "127.0.0.1:0"
         self.mqtt_tls = self.mqtt_ws = None
@@ -43,7 +44,7 @@ class Server:
 
     def start(self):
         """Starts the process (on the same ports if it ran before) and waits until it serves."""
-        command = [binary(), "serve", "--data-dir", str(self.data_dir)]
+        command = [self.program, "serve", "--data-dir", str(self.data_dir)]
         command += ["--api-addr", self.api, "--mqtt-addr", self.mqtt or "127.0.0.1:0"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
@@ -106,7 +107,7 @@ class Server:
 
     def command(self, *arguments, **rest):
         """Runs a command beside the server, as it ends."""
-        command = [binary(), *arguments, "--data-dir", str(self.data_dir)]
+        command = [self.program, *arguments, "--data-dir", str(self.data_dir)]
         return subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=30, **rest
         )
