@@ -52,7 +52,7 @@ def calling(backend):
 
 
 def test_a_rolling_upgrade_fails_no_call_and_updates_each_device_once(make_nodes, fleet):
-    nodes = make_nodes(drain_delay_seconds=1, product_max=1_000_000)
+    nodes = make_nodes(drain_delay_seconds=3, product_max=1_000_000)
     servers = [nodes.start(name, program=BEFORE) for name in ("one", "two", "three")]
     front = Front(servers)
     backend = Backend(front, key=nodes.root_key())

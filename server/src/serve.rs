@@ -422,7 +422,12 @@ async fn serve_http(
     let service = hyper::service::service_fn(move |request| {
         let (http, pass) = (Arc::clone(&http), Arc::clone(&pass));
         async move {
-            let reply = http.answer(caller, request).await;
+            let mut reply = http.answer(caller, request).await;
+            // Else a client that keeps its connection would send its next call just when the node ends.
+            if !http.ready.load(Ordering::Relaxed) {
+                let close = ::http::HeaderValue::from_static("close");
+                reply.headers_mut().insert(::http::header::CONNECTION, close);
+            }
             if reply.extensions().get::<Known>().is_some() {
                 pass.lock().take();
             }
