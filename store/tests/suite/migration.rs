@@ -126,7 +126,7 @@ fn a_newer_schema_is_refused_and_left_alone(engine: &Engine) {
     for refused in [engine.try_open().map(drop), beside()] {
         match refused {
             Err(StoreError::NewerSchema { found: 9999, known, oldest_able: 9999 }) => {
-                assert_eq!(known, newest)
+                assert_eq!(known, newest);
             }
             other => panic!("{other:?}"),
         }
