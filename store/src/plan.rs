@@ -10,7 +10,7 @@ use crate::engine::sqlite;
 /// The steps of a statement, as SQLite describes them.
 fn plan(sql: &str) -> Vec<String> {
     let mut database = Database::Sqlite(sqlite::open_memory().unwrap());
-    crate::prepare(&mut database).unwrap();
+    crate::migrate::prepare(&mut database).unwrap();
     let Database::Sqlite(conn) = &database else { unreachable!("made above") };
     let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     // An unbound parameter is NULL, which changes no plan.

@@ -236,7 +236,7 @@ mod tests {
     fn nearly_full(folder: &tempfile::TempDir) -> Database {
         let conn = sqlite::open_writer(&folder.path().join("updraft.db")).unwrap();
         let mut database = Database::Sqlite(conn);
-        crate::prepare(&mut database).unwrap();
+        crate::migrate::prepare(&mut database).unwrap();
         let Database::Sqlite(conn) = &database else { unreachable!("made above") };
         let pages: i64 = conn.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
         conn.pragma_update(None, "max_page_count", pages + 20).unwrap();
