@@ -133,12 +133,23 @@ def test_devices_of_a_file_need_no_key(server, backend, tmp_path):
 def test_a_rollout_that_cannot_be_reached_says_so(server):
     status, out, _ = ended(
         simulate(
-            server, "--product", unique("simulated"), "--devices", "5", "--mix", "silent=20", "--rollout",
+            server, "--product", unique("simulated"), "--devices", "5", "--mix", "stays-old=20", "--rollout",
             "--task-timeout-minutes", "9", "--seconds", "6", "--package-bytes", "1000",
         )  # fmt: skip
     )
     assert status == 1
     assert "not reached: the rollout had not ended when the time was over" in out
+
+
+def test_a_device_that_never_answers_is_not_waited_for(server):
+    status, out, err = ended(
+        simulate(
+            server, "--product", unique("simulated"), "--devices", "5", "--mix", "silent=20", "--rollout",
+            "--task-timeout-minutes", "9", "--install-ms", "0", "--reboot-ms", "0", "--package-bytes", "1000",
+        )  # fmt: skip
+    )
+    assert status == 0, out + err
+    assert "NOTIFIED 1" in out and "SUCCEEDED 4" in out
 
 
 def test_wrong_use_is_told_apart(tmp_path):

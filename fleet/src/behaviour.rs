@@ -123,9 +123,14 @@ impl Behaviour {
         )
     }
 
-    /// Whether an update of a device of this behaviour comes to an end without a time limit.
-    pub fn ends(&self) -> bool {
-        !matches!(self, Self::Silent | Self::StaysOld)
+    /// Whether an update of a device of this behaviour comes to an end; `timed`: with a time limit, which begins with
+    /// the first report (`TimeoutInMinutes`).
+    pub fn ends(&self, timed: bool) -> bool {
+        match self {
+            Self::Silent => false,
+            Self::StaysOld => timed,
+            _ => true,
+        }
     }
 }
 
@@ -205,6 +210,14 @@ mod tests {
             assert!(Behaviour::from_name(name).is_some(), "{name}");
         }
         assert_eq!(Behaviour::from_name("nonsense"), None);
+    }
+
+    #[test]
+    fn a_time_limit_ends_what_a_report_has_begun() {
+        let ends = |behaviour: Behaviour| [false, true].map(|timed| behaviour.ends(timed));
+        assert_eq!(ends(Behaviour::Silent), [false, false]);
+        assert_eq!(ends(Behaviour::StaysOld), [false, true]);
+        assert_eq!(ends(Behaviour::Good), [true, true]);
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Setup {
         };
         self.fit(&members);
         let (cpu, begun) = (cost::cpu_seconds(), Instant::now());
-        let mut run = Run::of(&members);
+        let mut run = Run::of(&members, self.plan.as_ref().is_some_and(Plan::is_timed));
         let identities: Vec<Identity> = members.iter().map(|member| member.config.identity.clone()).collect();
         let state = Mutex::new(State::default());
         let mut fleet = Fleet::start_with(members, target, http, self.options);

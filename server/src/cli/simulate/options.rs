@@ -93,7 +93,7 @@ pub const OPTIONS: &[Opt] = &[
     one(ROLLOUT, "package-bytes", "N", "1048576", "The size of the package"),
     one(ROLLOUT, "target", "KIND", "all", "all: the batch is over all devices of the product; list: over an uploaded list of these devices"),
     one(ROLLOUT, "per-minute", "N", "10000", "MaximumPerMinute of the batch, 10 to 10000; whether it was kept is seen by the arrival of the pushes"),
-    one(ROLLOUT, "task-timeout-minutes", "N", "0", "TimeoutInMinutes of the batch, 1 to 1440; 0: none. Devices that never answer are not waited for without one"),
+    one(ROLLOUT, "task-timeout-minutes", "N", "0", "TimeoutInMinutes of the batch, 1 to 1440; 0: none. It begins with a device's first report: those that never answer are not waited for, and those that stay with the old version not without it"),
     one(RUN, "seconds", "N", "0", "Ends after so many seconds; 0: when the rollout has ended, or on Ctrl-C"),
     one(RUN, "json", "FILE", "", "Writes all figures there: percentiles, errors, outages, a row for each second"),
 ];

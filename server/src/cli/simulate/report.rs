@@ -49,14 +49,14 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run of these devices.
-    pub fn of(members: &[Member]) -> Self {
-        let count = |which: fn(&Member) -> bool| members.iter().filter(|member| which(member)).count() as u64;
+    /// A run of these devices; `timed`: their updates have a time limit.
+    pub fn of(members: &[Member], timed: bool) -> Self {
+        let count = |which: &dyn Fn(&Member) -> bool| members.iter().filter(|m| which(m)).count() as u64;
         Self {
             devices: members.len() as u64,
-            by_http: count(|member| member.talk == Talk::Http),
-            expected_early: count(comes_early),
-            stubborn: count(|member| !member.config.behaviour.ends()),
+            by_http: count(&|member| member.talk == Talk::Http),
+            expected_early: count(&comes_early),
+            stubborn: count(&|member| !member.config.behaviour.ends(timed)),
             ..Self::default()
         }
     }

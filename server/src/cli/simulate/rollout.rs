@@ -74,6 +74,11 @@ impl Plan {
         }))
     }
 
+    /// Whether its tasks have a time limit.
+    pub fn is_timed(&self) -> bool {
+        self.timeout_minutes > 0
+    }
+
     /// Makes package and batch, and looks at the batch until all devices have ended, of which `stubborn` never do.
     pub async fn run(
         &self,
@@ -100,14 +105,13 @@ impl Plan {
             ("OverwriteMode", "2"),
         ];
         params.extend(list.as_deref().map(|url| ("DnListFileUrl", url)));
-        if self.timeout_minutes > 0 {
+        if self.is_timed() {
             params.push(("TimeoutInMinutes", timeout.as_str()));
         }
         state.lock().created = Some(fleet.now());
         let batch = caller.change("CreateOTAStaticUpgradeJob", &params).await?;
         let job_id = text(&batch, "/Data/JobId")?;
         state.lock().job_id.clone_from(&job_id);
-        let stubborn = if self.timeout_minutes > 0 { 0 } else { stubborn };
         loop {
             if look(caller, &job_id, devices.len() as u64, stubborn, state).await? {
                 state.lock().ended = true;
