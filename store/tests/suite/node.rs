@@ -6,7 +6,7 @@ use crate::help::{NOW, block_on, hold, hold_in, read, write};
 use crate::shop::Shop;
 use crate::writer::end_connections;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use updraft_core::id::{AccountNo, DeviceNo};
 use updraft_core::time::Timestamp;
 use updraft_store::{Claim, LOGIN_BITS, Mail, OnlineDevice, Sharing, Store, StoreError, node_of};
@@ -25,6 +25,7 @@ cases! {
         writes_of_two_nodes_never_overlap,
         a_node_that_stands_still_in_a_write_holds_the_others_up_for_a_moment_only,
         a_node_is_woken_by_another,
+        postgres_learns_soon_that_a_table_has_grown,
         the_clock_is_the_database_servers,
         the_ledger_waits_for_no_write,
         a_node_beats_while_another_one_writes,
@@ -207,6 +208,21 @@ fn a_node_is_woken_by_another(engine: &Engine) {
     wakes.recv_timeout(Duration::from_secs(30)).expect("it says that it listens");
     block_on(two.ledger(|tx| tx.nodes_wake())).expect("it works");
     wakes.recv_timeout(Duration::from_secs(30)).expect("it is woken");
+    drop(listener);
+}
+
+fn postgres_learns_soon_that_a_table_has_grown(engine: &Engine) {
+    let (store, mut outside) = (engine.open(), engine.outside());
+    outside.execute("ALTER TABLE device SET (autovacuum_enabled = false)");
+    let listener = store.listen(|| {}).expect("it listens");
+    Shop::open(&store).devices(&store, 2_000);
+    let begun = Instant::now();
+    let known = "SELECT CAST(reltuples AS BIGINT) FROM pg_class WHERE relname = 'device'";
+    while outside.number(known) < 2_000 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it plans for an empty table");
+        // What a session wrote is counted when it ends a transaction.
+        write(&store, |tx| tx.account_ensure("owner", NOW));
+    }
     drop(listener);
 }
 
