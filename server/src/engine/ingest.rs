@@ -21,6 +21,7 @@ use crate::engine::advance::{Door, Effects, Unmatched};
 use crate::files::block;
 use crate::files::pace::Pace;
 use crate::nodes::mail;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ use updraft_core::limits::MODULES_PER_DEVICE_MAX;
 use updraft_core::task::{Event, TaskStatus};
 use updraft_core::time::Timestamp;
 use updraft_core::topo::Refused;
-use updraft_store::{DeviceChange, DeviceLogin, Lane, OnlineDevice, StoreError, Tx, node_of};
+use updraft_store::{DeviceChange, DeviceLogin, DevicePlace, Lane, OnlineDevice, StoreError, Tx, node_of};
 
 /// Messages waiting for their group; beyond it connections stop reading.
 const QUEUE_MAX: usize = 8_192;
@@ -174,8 +175,49 @@ pub async fn run(
 pub async fn take(app: &Arc<App>, events: Vec<Happened>) -> Result<(), StoreError> {
     let shared = Arc::clone(app);
     metrics::counter!("updraft_device_events_total").increment(events.len() as u64);
-    engine::write(app, Lane::Interactive, move |tx| Ok(((), decide(tx, &shared, &events, shared.now())?)))
-        .await
+    engine::write(app, Lane::Interactive, move |tx| {
+        let (events, overtaken) = without_overtaken(tx, &shared, &events)?;
+        let mut effects = decide(tx, &shared, &events, shared.now())?;
+        effects.unmatched.extend(overtaken);
+        Ok(((), effects))
+    })
+    .await
+}
+
+/// Leaves out what devices told this node before they logged in at another one, and that waited here for the database
+/// meanwhile: what they told there since is newer, and nobody waits for an answer here. Once they have logged in here
+/// again, it counts.
+fn without_overtaken<'a>(
+    tx: &mut Tx<'_>,
+    app: &App,
+    events: &'a [Happened],
+) -> Result<(Cow<'a, [Happened]>, Vec<Unmatched>), StoreError> {
+    let told = |happened: &Happened| {
+        !matches!(
+            happened.event,
+            DeviceEvent::Online { .. } | DeviceEvent::Through { .. } | DeviceEvent::Offline { .. }
+        )
+    };
+    let mut telling: BTreeSet<DeviceNo> =
+        events.iter().filter(|happened| told(happened)).map(|happened| happened.device).collect();
+    for Happened { device, event } in events {
+        if let DeviceEvent::Online { .. } = event {
+            telling.remove(device);
+        }
+    }
+    if !app.nodes.is_shared() || telling.is_empty() {
+        return Ok((Cow::Borrowed(events), Vec::new()));
+    }
+    let places = mail::places(tx, &telling.into_iter().collect::<Vec<_>>())?;
+    let elsewhere = |place: &DevicePlace| place.session > 0 && app.nodes.is_other(place.node());
+    let overtaken =
+        |happened: &Happened| told(happened) && places.get(&happened.device).is_some_and(elsewhere);
+    if !events.iter().any(overtaken) {
+        return Ok((Cow::Borrowed(events), Vec::new()));
+    }
+    let (late, rest): (Vec<Happened>, Vec<Happened>) = events.iter().cloned().partition(overtaken);
+    let why = "the device has logged in at another node since";
+    Ok((Cow::Owned(rest), late.iter().filter_map(|happened| unheard(happened, why)).collect()))
 }
 
 /// What became of what a device said over HTTP.
@@ -245,16 +287,19 @@ fn decide(tx: &mut Tx<'_>, app: &App, events: &[Happened], now: Timestamp) -> Re
     };
     let allowed: Vec<Happened> = events.iter().filter(allowed).cloned().collect();
     let mut effects = decide_allowed(tx, app, &allowed, now)?;
-    effects
-        .unmatched
-        .extend(events.iter().filter(|happened| barred.contains(&happened.device)).filter_map(unheard));
+    effects.unmatched.extend(
+        events
+            .iter()
+            .filter(|happened| barred.contains(&happened.device))
+            .filter_map(|happened| unheard(happened, "the device is disabled or deleted")),
+    );
     effects.kicked.extend(barred);
     effects.logged_out.extend(strays.into_iter().map(|(device, _)| device));
     Ok(effects)
 }
 
-/// Something about an update that a device says which may not be connected.
-fn unheard(happened: &Happened) -> Option<Unmatched> {
+/// Something about an update that a device says and that does not count.
+fn unheard(happened: &Happened, why: &'static str) -> Option<Unmatched> {
     let (event, module) = match &happened.event {
         DeviceEvent::Report { module, version } => (Event::Version(version), module),
         DeviceEvent::Progress { module, percent, desc } => {
@@ -270,7 +315,7 @@ fn unheard(happened: &Happened) -> Option<Unmatched> {
     Some(Unmatched {
         device: happened.device,
         event: event.name(),
-        why: "the device is disabled or deleted",
+        why,
         module: module.clone(),
         remember: false,
     })

@@ -7,11 +7,12 @@ use crate::server::{ROOT, START, TestServer};
 use crate::shop::{Shop, changed, pairs, text, without};
 use std::sync::Arc;
 use updraft_core::id::DeviceNo;
+use updraft_core::task::FailedStep;
 use updraft_core::time::MINUTE_MS;
 use updraft_server::device::link::{DeviceEvent, Downlink, Happened};
 use updraft_server::engine::{self, ingest};
 use updraft_server::nodes::{Role, heart, mail};
-use updraft_store::{LOGIN_BITS, Lane, Location, StoreError, Trouble};
+use updraft_store::{LOGIN_BITS, Lane, Location, StoreError, Trouble, Tx};
 
 /// Two nodes that know of each other. The first one leads.
 struct Pair {
@@ -428,4 +429,30 @@ async fn calls_and_nonces_count_for_all_nodes_together() {
     let later = START.plus_ms(60 * MINUTE_MS);
     let forgotten = pair.one.app.store.ledger::<_, StoreError, _>(move |tx| tx.nonces_forget(later, 100));
     assert!(forgotten.await.unwrap() > 0);
+}
+
+#[tokio::test]
+async fn what_waited_at_one_node_undoes_nothing_that_came_to_another_since() {
+    let pair = Pair::new().await;
+    let shop = Shop::open(&pair.one).await;
+    let lamp = shop.device("lamp").await;
+    let (device, _) = connect(&pair.one, &lamp, 1).await;
+    pair.one.device(&lamp, report("1.0.0")).await;
+    let firmware = shop.package().await;
+    let job = batch_of(&shop, &firmware, &["lamp"], &[]).await;
+    pair.work().await;
+    connect(&pair.two, &lamp, 1).await;
+    pair.two.device(&lamp, progress("default")).await;
+    let desc = "the download failed".to_owned();
+    let failure = DeviceEvent::Failure { module: "default".to_owned(), step: FailedStep::Download, desc };
+    pair.one.device(&lamp, failure).await;
+    pair.two.device(&lamp, report("2.0.0")).await;
+    pair.one.device(&lamp, report("1.0.0")).await;
+    assert_eq!(tasks(&pair.one, &job).await, ["lamp SUCCEEDED "]);
+    let version = move |tx: &mut Tx<'_>| tx.version_find(device, "default");
+    assert_eq!(pair.two.app.store.read(version).await.unwrap().as_deref(), Some("2.0.0"));
+    connect(&pair.one, &lamp, 2).await;
+    pair.one.device(&lamp, report("3.0.0")).await;
+    let known = pair.two.app.store.read(version).await.unwrap();
+    assert_eq!(known.as_deref(), Some("3.0.0"), "the device is here again");
 }
