@@ -25,15 +25,6 @@ def three(make_nodes):
     return nodes
 
 
-def answers(backend, product_key):
-    """Whether a call is answered, and not with the request to come again."""
-    try:
-        return backend.call("QueryProduct", product_key=product_key).success
-    except ServerException as error:
-        assert error.status_code == 503, error
-        return False
-
-
 def backend_of(nodes, name):
     return Backend(nodes.nodes[name], key=nodes.root_key())
 
@@ -245,8 +236,15 @@ def test_the_database_server_restarts_and_everybody_goes_on(three, fleet):
     numbers = three.postgres.query("SELECT id FROM serving_node ORDER BY id")
     three.postgres.crash()
     three.postgres.start()
-    wait_for(lambda: answers(backend, product_key))
-    backend.wait_online(*identities)
+
+    def states():
+        # Each of a node's connections finds out by itself that the database is back.
+        try:
+            return {backend.detail(identity).status for identity in identities}
+        except ServerException as error:
+            assert error.status_code == 503, error
+
+    wait_for(states, lambda seen: seen == {"ONLINE"})
     assert three.postgres.query("SELECT id FROM serving_node ORDER BY id") == numbers, "nobody was given up"
     assert not any(device.all("disconnected") for device in devices)
 
