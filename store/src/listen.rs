@@ -15,7 +15,7 @@ use tokio::runtime::Builder;
 use tokio::sync::Notify;
 use tokio_postgres::{AsyncMessage, Client};
 
-/// How long it waits at a time: after that it looks whether it is to end, and whether the connection lives.
+/// How often it looks whether it is to end, and whether the connection lives.
 const WAIT: Duration = Duration::from_millis(500);
 
 /// The tables that have twice as many rows as PostgreSQL knows of. It looks for itself once a minute; until then it
@@ -26,6 +26,8 @@ const GROWN: &str = "
     WHERE s.schemaname = current_schema() AND s.n_live_tup >= 1000 AND s.n_live_tup >= 2 * c.reltuples";
 /// How often is looked for them: PostgreSQL counts rows once a second.
 const GROWN_EVERY: Duration = Duration::from_secs(1);
+/// A database that takes longer for that is left alone by a new connection: this one hears nothing meanwhile.
+const GROWN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Listens until it is dropped.
 pub struct Listener {
@@ -43,7 +45,14 @@ impl Listener {
             .name("store-listener".to_owned())
             .spawn(move || {
                 while !ending.load(Ordering::Relaxed) {
-                    if let Err(error) = runtime.block_on(listen(&url, &ending, &woken)) {
+                    // Whatever it waits for: the end does not.
+                    let outcome = runtime.block_on(async {
+                        tokio::select! {
+                            outcome = listen(&url, &woken) => outcome,
+                            () = ended(&ending) => Ok(()),
+                        }
+                    });
+                    if let Err(error) = outcome {
                         tracing::debug!(%error, "the connection that listens for other nodes ended");
                         std::thread::park_timeout(WAIT);
                     }
@@ -56,7 +65,7 @@ impl Listener {
     }
 }
 
-async fn listen(url: &str, ending: &AtomicBool, woken: &impl Fn()) -> Result<(), StoreError> {
+async fn listen(url: &str, woken: &impl Fn()) -> Result<(), StoreError> {
     let (client, mut connection) = Target::read(url)?.connect().await?;
     let heard = Arc::new(Notify::new());
     let hears = Arc::clone(&heard);
@@ -71,9 +80,17 @@ async fn listen(url: &str, ending: &AtomicBool, woken: &impl Fn()) -> Result<(),
     client.batch_execute("LISTEN updraft").await.map_err(|why| error(&why))?;
     woken();
     let mut looked = Instant::now();
-    while !ending.load(Ordering::Relaxed) {
+    loop {
         if looked.elapsed() >= GROWN_EVERY {
-            notice_growth(&client).await.map_err(|why| error(&why))?;
+            tokio::select! {
+                noticed = notice_growth(&client) => if let Err(why) = noticed {
+                    // It only plans worse then; a connection that is gone shows below.
+                    tracing::debug!(error = %error(&why), "PostgreSQL did not look at tables that have grown");
+                },
+                () = tokio::time::sleep(GROWN_WITHIN) => {
+                    return Err(StoreError::Unavailable(format!("it did not answer within {GROWN_WITHIN:?}")));
+                }
+            }
             looked = Instant::now();
         }
         match tokio::time::timeout(WAIT, heard.notified()).await {
@@ -82,7 +99,12 @@ async fn listen(url: &str, ending: &AtomicBool, woken: &impl Fn()) -> Result<(),
             Err(_) => {}
         }
     }
-    Ok(())
+}
+
+async fn ended(ending: &AtomicBool) {
+    while !ending.load(Ordering::Relaxed) {
+        tokio::time::sleep(WAIT).await;
+    }
 }
 
 /// Lets PostgreSQL look at tables that have grown; it takes a sample, and what is written goes on meanwhile.

@@ -26,6 +26,7 @@ cases! {
         a_node_that_stands_still_in_a_write_holds_the_others_up_for_a_moment_only,
         a_node_is_woken_by_another,
         postgres_learns_soon_that_a_table_has_grown,
+        a_listener_ends_while_postgres_does_not_answer,
         the_clock_is_the_database_servers,
         the_ledger_waits_for_no_write,
         a_node_beats_while_another_one_writes,
@@ -224,6 +225,26 @@ fn postgres_learns_soon_that_a_table_has_grown(engine: &Engine) {
         write(&store, |tx| tx.account_ensure("owner", NOW));
     }
     drop(listener);
+}
+
+fn a_listener_ends_while_postgres_does_not_answer(engine: &Engine) {
+    let (store, mut outside) = (engine.open(), engine.outside());
+    let listener = store.listen(|| {}).expect("it listens");
+    // Whoever asks for tables waits.
+    outside.execute("BEGIN; LOCK TABLE pg_class IN ACCESS EXCLUSIVE MODE");
+    let begun = Instant::now();
+    while outside.number("SELECT count(*) FROM pg_locks WHERE NOT granted") == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the listener asks for nothing");
+    }
+    let (told, ended) = channel();
+    let ending = std::thread::spawn(move || {
+        drop(listener);
+        told.send(()).unwrap_or_default();
+    });
+    let outcome = ended.recv_timeout(Duration::from_secs(8));
+    outside.execute("ROLLBACK");
+    ending.join().expect("it ends at the latest now");
+    outcome.expect("it does not wait for the answer");
 }
 
 fn a_node_beats_while_another_one_writes(engine: &Engine) {
