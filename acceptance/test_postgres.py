@@ -180,6 +180,15 @@ def test_a_database_full_of_clients_is_waited_for(world):
     backend.product()
 
 
+def test_a_database_learns_soon_from_its_only_server_that_a_table_has_grown(world):
+    postgres, _, backend = world()
+    product_key = backend.product()
+    backend.ok("BatchRegisterDevice", product_key=product_key, count=2_000)
+    # PostgreSQL's own look, up to a minute later, is its last_autoanalyze.
+    look = "SELECT count(last_analyze) FROM pg_stat_user_tables WHERE relname = 'device'"
+    wait_for(lambda: postgres.query(look), until=[("1",)].__eq__)
+
+
 def test_a_server_stops_in_time_while_its_database_is_away(world):
     postgres, server, backend = world()
     devices(server, backend, 3)

@@ -202,6 +202,8 @@ impl Server {
         if self.app.nodes.is_shared() {
             // As long as the engine: the others must not take a node that still works for dead.
             self.workers.push(tokio::spawn(heart::run(Arc::clone(&self.app), engine_stopped)));
+        } else {
+            self.workers.push(tokio::spawn(heart::watch_growth(Arc::clone(&self.app), stopped.clone())));
         }
         self.workers.push(tokio::spawn(vigil::run(Arc::clone(&self.app), stopped.clone())));
         let (sessions, stopped) = (Arc::clone(&self.sessions), stopped.clone());

@@ -131,6 +131,19 @@ pub async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let _ = tokio::task::spawn_blocking(move || drop(listening)).await;
 }
 
+/// What a node that serves its database alone needs of all this, until `stopped`: somebody who tells PostgreSQL that a
+/// table has grown. It knew of none of a million tasks that a batch had just made, and a plan took four times as long.
+pub async fn watch_growth(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let store = Arc::clone(&app.store);
+    let listening = tokio::task::spawn_blocking(move || store.listen(|| ())).await;
+    if let Ok(Err(error)) = &listening {
+        tracing::error!(%error, "PostgreSQL learns only once a minute that a table has grown");
+    }
+    // An error says that whoever stops it is gone.
+    let _ = stopped.wait_for(|stop| *stop).await;
+    let _ = tokio::task::spawn_blocking(move || drop(listening)).await;
+}
+
 async fn call(app: &App) {
     // Nothing is lost if it fails: the others look once a second.
     let waking = app.store.ledger::<_, StoreError, _>(|tx| tx.nodes_wake());
