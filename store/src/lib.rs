@@ -303,8 +303,8 @@ impl Store {
         answer.await.map_err(|_| E::from(closed()))?
     }
 
-    /// Calls `woken` whenever a node has called [`Tx::nodes_wake`], and now and then without a reason. `None`: this
-    /// database wakes nobody.
+    /// Calls `woken` whenever a node has called [`Tx::nodes_wake`], and now and then without a reason; until it is
+    /// dropped, PostgreSQL also learns within seconds that a table has grown. `None`: this database needs neither.
     pub fn listen(&self, woken: impl Fn() + Send + 'static) -> Result<Option<Listener>, StoreError> {
         match &self.mode {
             Mode::Postgres { url, .. } => Listener::start(url.clone(), woken).map(Some),
