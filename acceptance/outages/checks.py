@@ -4,7 +4,7 @@ import re
 
 from crashes.checks import MUST_BE_EMPTY
 
-QUEUED, NOTIFIED, SUCCEEDED = 1, 2, 4
+QUEUED, NOTIFIED, SUCCEEDED, FAILED = 1, 2, 4, 5
 MINUTE_MS = 60_000
 # Of a batch without repeated attempts.
 ONCE = {
@@ -62,3 +62,9 @@ def bad_lines(log):
             if "panicked" in line or " ERROR " in line and not EXPECTED.search(line):
                 bad.append(line.strip()[:300])
     return bad
+
+
+def lost_audit_lines(log):
+    """How many audit lines a node says it lost."""
+    with log.open(errors="replace") as lines:
+        return sum("an audit line is lost" in line for line in lines)

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -117,9 +118,11 @@ impl Stream {
     }
 }
 
-/// A socket of this address, at a free port of it.
+/// A socket of this address. Its port is chosen when it connects: one chosen now would be this socket's alone, also
+/// for a minute after its end, and after a storm the system would look for a free one longer than all else takes.
 fn from(source: IpAddr) -> io::Result<TcpSocket> {
     let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
     socket.bind(SocketAddr::new(source, 0))?;
     Ok(socket)
 }
@@ -152,6 +155,19 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_source_address_takes_no_port_before_it_connects() {
+        for address in ["127.0.0.9", "::1"] {
+            let socket = from(address.parse().unwrap()).unwrap();
+            assert_eq!(socket.local_addr().unwrap(), SocketAddr::new(address.parse().unwrap(), 0));
         }
     }
 }

@@ -25,7 +25,7 @@ use members::Nature;
 use options::{Given, OPTIONS};
 use outage::Outages;
 use parking_lot::Mutex;
-use report::Run;
+use report::{Run, too_many_missing};
 use rollout::{Plan, State};
 use rustls::pki_types::ServerName;
 use std::path::{Path, PathBuf};
@@ -42,6 +42,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOOKS_IN_A_SECOND: u64 = 10;
 /// How much longer than the ramp the devices have to connect before a rollout begins all the same.
 const CONNECTED_WITHIN: Duration = Duration::from_mins(1);
+/// How long devices that lost their connections may take to come back when the rollout has ended.
+const BACK_WITHIN: Duration = Duration::from_mins(1);
 /// How long the tasks may take to list after a run that was interrupted.
 const LISTED_WITHIN: Duration = Duration::from_mins(5);
 
@@ -204,11 +206,16 @@ impl Setup {
         let begun = Instant::now();
         let expected = run.expected_early;
         let stubborn = run.stubborn;
+        let devices = identities.len() as u64;
         let mut work = std::pin::pin!(async {
             match (&self.plan, &self.caller) {
                 (Some(plan), Some(caller)) => {
                     self.ready(fleet, expected).await;
-                    plan.run(caller, identities, stubborn, fleet, state).await
+                    let done = plan.run(caller, identities, stubborn, fleet, state).await;
+                    // Devices may still be on their way back from an outage that the rollout outlived.
+                    let back = fleet.wait_until(|seen| !too_many_missing(seen.missing, devices));
+                    let _ = timeout(BACK_WITHIN, back).await;
+                    done
                 }
                 _ => std::future::pending().await,
             }

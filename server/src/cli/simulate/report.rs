@@ -65,12 +65,11 @@ impl Run {
     pub fn unreached(&self, rollout: bool) -> Vec<String> {
         let mut reasons = self.trouble.clone();
         let away = self.last.missing;
-        // One in a hundred may be on its way at any moment.
         if self.most_connected + self.devices / 100 < self.expected_early {
             reasons
                 .push(format!("at most {} of {} devices were connected", self.most_connected, self.devices));
         }
-        if away * 100 > self.devices {
+        if too_many_missing(away, self.devices) {
             reasons.push(format!("{away} devices had lost their connection at the end"));
         }
         if rollout {
@@ -213,6 +212,11 @@ impl Run {
         lines.extend(compared.told.iter().take(5).map(|told| format!("  {told}")));
         lines
     }
+}
+
+/// Whether more of these devices have lost their connection than are on their way at any moment: one in a hundred.
+pub fn too_many_missing(missing: u64, devices: u64) -> bool {
+    missing * 100 > devices
 }
 
 fn times(meters: &Meters) -> Vec<String> {
