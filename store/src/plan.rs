@@ -50,3 +50,18 @@ fn a_devices_open_tasks_are_not_looked_for_among_all_that_it_ever_had() {
         assert!(steps.iter().any(|step| step.contains("INDEX task_open (device=?")), "{sql}: {steps:?}");
     }
 }
+
+#[test]
+fn what_is_due_at_a_node_is_not_looked_for_among_all_devices() {
+    for sql in [crate::task::DUE_OF, crate::task::NEXT_DUE_OF] {
+        let steps = plan(sql);
+        assert!(
+            steps[0].contains("SEARCH t USING INDEX task_due (due_at>? AND due_at<?)"),
+            "{sql}: {steps:?}"
+        );
+        assert!(
+            steps.iter().any(|step| step.contains("SEARCH d USING INTEGER PRIMARY KEY")),
+            "{sql}: {steps:?}"
+        );
+    }
+}

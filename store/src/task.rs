@@ -137,6 +137,28 @@ macro_rules! list_open {
         )
     };
 }
+/// Whether a node looks after a task `t`. Asked of each task that is due, in their order: as a join PostgreSQL would
+/// rather begin with all devices that are connected, of which it believes that a node has one.
+macro_rules! is_looked_after {
+    () => {
+        "(SELECT d.status = 1 AND d.session >> 40 = ?2
+             OR CAST(?3 AS BIGINT) IS NOT NULL AND (d.status <> 1 OR t.due_at <= ?3)
+          FROM device d WHERE d.id = t.device)"
+    };
+}
+
+pub(crate) const DUE_OF: &str = concat!(
+    "SELECT t.job, t.ordinal FROM task t WHERE t.due_at IS NOT NULL AND t.due_at <= ?1 AND ",
+    is_looked_after!(),
+    " ORDER BY t.due_at, t.job, t.ordinal LIMIT ?4"
+);
+
+pub(crate) const NEXT_DUE_OF: &str = concat!(
+    "SELECT t.due_at FROM task t WHERE t.due_at IS NOT NULL AND t.due_at <= ?1 AND ",
+    is_looked_after!(),
+    " ORDER BY t.due_at LIMIT 1"
+);
+
 pub(crate) const LIST_OPEN: Sql =
     Sql { sqlite: list_open!("task t INDEXED BY task_open"), postgres: list_open!("task t") };
 
@@ -327,10 +349,7 @@ impl Tx<'_> {
         limit: i64,
     ) -> Result<Vec<TaskNo>, StoreError> {
         self.query(
-            "SELECT t.job, t.ordinal FROM task t JOIN device d ON d.id = t.device
-             WHERE t.due_at IS NOT NULL AND t.due_at <= ?1
-               AND (d.status = 1 AND d.session >> 40 = ?2 OR CAST(?3 AS BIGINT) IS NOT NULL AND (d.status <> 1 OR t.due_at <= ?3))
-             ORDER BY t.due_at, t.job, t.ordinal LIMIT ?4",
+            DUE_OF,
             &[now.0.into(), whose.node.into(), whose.neglected.map(|at| at.0).into(), limit.into()],
             |row| Ok(TaskNo { job: JobNo(row.int(0)?), ordinal: row.int(1)? }),
         )
@@ -343,10 +362,7 @@ impl Tx<'_> {
         horizon: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
         self.query_one(
-            "SELECT t.due_at FROM task t JOIN device d ON d.id = t.device
-             WHERE t.due_at IS NOT NULL AND t.due_at <= ?1
-               AND (d.status = 1 AND d.session >> 40 = ?2 OR CAST(?3 AS BIGINT) IS NOT NULL AND (d.status <> 1 OR t.due_at <= ?3))
-             ORDER BY t.due_at LIMIT 1",
+            NEXT_DUE_OF,
             &[horizon.0.into(), whose.node.into(), whose.neglected.map(|at| at.0).into()],
             |row| Ok(Timestamp(row.int(0)?)),
         )

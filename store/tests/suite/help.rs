@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::Duration;
 use updraft_core::time::Timestamp;
 use updraft_store::{Lane, Store, StoreError, Tx};
 
@@ -127,5 +128,14 @@ impl Held<'_> {
     pub fn fails(self) -> StoreError {
         self.go.send(()).expect("the write waits");
         block_on(self.write).expect_err("its transaction is gone")
+    }
+}
+
+/// Waits for something that comes soon.
+pub fn wait_until(mut reached: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !reached() {
+        assert!(began.elapsed() < Duration::from_secs(30), "it takes too long");
+        std::thread::yield_now();
     }
 }

@@ -31,6 +31,7 @@ mod migration;
 mod module;
 mod node;
 mod parity;
+mod plan;
 mod policy;
 mod postgres_tls;
 mod private_postgres;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         value::CASES,
         writer::CASES,
         parity::CASES,
+        plan::CASES,
         transfer::CASES,
         health::CASES,
         migration::CASES,

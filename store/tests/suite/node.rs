@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::harness::cases;
-use crate::help::{NOW, block_on, hold, hold_in, read, write};
+use crate::help::{NOW, block_on, hold, hold_in, read, wait_until, write};
 use crate::shop::Shop;
 use crate::writer::end_connections;
 use std::sync::mpsc::channel;
@@ -306,12 +306,4 @@ fn a_claim_outlives_its_connection(engine: &Engine) {
         taken.join().expect("it gets the lock");
     });
     wait_until(|| claim.is_lost());
-}
-
-fn wait_until(mut reached: impl FnMut() -> bool) {
-    let began = std::time::Instant::now();
-    while !reached() {
-        assert!(began.elapsed() < Duration::from_secs(30), "it takes too long");
-        std::thread::yield_now();
-    }
 }
