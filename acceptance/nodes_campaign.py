@@ -277,15 +277,16 @@ class Campaign:
             self._check(not bad, f"{len(bad)} lines in the log of {node.name} that no fault explains: {bad[:5]}")
 
     def summary(self, seconds):
-        def inside(began, ended, node):
-            return any(
-                at in (None, node) and ended >= first and began <= last + self.lease
-                for _, at, first, last in self.faults
-            )
+        def where(began, ended, node):
+            felt = [at for _, at, first, last in self.faults if ended >= first and began <= last + self.lease]
+            if not felt:
+                return "outside"
+            # A write of a node that stands still holds up those at others.
+            return "inside" if any(at in (None, node) for at in felt) else "elsewhere"
 
         return {
             "seed": self.seed, "roles": {node.name: node.role for node in self.nodes},
-            "minutes": round(seconds / 60, 1), "faults": len(self.faults), "calls": self.calls.rates(inside),
+            "minutes": round(seconds / 60, 1), "faults": len(self.faults), "calls": self.calls.rates(where),
             "devices registered by calls": len(self.calls.acknowledged),
             "audit lines lost to the database's absence": self.audit_lost, "wrong": self.wrong, "rounds": self.rounds,
         }

@@ -107,9 +107,10 @@ class Calls:
         first = min(good, default=None)
         return None if first is None else round(first - since, 2)
 
-    def rates(self, inside):
-        """Calls by outcome, inside and outside of outages; `inside` tells of a call (began, ended, node)."""
-        counts = {"inside": collections.Counter(), "outside": collections.Counter()}
+    def rates(self, where):
+        """Calls by outcome: outside of faults, at the node of a fault (inside), or at another one meanwhile (elsewhere).
+        `where` tells of a call (began, ended, node)."""
+        counts = {"inside": collections.Counter(), "elsewhere": collections.Counter(), "outside": collections.Counter()}
         for began, ended, node, outcome in self.made:
-            counts["inside" if inside(began, ended, node) else "outside"][outcome] += 1
-        return {where: dict(sorted(count.items())) for where, count in counts.items()}
+            counts[where(began, ended, node)][outcome] += 1
+        return {place: dict(sorted(count.items())) for place, count in counts.items()}
