@@ -206,6 +206,11 @@ const INSERT: Hot = Hot {
     ],
 };
 
+const COPY: &str =
+    "COPY task (job, ordinal, device, status, src_version, progress, description, due_at, retry_at,
+                                timeout_at, retries, working, confirmed, revision, created_at, modified_at,
+                                told_at, hold_until) FROM STDIN (FORMAT binary)";
+
 // The last parameter is the revision that the change was made from.
 const APPLY: Hot = Hot {
     row: "UPDATE task SET status = ?3, src_version = ?4, progress = ?5, description = ?6, due_at = ?7, retry_at = ?8,
@@ -296,8 +301,7 @@ impl Tx<'_> {
                 ]
             })
             .collect();
-        self.exec_set(&INSERT, &rows)?;
-        Ok(())
+        self.insert_set(&INSERT, COPY, &rows)
     }
 
     /// Writes changed tasks, each with the revision that it was changed from; a row that has another one by

@@ -44,6 +44,9 @@ const ADD: Hot = Hot {
     ],
 };
 
+const COPY: &str = "COPY task_history (job, ordinal, revision, at, what, from_status, to_status, detail)
+                    FROM STDIN (FORMAT binary)";
+
 const REFUSE: Hot = Hot {
     row: "INSERT INTO task_refusal (job, ordinal, event, why, n, first_at, last_at)
           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
@@ -94,8 +97,7 @@ impl Tx<'_> {
                 ]
             })
             .collect();
-        self.exec_set(&ADD, &rows)?;
-        Ok(())
+        self.insert_set(&ADD, COPY, &rows)
     }
 
     /// Counts refusals of each task, event and reason once.

@@ -3,6 +3,10 @@
 use crate::engine::postgres::PgConn;
 use crate::error::StoreError;
 use crate::value::{Row, Value};
+use tokio_postgres::types::Type;
+
+/// From so many rows on, COPY is worth its round trip.
+const COPIED_FROM: usize = 100;
 
 /// A transaction that a closure given to [`crate::Store::write`] or [`crate::Store::read`] works in.
 ///
@@ -43,6 +47,17 @@ pub(crate) enum Column {
     Int,
     Text,
     Blob,
+}
+
+impl Column {
+    /// Its type on PostgreSQL.
+    pub(crate) fn on_postgres(self) -> Type {
+        match self {
+            Self::Int => Type::INT8,
+            Self::Text => Type::TEXT,
+            Self::Blob => Type::BYTEA,
+        }
+    }
 }
 
 impl<'a> Tx<'a> {
@@ -132,6 +147,23 @@ impl Tx<'_> {
             Conn::Postgres(conn) => conn.exec_set(hot, rows),
         };
         self.noted(outcome)
+    }
+
+    /// Inserts these rows as `hot` does. Many of them go to PostgreSQL by COPY, which takes a third less of its time and
+    /// one round trip more; `copy` begins it, and names the columns in the order of `hot`.
+    pub(crate) fn insert_set(
+        &mut self,
+        hot: &Hot,
+        copy: &'static str,
+        rows: &[Vec<Value<'_>>],
+    ) -> Result<(), StoreError> {
+        match &mut self.conn {
+            Conn::Postgres(conn) if rows.len() >= COPIED_FROM => {
+                let outcome = conn.copy(copy, hot.columns, rows);
+                self.noted(outcome)
+            }
+            _ => self.exec_set(hot, rows).map(drop),
+        }
     }
 
     /// Runs a query for each of `keys`; maps all rows found.

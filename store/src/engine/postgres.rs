@@ -8,13 +8,16 @@ use crate::engine::postgres_tls::{Target, describe};
 use crate::error::StoreError;
 use crate::tx::{Column, Hot};
 use crate::value::{Row, Value};
+use bytes::Bytes;
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, SimpleQueryMessage, Statement};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, CopyInSink, SimpleQueryMessage, Statement};
 
 /// A connection must be open and logged in by then.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -301,6 +304,29 @@ impl PgConn {
         let arrays = arrays(hot.columns, rows);
         let params: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(Array::as_sql).collect();
         self.execute(hot.set, &params)
+    }
+
+    /// Adds rows by a binary COPY that `sql` begins.
+    pub(crate) fn copy(
+        &mut self,
+        sql: &'static str,
+        columns: &[Column],
+        rows: &[Vec<Value<'_>>],
+    ) -> Result<(), StoreError> {
+        let statement = self.prepare(sql)?;
+        let types: Vec<Type> = columns.iter().map(|column| column.on_postgres()).collect();
+        let Self { runtime, given_up, client, answer_within, unsent, unsound, .. } = self;
+        let copied = async {
+            let sink: CopyInSink<Bytes> = client.copy_in(&statement).await?;
+            let mut writer = pin!(BinaryCopyInWriter::new(sink, &types));
+            for row in rows {
+                writer.as_mut().write_raw(row.iter().copied()).await?;
+            }
+            writer.finish().await
+        };
+        let answer = behind(client, std::mem::take(unsent), unsound, copied);
+        Self::wait(runtime, given_up, *answer_within, answer)?;
+        Ok(())
     }
 
     pub(crate) fn query_set(

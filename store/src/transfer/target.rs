@@ -7,7 +7,7 @@ use crate::engine::postgres::{PgConn, failed};
 use crate::engine::postgres_plain::{CopyIn, Plain, Rows};
 use crate::error::StoreError;
 use crate::migrate;
-use crate::tx::{Column, Conn, Tx};
+use crate::tx::{Conn, Tx};
 use crate::value::Value;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -230,15 +230,7 @@ impl Target {
 
     /// Begins the transaction of a chunk.
     pub fn chunk(&mut self, table: &Table) -> Result<Chunk<'_>, StoreError> {
-        let types: Vec<Type> = table
-            .columns
-            .iter()
-            .map(|(_, kind)| match kind {
-                Column::Int => Type::INT8,
-                Column::Text => Type::TEXT,
-                Column::Blob => Type::BYTEA,
-            })
-            .collect();
+        let types: Vec<Type> = table.columns.iter().map(|(_, kind)| kind.on_postgres()).collect();
         // The copy is one statement, and so a transaction by itself.
         let writer = self.client().copy_in(&table.copy_in(), &types).map_err(failed)?;
         Ok(Chunk { writer })

@@ -14,6 +14,7 @@ use updraft_store::{ListedTask, Store, StoreError, TaskFilter, Tx};
 cases! {
     Store:
         a_task_comes_back_as_it_was_inserted,
+        many_tasks_come_back_as_they_were_inserted,
         unknown_tasks_are_left_out,
         a_task_is_inserted_once,
         applied_changes_come_back,
@@ -109,6 +110,22 @@ fn a_task_comes_back_as_it_was_inserted(store: &Store) {
     assert_eq!(found, [plain, rich, empty]);
 }
 
+/// PostgreSQL is given many at a time in another way.
+fn many_tasks_come_back_as_they_were_inserted(store: &Store) {
+    let tasks: Vec<Task> = (1..=250)
+        .map(|n| match n % 3 {
+            0 => task(JobNo(1), n, DeviceNo(n), TaskStatus::Confirm),
+            1 => full(JobNo(1), n, DeviceNo(i64::MAX - n)),
+            _ => Task {
+                src_version: Some(String::new()),
+                ..task(JobNo(1), n, DeviceNo(n), TaskStatus::Queued)
+            },
+        })
+        .collect();
+    insert(store, tasks.clone());
+    assert_eq!(read_all(store, tasks.iter().map(|task| task.no).collect()), tasks);
+}
+
 fn unknown_tasks_are_left_out(store: &Store) {
     insert(store, queued(JobNo(1), &[DeviceNo(1)]));
     let asked = [(1, 1), (1, 2), (2, 1)].map(|(job, ordinal)| TaskNo { job: JobNo(job), ordinal });
@@ -124,6 +141,12 @@ fn a_task_is_inserted_once(store: &Store) {
     let again = queued(JobNo(1), &[DeviceNo(8), DeviceNo(9)]);
     assert!(try_write(store, move |tx| tx.tasks_insert(&again)).is_err());
     assert_eq!(open(store, &[DeviceNo(1), DeviceNo(8), DeviceNo(9)]), first);
+    let devices: Vec<DeviceNo> = (2..=300).map(DeviceNo).collect();
+    let many = queued(JobNo(1), &devices);
+    assert!(try_write(store, move |tx| tx.tasks_insert(&many)).is_err());
+    assert_eq!(open(store, &devices), []);
+    insert(store, queued(JobNo(2), &devices));
+    assert_eq!(open(store, &devices).len(), 299, "the connection works on");
 }
 
 fn applied_changes_come_back(store: &Store) {

@@ -45,6 +45,13 @@ fn lines_come_back_in_order_by_pages(store: &Store) {
     assert_eq!(page(2), mine[2..4]);
     assert_eq!(page(3), mine[4..]);
     assert_eq!(lines(store, TaskNo { job: JobNo(8), ..TASK }), []);
+    // PostgreSQL is given many at a time in another way.
+    let long = TaskNo { ordinal: 5, ..TASK };
+    let many: Vec<Line> = (1..=150).map(|n| line(long, n, n, if n % 2 == 0 { "said" } else { "" })).collect();
+    let all = many.clone();
+    write(store, move |tx| tx.task_history_add(&all));
+    let page = |number| read(store, move |tx| tx.task_history(long, Page::new(number, 100, 100).unwrap()));
+    assert_eq!([page(1), page(2)].concat(), many);
 }
 
 fn refusals_add_up_by_task_event_and_reason(store: &Store) {
