@@ -212,9 +212,11 @@ impl Setup {
                 (Some(plan), Some(caller)) => {
                     self.ready(fleet, expected).await;
                     let done = plan.run(caller, identities, stubborn, fleet, state).await;
-                    // Devices may still be on their way back from an outage that the rollout outlived.
-                    let back = fleet.wait_until(|seen| !too_many_missing(seen.missing, devices));
-                    let _ = timeout(BACK_WITHIN, back).await;
+                    if done.is_ok() {
+                        // Devices may still be on their way back from an outage that the rollout outlived.
+                        let back = fleet.wait_until(|seen| !too_many_missing(seen.missing, devices));
+                        let _ = timeout(BACK_WITHIN, back).await;
+                    }
                     done
                 }
                 _ => std::future::pending().await,
