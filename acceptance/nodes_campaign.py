@@ -259,7 +259,7 @@ class Campaign:
         audited = "\n".join(row[0] for row in self.postgres.query("SELECT subject FROM audit WHERE outcome = 'ok'"))
         untold = [name for name in self.calls.acknowledged if name not in audited]
         # A database that is away for longer than a node waits for it loses such lines, and the log says of each.
-        lost = sum(checks.lost_audit_lines(node.log) for node in self.nodes)
+        lost = sum(checks.lost_audit_lines(node.log, "RegisterDevice") for node in self.nodes)
         self._check(
             len(untold) <= lost,
             f"{len(untold)} devices were registered without a line in the audit log, and {lost} lines lost: {untold[:3]}",
@@ -288,7 +288,7 @@ class Campaign:
             "seed": self.seed, "roles": {node.name: node.role for node in self.nodes},
             "minutes": round(seconds / 60, 1), "faults": len(self.faults), "calls": self.calls.rates(where),
             "devices registered by calls": len(self.calls.acknowledged),
-            "audit lines lost to the database's absence": self.audit_lost, "wrong": self.wrong, "rounds": self.rounds,
+            "audit lines of them lost to the database's absence": self.audit_lost, "wrong": self.wrong, "rounds": self.rounds,
         }
 
     def close(self):

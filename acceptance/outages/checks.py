@@ -64,7 +64,7 @@ def bad_lines(log):
     return bad
 
 
-def lost_audit_lines(log):
-    """How many audit lines a node says it lost."""
+def lost_audit_lines(log, operation):
+    """How many audit lines of an operation a node says it lost."""
     with log.open(errors="replace") as lines:
-        return sum("an audit line is lost" in line for line in lines)
+        return sum(f'an audit line is lost operation="{operation}"' in COLOURS.sub("", line) for line in lines)

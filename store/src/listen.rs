@@ -4,7 +4,7 @@
 //!
 //! While it waits it sees to it that PostgreSQL notices in time how fast a table has grown.
 
-use crate::engine::postgres::error;
+use crate::engine::postgres_error::error;
 use crate::engine::postgres_tls::Target;
 use crate::error::StoreError;
 use std::sync::Arc;

@@ -137,6 +137,7 @@ macro_rules! list_open {
         )
     };
 }
+
 /// Whether a node looks after a task `t`. Asked of each task that is due, in their order: as a join PostgreSQL would
 /// rather begin with all devices that are connected, of which it believes that a node has one.
 macro_rules! is_looked_after {

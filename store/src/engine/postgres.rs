@@ -1,23 +1,22 @@
-//! PostgreSQL: sessions, statements, errors; `postgres_tls.rs` has the way to the server.
+//! PostgreSQL: sessions and statements; `postgres_tls.rs` has the way to the server.
 //!
 //! Clients live and die on threads of their own: connecting or dropping one inside an async task panics.
 //! Nothing waits for ever: a server that is stopped, or a network that swallows packets, says nothing at all.
 
+use crate::engine::postgres_error::{Failure, error};
 use crate::engine::postgres_plain::Plain;
-use crate::engine::postgres_tls::{Target, describe};
+use crate::engine::postgres_set::{Array, arrays, copy};
+use crate::engine::postgres_tls::Target;
 use crate::error::StoreError;
 use crate::tx::{Column, Hot};
 use crate::value::{Row, Value};
-use bytes::Bytes;
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, CopyInSink, SimpleQueryMessage, Statement};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 
 /// A connection must be open and logged in by then.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -314,16 +313,8 @@ impl PgConn {
         rows: &[Vec<Value<'_>>],
     ) -> Result<(), StoreError> {
         let statement = self.prepare(sql)?;
-        let types: Vec<Type> = columns.iter().map(|column| column.on_postgres()).collect();
         let Self { runtime, given_up, client, answer_within, unsent, unsound, .. } = self;
-        let copied = async {
-            let sink: CopyInSink<Bytes> = client.copy_in(&statement).await?;
-            let mut writer = pin!(BinaryCopyInWriter::new(sink, &types));
-            for row in rows {
-                writer.as_mut().write_raw(row.iter().copied()).await?;
-            }
-            writer.finish().await
-        };
+        let copied = copy(client, &statement, columns, rows);
         let answer = behind(client, std::mem::take(unsent), unsound, copied);
         Self::wait(runtime, given_up, *answer_within, answer)?;
         Ok(())
@@ -377,33 +368,6 @@ async fn became(url: &str, transaction: &str) -> Result<(Client, bool), StoreErr
     }
 }
 
-/// Why there is no answer.
-enum Failure {
-    Said(tokio_postgres::Error),
-    Silence(Duration),
-}
-
-impl Failure {
-    /// Whether it is open what became of a COMMIT: the connection was lost, or the server ended it.
-    fn leaves_open(&self) -> bool {
-        match self {
-            Self::Silence(_) => true,
-            Self::Said(error) => error.code().is_none_or(|code| code.code().starts_with("57P")),
-        }
-    }
-}
-
-impl From<Failure> for StoreError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Said(said) => error(&said),
-            Failure::Silence(within) => {
-                Self::Unavailable(format!("it did not answer a statement within {within:?}"))
-            }
-        }
-    }
-}
-
 /// Sends what was put off, and a statement right behind it.
 async fn behind<T>(
     client: &Client,
@@ -420,82 +384,9 @@ async fn behind<T>(
     sent.and(answered)
 }
 
-/// One column of a set, as the array that `unnest` takes.
-enum Array<'a> {
-    Int(Vec<Option<i64>>),
-    Text(Vec<Option<&'a str>>),
-    Blob(Vec<Option<&'a [u8]>>),
-}
-
-impl Array<'_> {
-    fn as_sql(&self) -> &(dyn ToSql + Sync) {
-        match self {
-            Self::Int(values) => values,
-            Self::Text(values) => values,
-            Self::Blob(values) => values,
-        }
-    }
-}
-
-fn arrays<'a>(columns: &[Column], rows: &[Vec<Value<'a>>]) -> Vec<Array<'a>> {
-    columns
-        .iter()
-        .enumerate()
-        .map(|(index, column)| match column {
-            Column::Int => Array::Int(
-                rows.iter()
-                    .map(|row| match row[index] {
-                        Value::Int(value) => Some(value),
-                        Value::Null | Value::Text(_) | Value::Blob(_) => None,
-                    })
-                    .collect(),
-            ),
-            Column::Text => Array::Text(
-                rows.iter()
-                    .map(|row| match row[index] {
-                        Value::Text(value) => Some(value),
-                        Value::Null | Value::Int(_) | Value::Blob(_) => None,
-                    })
-                    .collect(),
-            ),
-            Column::Blob => Array::Blob(
-                rows.iter()
-                    .map(|row| match row[index] {
-                        Value::Blob(value) => Some(value),
-                        Value::Null | Value::Int(_) | Value::Text(_) => None,
-                    })
-                    .collect(),
-            ),
-        })
-        .collect()
-}
-
 /// Rewrites `?1` to `$1`. Our texts hold no question mark elsewhere.
 fn dollars(sql: &str) -> String {
     sql.replace('?', "$")
-}
-
-/// The same, as the function of `map_err`.
-#[expect(clippy::needless_pass_by_value, reason = "used as the function of map_err")]
-pub(crate) fn failed(why: tokio_postgres::Error) -> StoreError {
-    error(&why)
-}
-
-pub(crate) fn error(error: &tokio_postgres::Error) -> StoreError {
-    let text = describe(error);
-    match error.code().map(SqlState::code) {
-        Some("53100") => StoreError::Full(text),
-        // Only where a time limit was set for it.
-        Some("55P03") => StoreError::Held(text),
-        Some("XX001" | "XX002") => StoreError::Damaged(text),
-        // Connection lost, too many of them, operator shut the server down, its disk failed, serialization or
-        // deadlock, a transaction stood still, or writes are switched off, as on a standby: try again.
-        None | Some("25006" | "25P03" | "25P04") => StoreError::Unavailable(text),
-        Some(code) if ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => {
-            StoreError::Unavailable(text)
-        }
-        Some(_) => StoreError::Internal(text),
-    }
 }
 
 #[cfg(test)]

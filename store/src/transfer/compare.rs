@@ -4,7 +4,7 @@ use super::rows::{Owned, canonical, key_of, key_order, values, values_of_postgre
 use super::schema::Table;
 use super::target::Target;
 use super::{SameTable, Source, TransferError, TransferProgress};
-use crate::engine::{postgres, sqlite};
+use crate::engine::{postgres_error, sqlite};
 use crate::value::Value;
 use sha2::{Digest as _, Sha256};
 use std::cmp::Ordering;
@@ -81,7 +81,7 @@ fn one(
     let mut rows = 0;
     loop {
         let here = lefts.next().map_err(sqlite::error)?.map(|row| values(table, row)).transpose()?;
-        let row = rights.next().map_err(postgres::failed)?;
+        let row = rights.next().map_err(postgres_error::failed)?;
         let kinds = || table.columns.iter().map(|(_, kind)| *kind);
         let there = row.as_ref().map(|row| values_of_postgres(kinds(), row)).transpose()?;
         match (&here, &there) {

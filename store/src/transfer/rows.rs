@@ -2,7 +2,7 @@
 
 use super::TransferError;
 use super::schema::Table;
-use crate::engine::{postgres, sqlite};
+use crate::engine::{postgres_error, sqlite};
 use crate::tx::Column;
 use crate::value::Value;
 use rusqlite::types::ValueRef;
@@ -104,7 +104,7 @@ pub(super) fn values_of_postgres(
         })
     };
     let values: Result<_, tokio_postgres::Error> = columns.enumerate().map(value).collect();
-    Ok(values.map_err(postgres::failed)?)
+    Ok(values.map_err(postgres_error::failed)?)
 }
 
 /// A row as bytes that no other row has: of each value its type, its length and itself.

@@ -116,20 +116,20 @@ pub(super) fn names_of_postgres(client: Plain<'_>) -> Result<Vec<String>, StoreE
     let sql = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND c.relname NOT IN ('transfer', 'transfer_index')
                ORDER BY 1";
-    let rows = client.query(sql, &[]).map_err(crate::engine::postgres::failed)?;
-    rows.iter().map(|row| row.try_get(0).map_err(crate::engine::postgres::failed)).collect()
+    let rows = client.query(sql, &[]).map_err(crate::engine::postgres_error::failed)?;
+    rows.iter().map(|row| row.try_get(0).map_err(crate::engine::postgres_error::failed)).collect()
 }
 
 /// Refuses a target whose tables and columns are others than the source's.
 pub(super) fn require_same(tables: &[Table], client: Plain<'_>) -> Result<(), TransferError> {
     let sql = "SELECT table_name::text, column_name::text, data_type::text FROM information_schema.columns
                WHERE table_schema = current_schema() AND table_name NOT IN ('transfer', 'transfer_index') AND table_name <> $1";
-    let rows = client.query(sql, &[&MIGRATIONS]).map_err(crate::engine::postgres::failed)?;
+    let rows = client.query(sql, &[&MIGRATIONS]).map_err(crate::engine::postgres_error::failed)?;
     let mut there: Vec<(String, String, &'static str)> = Vec::with_capacity(rows.len());
     for row in &rows {
         let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
         let (table, column, kind): (String, String, String) =
-            read().map_err(crate::engine::postgres::failed)?;
+            read().map_err(crate::engine::postgres_error::failed)?;
         let kind = word(kind_of(&table, &column, &kind)?);
         there.push((table, column, kind));
     }

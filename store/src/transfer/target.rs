@@ -3,7 +3,8 @@
 use super::rows::{Owned, values_of_postgres};
 use super::schema::{self, MIGRATIONS, Table, quoted};
 use super::{Source, TransferError, TransferProgress, refused};
-use crate::engine::postgres::{PgConn, failed};
+use crate::engine::postgres::PgConn;
+use crate::engine::postgres_error::failed;
 use crate::engine::postgres_plain::{CopyIn, Plain, Rows};
 use crate::error::StoreError;
 use crate::migrate;

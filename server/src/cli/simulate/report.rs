@@ -65,6 +65,7 @@ impl Run {
     pub fn unreached(&self, rollout: bool) -> Vec<String> {
         let mut reasons = self.trouble.clone();
         let away = self.last.missing;
+        // One in a hundred may be on its way at any moment.
         if self.most_connected + self.devices / 100 < self.expected_early {
             reasons
                 .push(format!("at most {} of {} devices were connected", self.most_connected, self.devices));
