@@ -173,18 +173,31 @@ const LOAD: Hot = Hot {
     columns: &[Column::Int, Column::Int],
 };
 
+/// The columns of a new row, in the order of its values.
+macro_rules! inserted {
+    () => {
+        concat!(
+            "job, ordinal, device, status, src_version, progress, description, due_at, retry_at, ",
+            "timeout_at, retries, working, confirmed, revision, created_at, modified_at, told_at, ",
+            "hold_until",
+        )
+    };
+}
+
 const INSERT: Hot = Hot {
-    row: "INSERT INTO task (job, ordinal, device, status, src_version, progress, description, due_at, retry_at,
-                            timeout_at, retries, working, confirmed, revision, created_at, modified_at,
-                            told_at, hold_until)
-          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
-    set: "INSERT INTO task (job, ordinal, device, status, src_version, progress, description, due_at, retry_at,
-                            timeout_at, retries, working, confirmed, revision, created_at, modified_at,
-                            told_at, hold_until)
-          SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[],
-                               $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
-                               $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
-                               $17::bigint[], $18::bigint[])",
+    row: concat!(
+        "INSERT INTO task (",
+        inserted!(),
+        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
+    ),
+    set: concat!(
+        "INSERT INTO task (",
+        inserted!(),
+        ") SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], \
+         $6::bigint[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], \
+         $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], \
+         $16::bigint[], $17::bigint[], $18::bigint[])"
+    ),
     columns: &[
         Column::Int,
         Column::Int,
@@ -207,10 +220,7 @@ const INSERT: Hot = Hot {
     ],
 };
 
-const COPY: &str =
-    "COPY task (job, ordinal, device, status, src_version, progress, description, due_at, retry_at,
-                                timeout_at, retries, working, confirmed, revision, created_at, modified_at,
-                                told_at, hold_until) FROM STDIN (FORMAT binary)";
+const COPY: &str = concat!("COPY task (", inserted!(), ") FROM STDIN (FORMAT binary)");
 
 // The last parameter is the revision that the change was made from.
 const APPLY: Hot = Hot {

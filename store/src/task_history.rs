@@ -26,12 +26,21 @@ pub struct Refusals {
     pub last_at: Timestamp,
 }
 
+/// The columns of a new row, in the order of its values.
+macro_rules! columns {
+    () => {
+        "job, ordinal, revision, at, what, from_status, to_status, detail"
+    };
+}
+
 const ADD: Hot = Hot {
-    row: "INSERT INTO task_history (job, ordinal, revision, at, what, from_status, to_status, detail)
-          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    set: "INSERT INTO task_history (job, ordinal, revision, at, what, from_status, to_status, detail)
-          SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-                               $7::bigint[], $8::text[])",
+    row: concat!("INSERT INTO task_history (", columns!(), ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
+    set: concat!(
+        "INSERT INTO task_history (",
+        columns!(),
+        ") SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], \
+         $6::bigint[], $7::bigint[], $8::text[])"
+    ),
     columns: &[
         Column::Int,
         Column::Int,
@@ -44,8 +53,7 @@ const ADD: Hot = Hot {
     ],
 };
 
-const COPY: &str = "COPY task_history (job, ordinal, revision, at, what, from_status, to_status, detail)
-                    FROM STDIN (FORMAT binary)";
+const COPY: &str = concat!("COPY task_history (", columns!(), ") FROM STDIN (FORMAT binary)");
 
 const REFUSE: Hot = Hot {
     row: "INSERT INTO task_refusal (job, ordinal, event, why, n, first_at, last_at)
